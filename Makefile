@@ -1,0 +1,40 @@
+# make paper: environment and the whole paper on the embedded cohort. make test: environment and all tests.
+PYTHON ?= python3.11
+BIN := .venv/bin
+CORES ?= $(shell nproc)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export OMP_NUM_THREADS ?= 1
+export MPLBACKEND ?= agg
+
+.PHONY: env paper test data readme clean
+
+env: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	command -v $(PYTHON) >/dev/null || { echo "MIRAGE needs $(PYTHON); name another with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip check
+	touch $@
+
+paper: env
+	$(BIN)/snakemake -s nbs/paper.smk --cores $(CORES) --rerun-incomplete paper
+
+test: env
+	$(BIN)/python tests/sync.py
+	$(BIN)/ruff check --select F821,F811,E9 mirage tests
+	$(BIN)/nbdev_test --n_workers $(CORES) --do_print --timing
+	$(BIN)/python -m pytest
+
+# what is there of the real data, what is missing, what was altered; GROUP=bold, transcripts, ... and ACTION=check or fetch
+GROUP ?= bold
+ACTION ?= check
+data: env
+	mkdir -p results/notebooks
+	$(BIN)/papermill nbs/01b_manifest.ipynb results/notebooks/data.ipynb -p group $(GROUP) -p action $(ACTION) --log-output
+
+readme: env
+	$(BIN)/jupyter nbconvert --to markdown --output-dir . --output README nbs/index.ipynb
+
+clean:
+	rm -rf results features data/embedded data/smoke .snakemake

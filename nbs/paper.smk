@@ -1,0 +1,93 @@
+# The one definition of the pipeline: figure → notebook → inputs, from laptop to cluster.
+#   snakemake -s nbs/paper.smk --cores 2 paper                                              the embedded cohort
+#   snakemake -s nbs/paper.smk --cores 8 paper --config cohort=algonauts2025 preset=paper   the real data
+# A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the modules
+# that the notebook imports, its parameters or its inputs change. Prose does not count.
+import ast, hashlib, json, re
+from pathlib import Path
+
+COHORT = config.get('cohort', 'embedded')
+SIMULATED = 'embedded|smoke'
+PRESET = lambda w: config.get('preset', 'smoke' if w.cohort == 'smoke' else 'tiny')
+
+wildcard_constraints:
+    cohort=r'[\w.-]+', backbone=r'[\w.-]+?', fusion='native|tower', protocol='released|aligned|streaming', model='mirage|encoder', seed=r'\d+', item=r'\w+'
+
+
+def plain(source):
+    "Code without comments, docstrings and line numbers."
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, 'body', None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(getattr(body[0], 'value', None), ast.Constant):
+            node.body = body[1:]
+    return ast.dump(tree)
+
+
+def cells(notebook):
+    "The code of a notebook, without IPython's own commands and without directives."
+    code = [''.join(c['source']) for c in json.loads(Path(notebook).read_text())['cells'] if c['cell_type'] == 'code']
+    return '\n'.join(re.sub(r'^\s*[%!].*$', '', c, flags=re.M) for c in code)
+
+
+def modules(source, seen=()):
+    "The mirage modules that a source imports, and theirs."
+    names = set(re.findall(r'^\s*from mirage\.(\w+) import', source, re.M)) - set(seen)
+    for name in sorted(names): names |= modules(Path(f'mirage/{name}.py').read_text(), names | set(seen))
+    return names
+
+
+def code(notebook):
+    "A digest of everything that a notebook executes."
+    source = cells(notebook)
+    parts = [plain(source)] + [plain(Path(f'mirage/{m}.py').read_text()) for m in sorted(modules(source))]
+    return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:12]
+
+
+def cohort_of(w):
+    "A simulated cohort is made first; a real one is there or its chapter says what is missing."
+    return [f'data/{w.cohort}/truth/truth.h5'] if re.fullmatch(SIMULATED, w.cohort) else []
+
+
+def features_of(w, fusion=None):
+    "The extraction that a stage reads."
+    from mirage.core import get_preset
+    p = get_preset(PRESET(w))
+    return f'results/{w.cohort}/extract/{p.backbone}-{fusion or w.fusion}-{p.protocol}/provenance.json'
+
+
+rule paper:
+    input: expand('figures/{cohort}/{item}.png', cohort=COHORT, item=['table1_scores', 'fig3_modalities'])
+
+rule simulate:
+    input: notebook=ancient('nbs/01a_simulate.ipynb')
+    output: 'data/{cohort}/truth/truth.h5'
+    params: code=code('nbs/01a_simulate.ipynb')
+    log: 'results/{cohort}/notebooks/simulate.ipynb'
+    wildcard_constraints: cohort=SIMULATED
+    threads: 2
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort}'
+
+rule extract:
+    input: cohort_of, notebook=ancient('nbs/02c_extract.ipynb')
+    output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}/provenance.json'
+    params: code=code('nbs/02c_extract.ipynb'), preset=PRESET
+    log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}.ipynb'
+    threads: 2
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p backbone {wildcards.backbone}'
+           ' -p fusion {wildcards.fusion} -p protocol {wildcards.protocol}'
+
+rule ridge:
+    input: cohort_of, features_of, notebook=ancient('nbs/04_ridge.ipynb')
+    output: 'results/{cohort}/ridge/linear-{fusion}/provenance.json'
+    params: code=code('nbs/04_ridge.ipynb'), preset=PRESET
+    log: 'results/{cohort}/notebooks/linear-{fusion}.ipynb'
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p fusion {wildcards.fusion}'
+
+rule train:
+    input: cohort_of, features_of, notebook=ancient('nbs/05_train.ipynb')
+    output: 'results/{cohort}/train/{model}-{fusion}-s{seed}/provenance.json'
+    params: code=code('nbs/05_train.ipynb'), preset=PRESET, aggregate=lambda w: {'mirage': 'queries', 'encoder': 'groups'}[w.model]
+    log: 'results/{cohort}/notebooks/{model}-{fusion}-s{seed}.ipynb'
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p fusion {wildcards.fusion}'
+           ' -p aggregate {params.aggregate} -p seed {wildcards.seed}'
