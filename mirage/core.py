@@ -8,8 +8,8 @@ __all__ = ['TR', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES', 'PRESETS', 
            'write_json', 'provenance', 'Run', 'run_path', 'start_run', 'finish_run', 'unfinished', 'open_run', 'build',
            'Pearson', 'pearson']
 
-# %% ../nbs/00_core.ipynb #75f09dfa
-import ast, contextlib, hashlib, importlib.metadata, json, os, platform, random, subprocess, sys, tempfile, time
+# %% ../nbs/00_core.ipynb #4cee85fe
+import ast, contextlib, fcntl, hashlib, importlib.metadata, json, os, platform, random, subprocess, sys, tempfile, time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -207,16 +207,22 @@ def open_run(path) -> Run:
     if why := unfinished(path): raise FileNotFoundError(f'{why}. Make it again with the notebook of its stage ({Path(path).parent.name}), or `make paper`.')
     return Run(Path(path))
 
-# %% ../nbs/00_core.ipynb #7394fdc0
-def build(*targets # files that paper.smk knows how to make
+# %% ../nbs/00_core.ipynb #1df07c26
+def build(*targets, # files that paper.smk knows how to make
+          **config # of the pipeline: cohort, preset
          ):
     "Make what is missing through nbs/paper.smk; nothing happens when all targets are there."
-    missing = [Path(t).resolve().relative_to(root()) for t in targets if not Path(t).exists()]
-    if not missing: return
-    print(f'Missing: {", ".join(map(str, missing))}. Building with nbs/paper.smk, this takes some minutes …', flush=True)
-    done = subprocess.run([sys.executable, '-m', 'snakemake', '-s', 'nbs/paper.smk', '--cores', str(os.cpu_count()), '--rerun-incomplete', '--quiet', 'all',
-                           *map(str, missing)], cwd=root(), capture_output=True, text=True, env={k: v for k, v in os.environ.items() if k != 'IN_TEST'})
-    if done.returncode: raise RuntimeError(f'could not build {", ".join(map(str, missing))}:\n{(done.stdout + done.stderr)[-3000:]}')
+    missing = lambda: [str(Path(t).resolve().relative_to(root())) for t in targets if not Path(t).exists()]
+    if not missing(): return
+    print(f'Missing: {", ".join(missing())}. Building with nbs/paper.smk, which can take some minutes …', flush=True)
+    with open(root()/'.build.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time; the next one finds what this one made
+        if not (todo := missing()): return
+        options = ['--config', *(f'{k}={v}' for k, v in config.items())] if config else []
+        env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'} | {'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
+        done = subprocess.run([sys.executable, '-m', 'snakemake', *todo, '-s', 'nbs/paper.smk', '--cores', str(os.cpu_count()), '--rerun-incomplete',
+                               '--quiet', 'all', *options], cwd=root(), capture_output=True, text=True, env=env)
+    if done.returncode: raise RuntimeError(f'could not build {", ".join(todo)}:\n{(done.stdout + done.stderr)[-3000:]}')
 
 # %% ../nbs/00_core.ipynb #c06e8f25
 class Pearson:

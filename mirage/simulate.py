@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['OOD_FILMS', 'TOPICS', 'VERBS', 'VOICES', 'RATE', 'FPS', 'NETWORKS', 'LATENTS', 'DEPTH', 'PLAN', 'SUBJECT_GAIN',
            'PAIRS', 'MISSING', 'FUNC', 'embedded_splits', 'smoke_splits', 'Script', 'write_script', 'draw_sound',
-           'draw_frames', 'write_film', 'write_transcript', 'stimulus_paths', 'make_stimulus', 'depth_profile', 'hrf',
-           'to_bold', 'Truth', 'standardised', 'make_latents', 'plant', 'simulate_run', 'run_lengths',
-           'simulate_stimuli', 'simulate_bold']
+           'draw_frames', 'write_film', 'write_transcript', 'make_stimulus', 'depth_profile', 'hrf', 'to_bold', 'Truth',
+           'standardised', 'make_latents', 'plant', 'simulate_run', 'run_lengths', 'simulate_stimuli', 'simulate_bold']
 
-# %% ../nbs/01a_simulate.ipynb #f9a0a8aa
+# %% ../nbs/01a_simulate.ipynb #78ce4d12
 import colorsys, json, shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from scipy.signal import lfilter
 from scipy.stats import gamma
 
 from .core import *
+from .cohort import SILENT, stimulus_paths
 
 # %% ../nbs/01a_simulate.ipynb #e99b6756
 OOD_FILMS = 'chaplin mononoke passepartout planetearth pulpfiction wot'.split()
@@ -113,7 +113,7 @@ def draw_frames(script:Script, times, # seconds
     picture = np.where(disc[..., None], figure*(.45 + .55*np.asarray(loudness, np.float32)[:, None, None, None]), ground*(.25 + .6*wave*col('light'))[..., None])
     return (255*np.clip(picture, 0, 1)).astype(np.uint8)
 
-# %% ../nbs/01a_simulate.ipynb #37bd45f2
+# %% ../nbs/01a_simulate.ipynb #bbdcf45f
 FPS = 4
 
 def write_film(path, script:Script):
@@ -144,21 +144,13 @@ def write_transcript(path, words:pd.DataFrame, n_tr:int, rng):
     table.loc[table.text_per_tr == '', 'text_per_tr'] = np.nan
     with atomic(path) as tmp: table.to_csv(tmp, sep='\t', index=False)
 
-def stimulus_paths(split:str, task:str, film:str) -> tuple[str, str]: # video, transcript; relative to the release's root
-    "Where the release keeps the film and the transcript of a split."
-    if task == 'friends':
-        season = f's{int(film[1:])}'
-        return f'stimuli/movies/friends/{season}/friends_{split}.mkv', f'stimuli/transcripts/friends/{season}/friends_{split}.tsv'
-    if task == 'movie10': return f'stimuli/movies/movie10/{film}/{split}.mkv', f'stimuli/transcripts/movie10/{film}/movie10_{split}.tsv'
-    return f'stimuli/movies/ood/{film}/task-{split}_video.mkv', f'stimuli/transcripts/ood/{film}/ood_{split}.tsv'
-
-def make_stimulus(release, split, task, film, n_tr, seed):
+def make_stimulus(release, split, film, n_tr, seed):
     "Write one split's film and transcript. Its length differs from the scan's by up to a second."
     rng = np.random.default_rng([seed, int(digest(split, 8), 16)])
-    script = write_script(n_tr*TR + rng.uniform(-.6, 1.), rng, speech=film != 'chaplin')
-    video, transcript = stimulus_paths(split, task, film)
-    write_film(release/video, script)
-    if film != 'chaplin': write_transcript(release/transcript, script.words, n_tr, rng)
+    script = write_script(n_tr*TR + rng.uniform(-.6, 1.), rng, speech=film not in SILENT)
+    video, transcript = stimulus_paths(release, split)
+    write_film(video, script)
+    if transcript: write_transcript(transcript, script.words, n_tr, rng)
 
 # %% ../nbs/01a_simulate.ipynb #f0020c44
 NETWORKS = ('Vis', 'SomMot', 'DorsAttn', 'SalVentAttn', 'Limbic', 'Cont', 'Default')
@@ -265,7 +257,7 @@ def simulate_run(latents, # (n_tr, columns) after haemodynamics, unit variance o
     noise = (noise - noise.mean(0))/noise.std(0)
     return (500 + 8*(ceiling*signal + np.sqrt(1 - ceiling**2)*noise)).astype(np.float32)
 
-# %% ../nbs/01a_simulate.ipynb #a92f345b
+# %% ../nbs/01a_simulate.ipynb #98f37754
 MISSING = {('sub-03', 's02e01b'), ('sub-05', 's04e01a')}
 FUNC = 'fmri/{0}/func/{0}_task-{1}_space-MNI152NLin2009cAsym_atlas-Schaefer18_parcel-1000Par7Net_{2}bold.h5'
 
@@ -286,10 +278,10 @@ def simulate_stimuli(folder, # data/<cohort>
     "Films and transcripts, drawn side by side; also the uncut film that the release keeps and everybody must ignore."
     release = Path(folder)/'algonauts_2025.competitors'
     with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-        jobs = [pool.submit(make_stimulus, release, *row, seed) for row in splits[['split', 'task', 'film', 'n_tr']].itertuples(index=False)]
+        jobs = [pool.submit(make_stimulus, release, *row, seed) for row in splits[['split', 'film', 'n_tr']].itertuples(index=False)]
         for job in progress(jobs, 'films'): job.result()
     uncut = release/'stimuli/movies/ood/wot/wot_uncut.mkv'
-    shutil.copyfile(release/stimulus_paths('wot1', 'ood', 'wot')[0], uncut)
+    shutil.copyfile(stimulus_paths(release, 'wot1')[0], uncut)
 
 def simulate_bold(folder, # data/<cohort>
                   splits:pd.DataFrame,
