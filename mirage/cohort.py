@@ -16,7 +16,7 @@ import h5py, numpy as np, pandas as pd, yaml
 from .core import MODALITIES, PARCELS, SUBJECTS, TR, progress, root
 from .release import COLUMNS, RELEASE, SETS, SILENT, h5_shapes, present, release_runs, runs_table, stimulus_paths
 
-# %% ../nbs/01_cohort.ipynb #6d92be5f
+# %% ../nbs/01_cohort.ipynb #a7499e63
 @functools.lru_cache(maxsize=64)
 def _numbers(path:Path, changed:int # the file's time of change, so that a new version is read again
             ) -> np.ndarray: # (rows, columns)
@@ -40,7 +40,7 @@ def bold_shape(path:Path, key:str|None # dataset of an HDF5 file
     if path.suffix in ('.npy', '.csv', '.tsv'): return _array(path).shape
     if path.suffix not in ('.h5', '.hdf5'): raise ValueError(f'{path} is no BOLD file. Use .h5, .npy, .csv or .tsv.')
     shapes = h5_shapes(path)
-    if key not in shapes: raise KeyError(f'{path} has no dataset {key!r}; the first it has: {", ".join(list(shapes)[:5])}')
+    if not shapes.get(key): raise ValueError(f'{path} has no array {key!r}; it has {", ".join(k for k in list(shapes)[:5] if shapes[k])}')
     return shapes[key]
 
 def read_rows(path:Path, key:str|None, start:int=0, stop:int|None=None) -> np.ndarray: # (stop - start, parcels)
@@ -136,7 +136,7 @@ def pick_subjects(wanted, # 'all', 'sub-01,sub-03' or a list
         raise ValueError(f'{name} has no subject {unknown[0]!r}; there are: {", ".join(there)}')
     return tuple(s for s in there if s in wanted)
 
-# %% ../nbs/01_cohort.ipynb #6cdcc188
+# %% ../nbs/01_cohort.ipynb #dc9b487f
 @dataclass
 class Cohort:
     name:str
@@ -180,7 +180,8 @@ class Cohort:
         if x.shape != (row.n_tr, self.parcels):
             raise ValueError(f'{where} has shape {x.shape}, expected {(row.n_tr, self.parcels)}. {remedy}')
         bad = np.flatnonzero(~np.isfinite(x).all(0))
-        if len(bad): raise ValueError(f'{where}: NaN or infinity in {len(bad)} of {self.parcels} parcels, first in parcel {bad[0] + 1}. {remedy}')
+        if len(bad):
+            raise ValueError(f'{where}: NaN or infinity in {len(bad)} of {self.parcels} parcels, first parcel {bad[0] + 1}. {remedy}')
         scale = np.stack([x.mean(0), x.std(0)])
         bad = np.flatnonzero(scale[1] <= 1e-6*np.abs(x).max(0))
         if len(bad): raise ValueError(f'{where}: {len(bad)} of {self.parcels} parcels never change, first parcel {bad[0] + 1}. {remedy}')
@@ -203,7 +204,7 @@ class Cohort:
     def check(self, sets=SETS) -> 'Cohort':
         "Read every run that has BOLD once, and refuse the cohort if one cannot be z-scored."
         rows = [r for r in self.runs.itertuples(index=False) if r.set in sets and r.bold]
-        for row in progress(rows, 'checking BOLD'): self.scale(row)
+        for row in progress(rows, 'checking BOLD') if len(rows) > 100 else rows: self.scale(row)
         return self
 
     @property
@@ -212,7 +213,7 @@ class Cohort:
         columns = ['split', 'film', 'task', 'set', 'video', 'transcript']
         return self.runs[columns].drop_duplicates('split').sort_values('split', ignore_index=True)
 
-    @property
+    @functools.cached_property
     def features(self): # FeatureSet, or None where features are to be extracted
         "Ready-made features that came with the data."
         from mirage.store import ArrayFeatures  # a later chapter, which only such data need

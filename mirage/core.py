@@ -8,13 +8,13 @@ __all__ = ['TR', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES', 'PRESETS', 
            'write_json', 'provenance', 'Run', 'run_path', 'start_run', 'finish_run', 'unfinished', 'open_run', 'build',
            'Pearson', 'pearson']
 
-# %% ../nbs/00_core.ipynb #4cee85fe
+# %% ../nbs/00_core.ipynb #a715c1b1
 import ast, contextlib, fcntl, hashlib, importlib.metadata, json, os, platform, random, subprocess, sys, tempfile, time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, torch, yaml
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 # %% ../nbs/00_core.ipynb #47a7c310
 TR = 1.49                                          # seconds between BOLD samples
@@ -24,7 +24,7 @@ PARCELS = 1000                                     # Schaefer 2018, 7 networks
 SUBJECTS = ('sub-01', 'sub-02', 'sub-03', 'sub-05')  # in the order of the published readout
 MODALITIES = ('text', 'audio', 'vision')           # in the order of the published model
 
-# %% ../nbs/00_core.ipynb #850f3b26
+# %% ../nbs/00_core.ipynb #b84fa911
 @dataclass(frozen=True)
 class Contexts:
     "What the backbone sees before each read-out (App. A.2)."
@@ -61,9 +61,9 @@ class Preset:
 
 PRESETS = {p.name: p for p in [
     Preset('paper', backbone='qwen3-omni-thinking'),
-    Preset('tiny', backbone='tiny-qwen3-omni-thinking', contexts=Contexts(words=32, audio=4., video=2.), window=60, stride=30, queries=4,
-           pool_dropout=0., hidden=192, depth=2, heads=4, modality_dropout=0.2, epochs=30, batch=32, lr=2e-3, members=5, seed=0),
-    Preset('smoke', backbone='tiny-qwen3-omni-thinking', contexts=Contexts(words=32, audio=4., video=2.), window=20, stride=20, queries=2,
+    Preset('tiny', backbone='tiny-qwen3-omni-thinking', contexts=Contexts(words=8, audio=4., video=2.), window=40, stride=10, queries=4,
+           pool_dropout=0.1, hidden=192, depth=2, heads=4, modality_dropout=0.1, epochs=8, batch=16, lr=1.5e-3, members=5, seed=0),
+    Preset('smoke', backbone='tiny-qwen3-omni-thinking', contexts=Contexts(words=8, audio=4., video=2.), window=20, stride=20, queries=2,
            pool_heads=2, pool_dropout=0., hidden=24, depth=1, heads=2, epochs=2, batch=8, lr=1e-3, members=2, seed=0)]}
 
 # %% ../nbs/00_core.ipynb #b29a69ff

@@ -129,8 +129,8 @@ def patch(hemi:str # left or right
     return Patch(np.asarray(picture), shade, (low[0], low[0] + size[0]/PIXELS, low[1], low[1] + size[1]/PIXELS), _outline(flat, triangles),
                  points[borders[~between]], points[borders[between]], frozenset(np.unique(labels[used])) - {0})
 
-# %% ../nbs/09_cortex.ipynb #e7310edd
-CMAP, DIVERGING = 'magma', 'vlag'  # for what starts at zero, and for what has two sides
+# %% ../nbs/09_cortex.ipynb #d055a1bf
+CMAP, DIVERGING = 'magma', 'RdBu_r'  # for what starts at zero, and for what has two sides
 ABBREVIATIONS = {'Vis': 'Vis', 'SomMot': 'SomMot', 'DorsAttn': 'DorsAttn', 'SalVentAttn': 'VentAttn', 'Limbic': 'Limbic', 'Cont': 'Cont', 'Default': 'Default'}
 
 def _write_networks(ax):
@@ -164,7 +164,7 @@ def flatmap(values, # (1000,) numbers, or (1000, 3) colours
     "Draw one value per parcel on the flattened cortex."
     values = checked(values); ax = ax or plt.gca()
     low, high = limits or ((np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0, 1))
-    mappable = ScalarMappable(Normalize(low, high), cmap)
+    mappable = ScalarMappable(Normalize(low, high), cmap); mappable.set_array(values)
     colours = np.concatenate([[(.9,)*3], parcel_colours(values, mappable) if values.ndim == 1 else values])
     thin = min(1, (ax.get_window_extent().width/ax.figure.dpi/7)**.5)  # lines of a small map are finer
     for hemi in ('left', 'right'):
@@ -183,8 +183,10 @@ def colour_bar(ax, # an axis with a flatmap
                label:str, # quantity and unit
                where=(.02, .1, .16, .032) # left, bottom, width, height in the axis
               ):
-    "A small bar in the free corner under the left frontal pole."
-    bar = plt.colorbar(mappable, cax=ax.inset_axes(where), orientation='horizontal')
+    "A small bar in the free corner under the left frontal pole; a pointed end says that values go on beyond it."
+    beyond = np.nanmin(mappable.get_array()) < mappable.norm.vmin, np.nanmax(mappable.get_array()) > mappable.norm.vmax
+    extend = {(False, False): 'neither', (True, False): 'min', (False, True): 'max', (True, True): 'both'}[beyond]
+    bar = plt.colorbar(mappable, cax=ax.inset_axes(where), orientation='horizontal', extend=extend, extendfrac=.06)
     bar.outline.set_linewidth(.4); bar.ax.tick_params(width=.4, length=2, pad=1.5); bar.set_label(label, labelpad=2); bar.ax.locator_params(nbins=3)
     return bar
 
@@ -207,7 +209,7 @@ def network_bars(ax,
     ax.set_yticks(place, [NETWORKS[n] for n in table.network]); ax.tick_params(axis='y', length=0)
     ax.set_xlabel(label); ax.spines[['top', 'right', 'left']].set_visible(False)
 
-# %% ../nbs/09_cortex.ipynb #1cd40283
+# %% ../nbs/09_cortex.ipynb #dcc14654
 def dominance(drops # (P, 3) drop in r when text, audio, vision is left out
              ) -> tuple[np.ndarray, np.ndarray]: # index of the dominant modality, -1 for none; its share of the total drop, NaN for none
     lost = np.maximum(np.nan_to_num(drops), 0); total = lost.sum(1)
@@ -223,7 +225,8 @@ def dominance_colours(which, strength # as `dominance` returns them
 def dominance_key(ax # an axis with a flatmap of dominance
                  ):
     "Three bars from a third to one in the free corner under the left frontal pole."
-    key = ax.inset_axes((.06, .1, .13, .12)); strength = np.linspace(1/3, 1, 64)
+    wide, tall = ax.get_window_extent().size/ax.figure.dpi  # inches; the key has one size on every map
+    key = ax.inset_axes((.4/wide, .3/tall, .75/wide, .38/tall)); strength = np.linspace(1/3, 1, 64)
     key.imshow(np.stack([dominance_colours(np.full(64, i), strength) for i in range(3)]), aspect='auto', extent=(1/3, 1, 2.5, -.5))
     key.hlines([.5, 1.5], 1/3, 1, color='w', lw=1)
     key.set_yticks(range(3), MODALITY_COLOURS); key.set_xticks([1/3, 1], ['⅓', '1']); key.tick_params(length=0, pad=2)

@@ -37,13 +37,13 @@ def stimulus_paths(tree:Path, # algonauts_2025.competitors
     transcript = None if film in SILENT else stimuli/'transcripts'/task/folder/f'{name}.tsv'
     return stimuli/'movies'/task/folder/video, transcript
 
-# %% ../nbs/00a_release.ipynb #2fcdfc44
+# %% ../nbs/00a_release.ipynb #168ab23e
 class _Inert:
     "Stands in for the classes of a saved array: it keeps its state and does nothing."
     def __init__(self, *args): self.state = None
     def __setstate__(self, state): self.state = state
 
-class _LengthUnpickler(pickle.Unpickler):
+class _LengthUnpickler(pickle._Unpickler): # the one in Python: a hostile file can make the one in C ask for gigabytes
     allowed = {('numpy.core.multiarray', '_reconstruct'), ('numpy._core.multiarray', '_reconstruct'),  # NumPy 1, NumPy 2
                ('numpy', 'ndarray'), ('numpy', 'dtype')}
     def find_class(self, module, name):
@@ -71,25 +71,25 @@ def read_lengths(path # sub-01_friends-s7_fmri_samples.npy
         raise ValueError(f'{path} is not a plain table of run lengths ({why}); fetch it again. Nothing in it was run.') from None
     return lengths
 
-# %% ../nbs/00a_release.ipynb #856c1d91
+# %% ../nbs/00a_release.ipynb #70580ace
 def present(path:Path, remedy:str) -> Path:
     "The path, if something is there."
     if path.exists(): return path
     why = 'is a link to content that is not on this disk' if path.is_symlink() else 'is not there'
     raise FileNotFoundError(f'{path} {why}. {remedy}')
 
-def _held(f:h5py.File, key:str) -> bool: # whether the numbers lie in this file, not behind a link into another
-    if not isinstance(f.get(key, getlink=True), h5py.HardLink) or not isinstance(f[key], h5py.Dataset): return False
-    return not f[key].is_virtual and not f[key].external
+def _shape(f:h5py.File, key:str) -> tuple|None: # of numbers that lie in this file; None for anything else, also a link into another file
+    if not isinstance(f.get(key, getlink=True), h5py.HardLink) or not isinstance(f[key], h5py.Dataset): return None
+    return None if f[key].is_virtual or f[key].external or f[key].dtype.kind not in 'fiu' else f[key].shape
 
-def h5_shapes(path:Path) -> dict[str, tuple]: # dataset → shape
-    "The datasets of numbers in an HDF5 file."
+def h5_shapes(path:Path) -> dict[str, tuple]: # name → shape, None for what is no array of numbers
+    "What an HDF5 file holds."
     try:
-        with h5py.File(path, 'r') as f: return {k: f[k].shape for k in f if _held(f, k) and f[k].dtype.kind in 'fiu'}
+        with h5py.File(path, 'r') as f: return {k: _shape(f, k) for k in f}
     except (OSError, RuntimeError, KeyError) as e:
         raise OSError(f'{path} is cut short or is not HDF5 ({e}). Check it against the manifest and fetch it again.') from None
 
-# %% ../nbs/00a_release.ipynb #dfb43b83
+# %% ../nbs/00a_release.ipynb #4815e37b
 COLUMNS = 'subject task film split repeat set key bold n_tr video transcript'.split()
 
 def runs_table(rows # tuples in the order of COLUMNS
@@ -108,8 +108,8 @@ def keyed_runs(path:Path # ..._task-friends_..._bold.h5
         if not m:
             raise ValueError(f'{path} has a dataset {key!r}; keys look like ses-003_task-s01e01a or ses-007_task-figures01_run-1. '
                              'Rename or remove it.')
-        if len(shape) != 2 or shape[1] != PARCELS:
-            raise ValueError(f'{path}: {key} has shape {shape}, expected (TRs, {PARCELS}). Fetch the Schaefer-{PARCELS} files again.')
+        if shape is None or len(shape) != 2 or shape[1] != PARCELS:
+            raise ValueError(f'{path}: {key} has shape {shape}, expected numbers (TRs, {PARCELS}). Fetch the file again.')
         run = m[1], int(m[2] or 1)
         if run in runs:
             raise ValueError(f'{path}: {runs[run][0]} and {key} both are repeat {run[1]} of {run[0]}. '
@@ -118,8 +118,8 @@ def keyed_runs(path:Path # ..._task-friends_..._bold.h5
     return runs
 
 def hidden_runs(folder:Path, # fmri/sub-01
-              held_out:Path|None # where a simulated cohort keeps the BOLD of its test sets
-             ): # yields (split, TRs, BOLD file or None)
+                held_out:Path|None # where a simulated cohort keeps the BOLD of its test sets
+               ): # yields (split, TRs, BOLD file or None)
     "Season 7 and the out-of-distribution films, with the lengths that a submission must have."
     for name in ('friends-s7', 'ood'):
         file = present(folder/'target_sample_number'/f'{folder.name}_{name}_fmri_samples.npy', 'Fetch the group bold.')

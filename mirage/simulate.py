@@ -152,9 +152,9 @@ def make_stimulus(release, split, film, n_tr, seed):
     write_film(video, script)
     if transcript: write_transcript(transcript, script.words, n_tr, rng)
 
-# %% ../nbs/01a_simulate.ipynb #f0020c44
+# %% ../nbs/01a_simulate.ipynb #2d4c67cf
 NETWORKS = ('Vis', 'SomMot', 'DorsAttn', 'SalVentAttn', 'Limbic', 'Cont', 'Default')
-LATENTS = 4          # directions a modality
+LATENTS = 2          # directions a modality
 DEPTH = {'text': ((.55, .06, 1.), (.85, .06, .8)), 'audio': ((.5, .22, 1.),), 'vision': ((.58, .04, 1.),)}  # centre, width, height: relative depth
 
 def depth_profile(modality:str, # text, audio or vision
@@ -166,11 +166,11 @@ def depth_profile(modality:str, # text, audio or vision
     profile = np.where(profile < .02*profile.max(), 0, profile)
     return profile/profile.sum()
 
-# %% ../nbs/01a_simulate.ipynb #d231fc05
+# %% ../nbs/01a_simulate.ipynb #fbfb1d5c
 #                 text audio vision interaction slow  ceiling
-PLAN = {'Vis':         (.02, .03, .85, .10, .0, .80), 'SomMot':  (.05, .80, .05, .10, .1, .65), 'DorsAttn': (.02, .13, .45, .40, .1, .70),
-        'SalVentAttn': (.15, .45, .10, .30, .3, .60), 'Limbic':  (.45, .25, .25, .05, .3, .40), 'Cont':     (.40, .10, .25, .25, .5, .60),
-        'Default':     (.75, .05, .10, .10, .6, .65)}
+PLAN = {'Vis':         (.02, .03, .85, .10, .0, .80), 'SomMot':  (.05, .82, .05, .08, .1, .65), 'DorsAttn': (.02, .13, .50, .35, .1, .70),
+        'SalVentAttn': (.15, .50, .10, .25, .2, .60), 'Limbic':  (.45, .25, .25, .05, .2, .40), 'Cont':     (.45, .10, .25, .20, .3, .60),
+        'Default':     (.75, .05, .10, .10, .4, .65)}
 SUBJECT_GAIN = (1.05, .97, 1.0, .85)  # on the ceiling; sub-05 is the hardest to predict, as in Table 1
 PAIRS = (('vision', 'audio'), ('text', 'audio'), ('text', 'vision'))
 
@@ -227,11 +227,11 @@ def plant(states:dict, # split -> modality -> (T, L, D), the training films
     bands = {m: depth_profile(m, x.shape[1]).astype(np.float32) for m, x in stack.items()}
     columns = [f'{speed} {m} {k}' for speed in ('fast', 'slow') for m in MODALITIES for k in range(LATENTS)] + [f'{m}×{n} {k}' for m, n in PAIRS for k in range(2)]
     directions = {}
-    for m, x in spoken.items():  # the leading components of the band, mixed: directions in which the states really move
+    for m, x in spoken.items():  # the leading components of the band, rotated: directions in which the states really move
         band = ((x - mean[m])/np.maximum(std[m], 1e-3)).transpose(0, 2, 1) @ bands[m]
         _, s, vt = np.linalg.svd(band[::3], full_matrices=False)
-        mix = np.linalg.qr(rng.normal(size=(2*LATENTS, 2*LATENTS)))[0][:LATENTS]
-        directions[m] = (mix @ (vt[:2*LATENTS]/s[:2*LATENTS, None]*np.sqrt(len(band[::3])))).astype(np.float32)
+        turn = np.linalg.qr(rng.normal(size=(LATENTS, LATENTS)))[0]
+        directions[m] = (turn @ (vt[:LATENTS]/s[:LATENTS, None]*np.sqrt(len(band[::3])))).astype(np.float32)
     shares = np.array([PLAN[n] for n in networks])
     if not interactions: shares[:, 3] = 0
     shares[:, :4] *= rng.gamma(20, 1/20, (len(networks), 4)); shares[:, :4] /= shares[:, :4].sum(1, keepdims=True)

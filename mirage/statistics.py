@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['TRIM', 'STEP', 'BLOCK', 'Interval', 'slow_noise', 'planted', 'paired', 'cell_sums', 'r_of_sums', 'block_weights',
-           'Bootstrap', 'resample', 'seed_spread', 'ceiling_of', 'noise_ceiling', 'normalised']
+           'Bootstrap', 'timeline', 'film_sums', 'resample', 'seed_spread', 'ceiling_of', 'noise_ceiling', 'normalised']
 
-# %% ../nbs/05a_statistics.ipynb #d232a2e8
+# %% ../nbs/05a_statistics.ipynb #12ee9499
 from collections import namedtuple
 from dataclasses import dataclass
 
 import numpy as np, pandas as pd
 from scipy.signal import lfilter
-from scipy.stats import false_discovery_control, norm, t as student
+from scipy.stats import false_discovery_control, t as student
 
 from .core import digest
 
-# %% ../nbs/05a_statistics.ipynb #e7d2f4f4
+# %% ../nbs/05a_statistics.ipynb #961da256
 def slow_noise(rng, # numpy Generator
                n:int, parcels:int,
                phi:float=0.8, # what is left of a sample one TR later
@@ -33,16 +33,17 @@ def planted(rng,
             rho=0.3, # planted correlation, one number or one a parcel
             phi:float=0.8
            ) -> tuple[dict, dict]: # predicted and measured: {subject: {split: (rows, parcels)}} float32
-    "Predictions and measurements whose correlation is known; all subjects saw the same film and share half of the noise."
+    "Predictions and measurements whose correlation is known; subjects share half of the noise, as those who saw the same film may."
     predicted, measured = {s: {} for s in subjects}, {s: {} for s in subjects}
     for split, n in lengths.items():
         shared = slow_noise(rng, n, parcels, phi)
         for s in subjects:
             x = slow_noise(rng, n, parcels, phi); noise = np.sqrt(.5)*(shared + slow_noise(rng, n, parcels, phi))
-            predicted[s][split] = x.astype(np.float32); measured[s][split] = (rho*x + np.sqrt(1 - np.square(rho))*noise).astype(np.float32)
+            predicted[s][split] = x.astype(np.float32)
+            measured[s][split] = (rho*x + np.sqrt(1 - np.square(rho))*noise).astype(np.float32)
     return predicted, measured
 
-# %% ../nbs/05a_statistics.ipynb #ff72726c
+# %% ../nbs/05a_statistics.ipynb #65430c09
 TRIM = 5  # TRs that the scorer cuts at both ends of every split
 
 def paired(predicted:dict, # {subject: {split: (rows, parcels)}}
@@ -50,20 +51,22 @@ def paired(predicted:dict, # {subject: {split: (rows, parcels)}}
            trim:int=TRIM # TRs cut at both ends of a split
           ) -> dict: # {subject: {split: (predicted, measured)}}, trimmed
     "Put predictions beside measurements; what does not fit is an error that names it."
-    if set(predicted) != set(measured): raise ValueError(f'predictions are of {", ".join(sorted(predicted))}, the BOLD is of {", ".join(sorted(measured))}')
+    if set(predicted) != set(measured):
+        raise ValueError(f'predictions are of {", ".join(sorted(predicted))}, the BOLD is of {", ".join(sorted(measured))}')
     pairs = {}
     for s in measured:
         if missing := sorted(set(measured[s]) ^ set(predicted[s])):
             raise ValueError(f'{s}: {missing[0]} is only in the {"BOLD" if missing[0] in measured[s] else "predictions"}')
-        for split, y in measured[s].items():
+        for split, y in sorted(measured[s].items()):
             x = predicted[s][split]
             if x.shape != y.shape: raise ValueError(f'{s} {split}: predicted {x.shape}, measured {y.shape} (rows, parcels)')
             if len(y) <= 2*trim: raise ValueError(f'{s} {split} has {len(y)} rows, none is left when {trim} are cut at both ends')
-            if not np.isfinite(x).all(): raise ValueError(f'{s} {split}: the prediction has NaN or infinite values, the first in parcel {np.flatnonzero(~np.isfinite(x).all(0))[0] + 1}')
-        pairs[s] = {split: (predicted[s][split][trim:len(y) - trim], y[trim:len(y) - trim]) for split, y in sorted(measured[s].items())}
+            bad = np.flatnonzero(~np.isfinite(x).all(0))
+            if len(bad): raise ValueError(f'{s} {split}: the prediction has NaN or infinite values, the first in parcel {bad[0] + 1}')
+            pairs.setdefault(s, {})[split] = x[trim:len(y) - trim], y[trim:len(y) - trim]
     return pairs
 
-# %% ../nbs/05a_statistics.ipynb #e9285ebf
+# %% ../nbs/05a_statistics.ipynb #e59b6f56
 STEP = 5    # TRs a cell
 BLOCK = 30  # TRs a block, 45 s: several times the memory of the noise
 
@@ -80,29 +83,30 @@ def cell_sums(x, y, # (rows, parcels)
     return sums, rows
 
 def r_of_sums(sums, # (..., 5, parcels)
-              rows # (...,)
-             ): # (..., parcels); 0 where a column never changes
+              rows, # (...,)
+              undefined:float=0. # r of a column that never changes
+             ): # (..., parcels)
     "Pearson's r from the five sums."
     sx, sy, sxy, sxx, syy = np.moveaxis(sums, -2, 0); n = np.asarray(rows)[..., None]
     vx, vy = n*sxx - sx**2, n*syy - sy**2
     flat = (vx <= 1e-10*n*sxx) | (vy <= 1e-10*n*syy)
-    return np.where(flat, 0., (n*sxy - sx*sy)/np.sqrt(np.where(flat, 1., vx*vy)))
+    return np.where(flat, undefined, (n*sxy - sx*sy)/np.sqrt(np.where(flat, 1., vx*vy)))
 
-# %% ../nbs/05a_statistics.ipynb #a813c3c2
+# %% ../nbs/05a_statistics.ipynb #da992853
 def block_weights(cells:int, # in the film
                   block:int, # cells a block
                   draws:int,
                   rng
                  ): # (draws, cells) how often each cell is drawn; degrees of freedom
     "Circular blocks for one film; every row of weights adds up to the number of cells."
-    block = max(1, min(block, cells//4)); blocks = cells//block
+    block = max(1, min(block, cells//3)); blocks = cells//block
     if blocks < 2: raise ValueError(f'{cells} cells of time are too few to resample')
     counts = np.zeros((draws, cells))
     np.add.at(counts, (np.arange(draws)[:, None], rng.integers(cells, size=(draws, blocks - 1))), 1)
     wrapped = np.cumsum(np.concatenate([np.zeros((draws, 1)), counts[:, cells - block + 1:], counts], axis=1), axis=1)
     return (wrapped[:, block:] - wrapped[:, :-block])*cells/((blocks - 1)*block), blocks - 1
 
-# %% ../nbs/05a_statistics.ipynb #767ad7ee
+# %% ../nbs/05a_statistics.ipynb #b69bac0b
 Interval = namedtuple('Interval', 'estimate low high se')
 
 @dataclass(frozen=True)
@@ -115,14 +119,15 @@ class Bootstrap:
     plan:str          # equal for scores that were resampled at the same blocks
 
     def __sub__(self, other):
-        if self.plan != other.plan: raise ValueError('the two scores were resampled at different blocks: give both the same splits, subjects, block, draws and seed')
+        if self.plan != other.plan:
+            raise ValueError('the scores were resampled at different blocks: give both the same splits, subjects, block, draws and seed')
         return Bootstrap(self.subjects, self.r - other.r, self.draws - other.draws, self.df, self.plan)
 
-    def limits(self, draws, # (draws, ...)
-               level:float=0.95): # (2, ...)
-        "Percentiles, widened for the number of blocks."
-        t = student.ppf((1 + level)/2, self.df)
-        return np.quantile(draws, norm.cdf([-t, t]), axis=0)
+    def limits(self, r, # (...,) a score
+               draws, # (draws, ...) the same, resampled
+               level:float=0.95): # low (...,), high (...,), standard error (...,)
+        se = draws.std(0); half = student.ppf((1 + level)/2, self.df)*se
+        return r - half, r + half, se
 
     def interval(self, subject:str='mean', # one subject, or the mean over subjects
                  parcels=slice(None), # which parcels to average: slice, mask or indices
@@ -130,20 +135,40 @@ class Bootstrap:
         "The mean over parcels (and subjects) and its interval."
         who = slice(None) if subject == 'mean' else [self.subjects.index(subject)]
         mean = lambda a: a[..., who, :][..., parcels].mean((-2, -1))
-        draws = mean(self.draws); low, high = self.limits(draws, level)
-        return Interval(float(mean(self.r)), float(low), float(high), float(draws.std()))
+        r = mean(self.r)
+        return Interval(*map(float, (r, *self.limits(r, mean(self.draws), level))))
 
     def per_parcel(self, level:float=0.95) -> pd.DataFrame: # subject, parcel, estimate, low, high, p, q
-        "Interval and two-sided test against zero for every parcel, per subject and for the mean over subjects; q controls the false discovery rate over parcels."
+        "Interval and two-sided test against zero of every parcel, per subject and for their mean; q: false discoveries."
         tables = []
         for i, subject in enumerate((*self.subjects, 'mean')):
             r, draws = (self.r.mean(0), self.draws.mean(1)) if subject == 'mean' else (self.r[i], self.draws[:, i])
-            se = draws.std(0); low, high = self.limits(draws, level)
+            low, high, se = self.limits(r, draws, level)
             p = np.where(se > 0, 2*student.sf(np.abs(r)/np.where(se > 0, se, 1), self.df), 1.)
-            tables.append(pd.DataFrame(dict(subject=subject, parcel=np.arange(1, len(r) + 1), estimate=r, low=low, high=high, p=p, q=false_discovery_control(p))))
+            numbers = dict(estimate=r, low=low, high=high, p=p, q=false_discovery_control(p))
+            tables.append(pd.DataFrame(dict(subject=subject, parcel=np.arange(1, len(r) + 1), **numbers)))
         return pd.concat(tables, ignore_index=True)
 
-# %% ../nbs/05a_statistics.ipynb #40aa520c
+# %% ../nbs/05a_statistics.ipynb #e34f8789
+def timeline(pairs:dict, # of `paired`
+             films:dict # split → film
+            ) -> dict: # {film: {split: cells}}
+    "The cells of every film, long enough for the subject with the longest recording."
+    cells = {}
+    for split in sorted({split for p in pairs.values() for split in p}):
+        longest = max(len(p[split][0]) for p in pairs.values() if split in p)
+        cells.setdefault(films[split], {})[split] = -(-longest//STEP)
+    return cells
+
+def film_sums(pairs:dict, # one subject's {split: (predicted, measured)}
+              cells:dict, # one film's {split: cells}
+              origin # (predicted, measured) values to count from, (parcels,) each: r does not see them, rounding does
+             ): # (cells, 5, parcels), (cells,)
+    "One subject's cells of one film; empty where the subject has no recording."
+    empty = [np.zeros((0, len(o))) for o in origin]
+    parts = [cell_sums(*(v - o for v, o in zip(pairs.get(split, empty), origin)), n) for split, n in cells.items()]
+    return [np.concatenate(p) for p in zip(*parts)]
+
 def resample(predicted:dict, # {subject: {split: (rows, parcels)}}
              measured:dict, # the same
              films:dict, # split → film; blocks stay within a film
@@ -154,30 +179,25 @@ def resample(predicted:dict, # {subject: {split: (rows, parcels)}}
              seed:int=0
             ) -> Bootstrap:
     "The score per subject and parcel, and under resampled blocks of time."
-    pairs = paired(predicted, measured, trim)
-    cells = {}  # film → split → cells, on the longest subject's timeline
-    for split in sorted({split for p in pairs.values() for split in p}):
-        longest = max(len(p[split][0]) for p in pairs.values() if split in p)
-        cells.setdefault(films[split], {})[split] = -(-longest//STEP)
+    pairs = paired(predicted, measured, trim); cells = timeline(pairs, films)
     rng = np.random.default_rng(seed); weights = {}; df = 0
     for film, splits in cells.items():
         w, k = block_weights(sum(splits.values()), block//STEP, draws, rng)
-        weights[film] = np.concatenate([np.ones((1, w.shape[1])), w]); df += k  # the first row draws every cell once: the score itself
-    parcels = next(iter(next(iter(pairs.values())).values()))[0].shape[1]
-    every = np.zeros((draws + 1, len(pairs), parcels), np.float32 if parcels > 1 else np.float64); score = np.zeros((len(pairs), parcels))
-    for i, p in enumerate(pairs.values()):
-        origin = [v.mean(0, dtype=np.float64) for v in next(iter(p.values()))]  # r does not see an offset, rounding does
-        drawn = []
-        for film, splits in cells.items():
-            if not any(split in p for split in splits): continue
-            parts = [cell_sums(*(v - o for v, o in zip(p[split], origin)), n) if split in p else (np.zeros((n, 5, parcels)), np.zeros(n)) for split, n in splits.items()]
-            sums, rows = [np.concatenate(a) for a in zip(*parts)]
-            drawn.append(((weights[film] @ sums.reshape(len(sums), -1)).reshape(-1, 5, parcels), weights[film] @ rows))
-        if pooled: drawn = [(sum(s for s, _ in drawn), sum(n for _, n in drawn))]
+        weights[film] = np.concatenate([np.ones((1, w.shape[1])), w])  # first every cell once: the score itself
+        df += k
+    scores, resampled = [], []
+    for p in pairs.values():
+        origin = [v.mean(0, dtype=np.float64) for v in next(iter(p.values()))]; drawn = []
+        for film in cells:
+            if p.keys().isdisjoint(cells[film]): continue
+            sums, rows = film_sums(p, cells[film], origin)
+            drawn.append(((weights[film] @ sums.reshape(len(sums), -1)).reshape(draws + 1, 5, -1), weights[film] @ rows))
+        if pooled: drawn = [[sum(v) for v in zip(*drawn)]]
         r = np.mean([r_of_sums(*d) for d in drawn], axis=0)
-        score[i], every[:, i] = r[0], r
-    plan = digest([cells, list(pairs), {s: {k: len(v[0]) for k, v in p.items()} for s, p in pairs.items()}, pooled, trim, block, draws, seed])
-    return Bootstrap(tuple(pairs), score, every[1:], df, plan)
+        scores.append(r[0]); resampled.append(r[1:].astype(np.float32))
+    lengths = {s: {split: len(x) for split, (x, _) in p.items()} for s, p in pairs.items()}
+    plan = digest([cells, lengths, pooled, trim, block, draws, seed])
+    return Bootstrap(tuple(pairs), np.stack(scores), np.stack(resampled, axis=1), df, plan)
 
 # %% ../nbs/05a_statistics.ipynb #2b76d7fc
 def seed_spread(values # one score a seed
@@ -187,14 +207,15 @@ def seed_spread(values # one score a seed
     sd = v.std(ddof=1) if n > 1 else np.nan; half = sd/np.sqrt(n)*student.ppf(.975, n - 1) if n > 1 else np.nan
     return {k: float(x) for k, x in dict(n=n, mean=v.mean(), sd=sd, sem=sd/np.sqrt(n), low=v.mean() - half, high=v.mean() + half).items()}
 
-# %% ../nbs/05a_statistics.ipynb #4e17aa06
+# %% ../nbs/05a_statistics.ipynb #fc4d20e9
 def ceiling_of(reliability:Bootstrap # r between two showings
               ) -> pd.DataFrame: # subject, parcel, reliability, ceiling, low, high
     "The highest r that a prediction can be expected to reach against one run, with its interval."
     root = lambda a: np.sqrt(np.clip(a, 0, None))
-    low, high = root(reliability.limits(reliability.draws))
-    return pd.concat([pd.DataFrame(dict(subject=s, parcel=np.arange(1, len(r) + 1), reliability=r, ceiling=root(r), low=low[i], high=high[i]))
-                      for i, (s, r) in enumerate(zip(reliability.subjects, reliability.r))], ignore_index=True)
+    low, high = map(root, reliability.limits(reliability.r, reliability.draws)[:2])
+    tables = [pd.DataFrame(dict(subject=s, parcel=np.arange(1, len(r) + 1), reliability=r, ceiling=root(r), low=lo, high=hi))
+              for s, r, lo, hi in zip(reliability.subjects, reliability.r, low, high)]
+    return pd.concat(tables, ignore_index=True)
 
 def noise_ceiling(cohort, # a Cohort whose runs have films shown twice
                   trim:int=TRIM, draws:int=1000) -> pd.DataFrame: # subject, parcel, reliability, ceiling, low, high

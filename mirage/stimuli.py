@@ -90,7 +90,7 @@ def read_words(path, # .tsv of the release, or word / onset / duration as .tsv, 
     table['onset'] = table.onset.clip(lower=0.); table['offset'] = table[['onset', 'offset']].max(axis=1)
     return table.sort_values(['offset', 'onset'], kind='stable', ignore_index=True)
 
-# %% ../nbs/02_stimuli.ipynb #370f3f3d
+# %% ../nbs/02_stimuli.ipynb #85b060a8
 RATE = 16_000     # samples a second: what every audio backbone here listens to
 GAP = 0.05        # seconds by which a sound track's clock may leave its sample count before the clock is trusted
 STILL = 1.        # seconds without a new picture that deserve a warning
@@ -166,7 +166,7 @@ class Film:
                 if end is None: raise FilmError(f'{self.path}: its {kind} cannot be decoded; fetch it again, or convert it with FFmpeg')
                 if self.seconds - end > STILL: holes.append((end, self.seconds))
             finally:
-                if damaged: warnings.warn(f'{self.path}: some {kind} is damaged ({damaged} times)')
+                if damaged: warnings.warn(f'{self.path}: {damaged} pieces of the {kind} are damaged')
                 if holes: warnings.warn(f'{self.path}: no {kind} at ' + ', '.join(f'{a:.1f}–{b:.1f} s' for a, b in holes))
 
     def iter_frames(self, times, # seconds, ascending

@@ -96,13 +96,13 @@ def test_a_window_reads_in_milliseconds(tmp_path, small):
     path, rng = bold_file(small, 'sub-01', 'friends'), np.random.default_rng(0)
     x = rng.normal(size=(480, PARCELS)).astype('f4')
     with h5py.File(path, 'w') as f:
-        for i in range(300): f.create_dataset(f'ses-001_task-s01e{i//3 % 99 + 1:02d}{"abcdefgh"[i % 3 + 3*(i//297)]}', data=x[:480 if i < 40 else 2], compression='gzip', compression_opts=1)
+        for i in range(300): f.create_dataset(f'ses-001_task-s01e{i//3 % 99 + 1:02d}{"abcdefgh"[i % 3 + 3*(i//297)]}', data=x[:480 if i < 9 else 2], compression='gzip', compression_opts=1)
     cohort = open_small(small, subjects='sub-01')
-    rows = [r for r in cohort.runs.itertuples() if r.task == 'friends' and r.n_tr == 480][:20]
+    rows = [r for r in cohort.runs.itertuples() if r.bold and r.n_tr == 480]
     for r in rows: cohort.scale(r)
     times = []
     for k in range(60):
-        r, start = rows[k % 20], int(rng.integers(380)); t = time.perf_counter()
+        r, start = rows[k % len(rows)], int(rng.integers(380)); t = time.perf_counter()
         window = cohort.bold_window(r, start, start + 100); times.append(time.perf_counter() - t)
         assert window.shape == (100, PARCELS)
     assert np.median(times) < 0.03, np.median(times)
@@ -155,10 +155,11 @@ FAULTS = {
     'not fetched': (link, FileNotFoundError, 'is a link to content that is not on this disk. Fetch the group bold'),
     'no file': (lambda r: bold_file(r, 'sub-02', 'movie10').unlink(), FileNotFoundError, r'sub-02/func holds 0 files .* Fetch the group bold'),
     'no subject': (lambda r: shutil.rmtree(r/RELEASE/'fmri/sub-02'), FileNotFoundError, 'fmri/sub-02 is not there. Fetch the group bold, or name'),
-    'parcels': (edit(lambda f: f.create_dataset('ses-004_task-s02e01a', data=np.zeros((9, 400), 'f4'))), ValueError, r'has shape \(9, 400\), expected \(TRs, 1000\)'),
+    'parcels': (edit(lambda f: f.create_dataset('ses-004_task-s02e01a', data=np.zeros((9, 400), 'f4'))), ValueError, r'has shape \(9, 400\), expected numbers \(TRs, 1000\)'),
     'twice': (edit(lambda f: f.create_dataset('ses-009_task-s01e02a', data=np.zeros((9, PARCELS), 'f4'))), ValueError, r'ses-001_task-s01e02a and ses-009_task-s01e02a both are repeat 1 .* Remove one'),
     'odd key': (edit(lambda f: f.create_dataset('s02e01a', data=np.zeros((9, PARCELS), 'f4'))), ValueError, r"has a dataset 's02e01a'; keys look like"),
     'no split': (edit(lambda f: f.create_dataset('ses-009_task-s09e01a', data=np.zeros((9, PARCELS), 'f4'))), ValueError, "'s09e01a' is no split"),
+    'a link': (edit(external), ValueError, r'ses-004_task-s02e01a has shape None, expected numbers'),
     'no lengths': (lambda r: lengths_file(r).unlink(), FileNotFoundError, 'sub-02_ood_fmri_samples.npy is not there. Fetch'),
     'lengths are text': (lambda r: lengths_file(r).write_text('wot1,353'), ValueError, 'sub-02_ood.*is not a plain table of run lengths .*fetch it again'),
     'lengths cut': (lambda r: os.truncate(lengths_file(r), 200), ValueError, 'is not a plain table of run lengths'),
@@ -178,14 +179,9 @@ def test_faults_of_the_release(small, fault):
     with pytest.raises(kind, match=message): open_small(small)
 
 
-def test_links_into_other_files_do_not_count(small):
-    edit(external)(small)
-    assert 's02e01a' not in set(open_small(small).splits.split)
-
-
 @pytest.mark.parametrize('value, message', [(np.nan, 'NaN or infinity'), (np.inf, 'NaN or infinity'), (3.3, 'never change')])
 def test_columns_that_cannot_be_z_scored(small, value, message):
-    with h5py.File(bold_file(small, 'sub-05', 'friends'), 'a') as f: f['ses-030_task-s06e01a'][:, [7, 9]] = value
+    with h5py.File(bold_file(small, 'sub-05', 'friends'), 'a') as f: f['ses-030_task-s06e01a'][:, 7:10:2] = value
     cohort = open_small(small)
     cohort.check(sets=['train'])
     with pytest.raises(ValueError, match=rf'sub-05_task-friends.*ses-030_task-s06e01a: .*{message}.*parcel 8\. Check the file'): cohort.check()
@@ -200,8 +196,9 @@ def test_a_malicious_pickle_does_not_run(tmp_path, protocol):
     whole, plain = tmp_path/'a.npy', tmp_path/'b.npy'
     np.save(plain, np.array({'wot1': 353}), allow_pickle=True)
     header = plain.read_bytes()[:128]
-    for value in (np.array({'wot1': Evil(tmp_path/'ran')}, dtype=object), Evil(tmp_path/'ran'), {Evil(tmp_path/'ran'): 1}):
-        whole.write_bytes(header + pickle.dumps(value, protocol))
+    evil = Evil(tmp_path/'ran')
+    for value in (np.array({'wot1': evil}, dtype=object), evil, {evil: 1}, b'\x80\x04}r\xff\xff\xff\x7f.', b'\x80\x04\x8d' + b'\xff'*7 + b'\x7f.'):
+        whole.write_bytes(header + (value if isinstance(value, bytes) else pickle.dumps(value, protocol)))
         with pytest.raises(ValueError, match='Nothing in it was run'): read_lengths(whole)
     assert not (tmp_path/'ran').exists()
     assert read_lengths(plain) == {'wot1': 353}
@@ -263,7 +260,7 @@ OWN = {
     'twice': (text('runs.csv', 'again,2', 'again,1'), 'runs.csv lists ann a1 twice. Number repeats'),
     'two sets': (text('runs.csv', 'bob,b,val', 'bob,b,train'), 'runs.csv: b has more than one task, film, set'),
     'no file': (text('runs.csv', 'ann-b.npy', 'ann-d.npy'), 'ann-d.npy is not there. Correct the column bold of .*line 4'),
-    'no key': (text('runs.csv', 'again', 'thrice'), "ann.h5 has no dataset 'thrice'; the first it has: again, first"),
+    'no key': (text('runs.csv', 'again', 'thrice'), "ann.h5 has no array 'thrice'; it has again, first"),
     'leaves the folder': (text('runs.csv', 'bold/ann-b.npy', '../secret.npy'), r"'../secret.npy' leads out of .*mine. Copy the file"),
     'absolute': (text('runs.csv', 'bold/ann-b.npy', '/etc/hostname'), "'/etc/hostname' leads out of"),
     'link out': (out, "'bold/link.npy' leads out of"),
@@ -271,8 +268,8 @@ OWN = {
     'cut array': (lambda r: os.truncate(r/'bold/ann-b.npy', 300), 'ann-b.npy is cut short or not a plain array .* Write it again'),
     'pickled array': (lambda r: np.save(r/'bold/ann-b.npy', np.array([Evil(r/'ran')], object), allow_pickle=True), 'ann-b.npy is cut short or not a plain array'),
     'words in numbers': (lambda r: (r/'bold/ann-c.csv').write_text('a,b,c,d,e\n1,2,3,four,5\n'), 'ann-c.csv is not a table of numbers'),
-    'a hole': (lambda r: (r/'bold/ann-c.csv').write_text('1,2,3,4,5\n2,1,3,,4\n3,2,1,4,6\n'), 'ann-c.csv: NaN or infinity in 1 of 5 parcels, first in parcel 4'),
-    'no features': (lambda r: (r/'features/text/b.npy').unlink(), 'features/text: neither .npy nor .h5 of b'),
+    'a hole': (lambda r: (r/'bold/ann-c.csv').write_text('1,2,3,4,5\n2,1,3,,4\n3,2,1,4,6\n'), 'ann-c.csv: NaN or infinity in 1 of 5 parcels, first parcel 4'),
+    'no features': (lambda r: (r/'features/text/b.npy').unlink(), 'features/text.* b'),
     'other depth': (lambda r: np.save(r/'features/text/b.npy', np.zeros((24, 2, 4), 'f4')), r'features/text/.*\(L, D\) = \(\d, 4\), other films'),
     'no layers': (lambda r: np.save(r/'features/text/b.npy', np.zeros((24, 4), 'f4')), r'features/text/b.npy holds .*\(24, 4\), expected floats \(T, L, D\)'),
     'no film': (text('cohort.yaml', 'features: {text: 2.0, vision: 4.0}', ''), 'line 2: give video, or ready-made features'),
@@ -282,5 +279,5 @@ OWN = {
 def test_faults_of_own_data(own, fault):
     break_it, message = OWN[fault]
     break_it(own)
-    with pytest.raises((ValueError, OSError, KeyError), match=message): Cohort.open(own).check().features
+    with pytest.raises((ValueError, OSError), match=message): Cohort.open(own).check().features
     assert not (own/'ran').exists()

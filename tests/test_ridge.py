@@ -1,0 +1,180 @@
+"What the ridge chapter cannot show about itself: hard designs, missing rows, memory, and input that does not fit."
+import tracemalloc
+from collections import namedtuple
+
+import numpy as np, pandas as pd, pytest
+from sklearn.linear_model import RidgeCV
+
+import mirage.ridge as R
+from mirage.ridge import RECIPES, Recipe, TrainingRows, design_matrix, fit_ridge, predict_films, tr_mean
+
+ALPHAS = np.logspace(-2, 6, 10)
+
+def same_as_sklearn(X, Y, alphas=ALPHAS, rtol=1e-6):
+    ours = fit_ridge([(X, {'s': Y})], alphas)['s']
+    theirs = RidgeCV(alphas=alphas, alpha_per_target=True).fit(X.astype(np.float64), Y.astype(np.float64))
+    assert (ours.alpha == theirs.alpha_).all()
+    scale = np.abs(theirs.coef_).max(1, keepdims=True)
+    assert (np.abs(ours.weights.T - theirs.coef_) <= rtol*scale).all()
+    assert np.allclose(ours.predict(X), theirs.predict(X), atol=1e-4*np.abs(Y).max())
+    return ours
+
+def data(n, p, t, seed=0, signal=(0, 2)):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, p))
+    return X, X @ rng.standard_normal((p, t))*np.linspace(*signal, t)/p**.5 + rng.standard_normal((n, t)), rng
+
+@pytest.mark.parametrize('n,p', [(40, 120), (100, 100), (101, 100), (700, 60)])
+def test_wide_square_and_tall(n, p):
+    X, Y, _ = data(n, p, 30)
+    same_as_sklearn(X, Y)
+
+def test_singular_values_over_six_decades():
+    X, Y, rng = data(500, 80, 40)
+    X = X @ np.linalg.qr(rng.standard_normal((80, 80)))[0]*np.logspace(3, -3, 80)
+    Y = Y + X[:, :40]/X[:, :40].std(0)
+    same_as_sklearn(X, Y, np.logspace(-1, 8, 12), rtol=1e-5)
+
+def test_one_sample_with_all_the_leverage():
+    X, Y, _ = data(400, 50, 40)
+    X[:, 7] = 0; X[13, 7] = 1e4          # leverage of sample 13 is one but for the penalty
+    same_as_sklearn(X, Y)
+
+def test_large_means_and_single_precision():
+    X, Y, _ = data(600, 40, 20)
+    same_as_sklearn((X + 300).astype(np.float32), (Y - 50).astype(np.float32), rtol=1e-5)
+
+def test_near_ties_are_settled_in_double_precision(monkeypatch):
+    "Penalties a millionth apart: single precision cannot order their errors, the fit still does."
+    X, Y, _ = data(500, 40, 50, signal=(.5, 3))
+    alphas = np.sort(np.concatenate([np.logspace(0, 4, 5)*(1 + d) for d in (0, 1e-6)]))
+    same_as_sklearn(X, Y, alphas)
+    exact, seen = R.loo_exact, []
+    monkeypatch.setattr(R, 'loo_exact', lambda *a: seen.append(a[-1].sum()) or exact(*a))
+    fit_ridge([(X, {'s': Y})], alphas)
+    assert seen == [50]
+    seen.clear(); fit_ridge([(X, {'s': Y})], np.logspace(0, 4, 5))
+    assert sum(seen) < 10
+
+def test_penalties_so_small_that_nothing_is_left_out():
+    "More columns than samples and next to no penalty: leverages of one must not decide."
+    X, Y, _ = data(30, 90, 20)
+    ours = fit_ridge([(X, {'s': Y})], [1e-300, 1e-14, 1., 1e3])['s']
+    theirs = fit_ridge([(X, {'s': Y})], [1., 1e3])['s']
+    assert (ours.alpha == theirs.alpha).all() and np.allclose(ours.weights, theirs.weights)
+    with pytest.raises(ValueError, match='too small for the 30 rows of s'): fit_ridge([(X, {'s': Y})], [1e-300, 1e-14])
+
+def test_a_constant_parcel_gets_the_first_penalty_and_no_weights():
+    X, Y, _ = data(200, 20, 5); Y[:, 2] = 4.
+    ours = same_as_sklearn(X, Y)
+    assert ours.alpha[2] == ALPHAS[0] and np.allclose(ours.weights[:, 2], 0, atol=1e-12) and np.isclose(ours.intercept[2], 4)
+
+def test_blocks_do_not_matter():
+    X, Y, _ = data(3000, 30, 10)
+    whole = fit_ridge([(X, {'s': Y})], ALPHAS)['s']
+    cuts = [0, 1, 5, 1700, 3000]
+    parts = fit_ridge([(X[a:b], {'s': Y[a:b]}) for a, b in zip(cuts, cuts[1:])], ALPHAS)['s']
+    assert (whole.alpha == parts.alpha).all() and np.allclose(whole.errors, parts.errors, rtol=1e-5)
+    assert np.allclose(whole.weights, parts.weights, rtol=1e-9, atol=1e-12)
+
+def test_one_decomposition_for_all_who_saw_the_same(monkeypatch):
+    X, Y, rng = data(900, 25, 8)
+    Ys = {s: Y + rng.standard_normal(Y.shape) for s in 'abcd'}
+    eigh, count = R.eigh, []
+    monkeypatch.setattr(R, 'eigh', lambda *a, **k: count.append(1) or eigh(*a, **k))
+    fit_ridge([(X, Ys)], ALPHAS)
+    assert len(count) == 1
+    count.clear()
+    spans = [(0, 300, 'abcd'), (300, 500, 'abc'), (500, 600, 'cab'), (600, 900, 'ad')]   # b and c saw the same rows
+    together = fit_ridge([(X[i:j], {s: Ys[s][i:j] for s in who}) for i, j, who in spans], ALPHAS)
+    assert len(count) == 3
+    for s in 'abcd':
+        rows = np.concatenate([np.arange(i, j) for i, j, who in spans if s in who])
+        alone = fit_ridge([(X[rows], {s: Ys[s][rows]})], ALPHAS)[s]
+        assert (alone.alpha == together[s].alpha).all() and np.allclose(alone.weights, together[s].weights, rtol=1e-8, atol=1e-11)
+
+def test_memory_does_not_grow_with_the_rows():
+    class Stream:
+        def __init__(self, blocks): self.blocks = blocks
+        def __iter__(self):
+            for k in range(self.blocks):
+                X = np.random.default_rng(k).standard_normal((1000, 300)).astype(np.float32)
+                yield X, {'s': X[:, :50]}
+    def peak(blocks):
+        tracemalloc.start(); fit_ridge(Stream(blocks), ALPHAS[:4]); top = tracemalloc.get_traced_memory()[1]; tracemalloc.stop()
+        return top
+    few, many = peak(5), peak(40)             # the larger design would fill 96 MB
+    assert many - few < 4e6 and many < 30e6
+
+def test_input_that_does_not_fit():
+    X, Y, _ = data(50, 6, 3)
+    bad = X.copy(); bad[3, 2] = np.nan
+    for blocks, error, message in [
+        ((b for b in [(X, {'s': Y})]), TypeError, 'read twice'), ([], ValueError, 'no blocks'),
+        ([(bad, {'s': Y})], ValueError, 'the design has 1 NaN'),
+        ([(X, {'s': Y*np.inf})], ValueError, 'BOLD of s has NaN or infinite values in 3'),
+        ([(X, {'s': Y}), (X[:, :5], {'s': Y})], ValueError, 'block 1 has 5 columns'),
+        ([(X, {'s': Y[:-1]})], ValueError, r'block 0: BOLD of s is \(49, 3\)'),
+        ([(X, {'s': Y}), (X, {'s': Y[:, :2]})], ValueError, r'block 1: BOLD of s is \(50, 2\), expected \(50, 3\)'),
+        ([(X[:2], {'s': Y[:2]})], ValueError, 's saw 2 rows')]:
+        with pytest.raises(error, match=message): fit_ridge(blocks, ALPHAS)
+    for alphas in ([], [0.], [1., -1.], [np.nan]):
+        with pytest.raises(ValueError, match='penalties must be above zero'): fit_ridge([(X, {'s': Y})], alphas)
+
+def toy_cohort(lengths):
+    "lengths: {(subject, split, repeat): n_tr}; split names begin with their set."
+    rows = [(s, f, r, f.split('_')[0], n) for (s, f, r), n in lengths.items()]
+    runs = pd.DataFrame(rows, columns=['subject', 'split', 'repeat', 'set', 'n_tr'])
+    seed = lambda k: np.random.default_rng(list(map(ord, ''.join(map(str, k)))))
+    bold = {k: seed(k).standard_normal((n, 4)).astype(np.float32) for k, n in lengths.items()}
+    return namedtuple('C', 'runs bold')(runs, lambda r: bold[r.subject, r.split, r.repeat])
+
+def test_every_training_row_is_used_once_per_subject():
+    cohort = toy_cohort({('a', 'train_1', 1): 50, ('b', 'train_1', 1): 47, ('c', 'train_1', 1): 50,
+                         ('a', 'train_1', 2): 48, ('c', 'train_1', 2): 48, ('a', 'train_2', 1): 30,
+                         ('b', 'train_2', 1): 30, ('c', 'train_2', 1): 30, ('a', 'val_1', 1): 20})
+    design = {f: np.arange(60.)[:, None] + 100*k for k, f in enumerate(['train_1', 'train_2', 'val_1'])}
+    for trim in (0, 5):
+        blocks = TrainingRows(cohort, design, trim)
+        assert blocks.alike == [['a', 'c'], ['b']]
+        assert len({frozenset(y) for _, y in blocks}) <= 1 + len(blocks.alike)     # so many Gram matrices
+        for s in 'abc':
+            mine = [(x[:, 0], y[s]) for x, y in blocks if s in y]
+            rows, bold = np.concatenate([m[0] for m in mine]), np.concatenate([m[1] for m in mine])
+            runs = [r for r in cohort.runs.itertuples() if r.subject == s and r.set == 'train']
+            part = lambda x, r: x[trim:r.n_tr - trim]
+            wanted = np.concatenate([np.c_[part(design[r.split], r), part(cohort.bold(r), r)] for r in runs])
+            assert sorted(map(tuple, np.c_[rows, bold])) == sorted(map(tuple, wanted))
+
+def test_only_training_films_shape_the_design():
+    rng = np.random.default_rng(0)
+    films = {f: rng.standard_normal((40, 30)).astype(np.float32) for f in ('train', 'val')}
+    louder = films | {'val': films['val']*100 + 5}
+    for recipe in (Recipe((3, 4)), Recipe((3, 4), width=20), Recipe((3, 4), components=5)):
+        a, b = (design_matrix(f, ['train'], recipe, [10, 20]) for f in (films, louder))
+        assert np.array_equal(a['train'], b['train']) and not np.allclose(a['val'], b['val'])
+        assert np.array_equal(a['train'], design_matrix(films, ['train'], recipe, [10, 20])['train'])
+
+def test_the_challenge_recipe():
+    "Sample i sees exactly the five TRs i-7 to i-3, is fitted five TRs inside the run, and every TR is predicted."
+    r = RECIPES['challenge']
+    rows = {'train_1': np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)}
+    moved = {'train_1': rows['train_1'].copy()}; moved['train_1'][20] += 1
+    lagged = lambda films: design_matrix(films, ['train_1'], Recipe(r.lags), [3])['train_1']
+    change = np.abs(lagged(moved) - lagged(rows)).reshape(40, 5, 3).max(2)
+    hit = {(i, i - 20) for i in range(40) for k in range(5) if change[i, k] > .3}
+    assert hit == {(20 + d, d) for d in (3, 4, 5, 6, 7)}
+    cohort = toy_cohort({('a', 'train_1', 1): 40, ('a', 'val_1', 1): 33})
+    design = design_matrix(rows | {'val_1': rows['train_1'][:33]}, ['train_1'], r, [3])
+    assert [len(x) for x, _ in TrainingRows(cohort, design, r.trim)] == [30]
+    models = fit_ridge(TrainingRows(cohort, design, r.trim), ALPHAS)
+    assert [y.shape for _, y in predict_films(models, design, cohort.runs[cohort.runs['set'] == 'val'])] == [(33, 4)]
+    with pytest.raises(ValueError, match='a has 33 TRs of val_1, the design 20'):
+        list(predict_films(models, {f: x[:20] for f, x in design.items()}, cohort.runs[cohort.runs['set'] == 'val']))
+
+def test_tr_grid_is_the_time_of_the_film():
+    "Frames of 0.5 s, TRs of 1.49 s: a pulse in frame k shows in the TRs that it overlaps and nowhere else, also far into a film."
+    for k in (0, 2, 298, 1005, 5000):
+        pulse = np.zeros((6000, 1)); pulse[k] = 1
+        got = np.flatnonzero(tr_mean(pulse, 1900)[:, 0])
+        assert got.tolist() == [j for j in range(1900) if j*1.49 < (k + 1)/2 - 1e-9 and (j + 1)*1.49 > k/2 + 1e-9]
