@@ -7,8 +7,8 @@ __all__ = ['PROTOCOLS', 'SPECS', 'WRITERS', 'Cut', 'word_ends', 'film_cuts', 'wo
            'Protocol', 'get_protocol', 'Tap', 'in_order', 'Once', 'prefetch', 'batches', 'Spec', 'Work', 'Backbone',
            'load_backbone', 'grow']
 
-# %% ../nbs/02a_backbones.ipynb #f983fbf0
-import importlib, math, re
+# %% ../nbs/02a_backbones.ipynb #2f6efc78
+import hashlib, importlib, math, re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -181,7 +181,7 @@ class Work(NamedTuple):
     tokens:int     # through it
     flop:float     # of all modules
 
-# %% ../nbs/02a_backbones.ipynb #a634d9ef
+# %% ../nbs/02a_backbones.ipynb #d334d11e
 class Backbone:
     "One frozen model. A new backbone is one such class, and a line in `SPECS`."
     classes:tuple = ()         # (model class, processor class) of transformers
@@ -217,7 +217,7 @@ class Backbone:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             model = self.classes[0]._from_config(self.config).eval().requires_grad_(False)
-        return self.shape(model).to(self.device)
+        return self.shape(model).to('cuda' if self.device == 'auto' else self.device)
 
     @property
     def place(self): return self.model.device      # of its inputs
@@ -225,7 +225,8 @@ class Backbone:
     def identity(self) -> dict:
         "What tells this model from every other."
         if self.spec.repo: return dict(name=self.spec.name, repo=self.spec.repo, revision=self.revision, dtype=str(self.dtype))
-        return dict(name=self.spec.name, twin=digest(self.config.to_diff_dict()), seed=self.seed, dtype=str(self.dtype))
+        weights = hashlib.sha256(b''.join(w.detach().cpu().contiguous().numpy().tobytes() for _, w in sorted(self.model.state_dict().items())))
+        return dict(name=self.spec.name, weights=weights.hexdigest()[:16], seed=self.seed, dtype=str(self.dtype))
 
     @cached_property
     def sizes(self) -> dict: # module → parameters that one token uses

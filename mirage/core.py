@@ -24,7 +24,7 @@ PARCELS = 1000                                     # Schaefer 2018, 7 networks
 SUBJECTS = ('sub-01', 'sub-02', 'sub-03', 'sub-05')  # in the order of the published readout
 MODALITIES = ('text', 'audio', 'vision')           # in the order of the published model
 
-# %% ../nbs/00_core.ipynb #b84fa911
+# %% ../nbs/00_core.ipynb #6b332de1
 @dataclass(frozen=True)
 class Contexts:
     "What the backbone sees before each read-out (App. A.2)."
@@ -62,7 +62,7 @@ class Preset:
 PRESETS = {p.name: p for p in [
     Preset('paper', backbone='qwen3-omni-thinking'),
     Preset('tiny', backbone='tiny-qwen3-omni-thinking', contexts=Contexts(words=8, audio=4., video=2.), window=40, stride=10, queries=4,
-           pool_dropout=0.1, hidden=192, depth=2, heads=4, modality_dropout=0.1, epochs=8, batch=16, lr=1.5e-3, members=5, seed=0),
+           pool_dropout=0.1, hidden=192, depth=2, heads=4, modality_dropout=0.1, epochs=16, batch=16, lr=1.5e-3, members=5, seed=0),
     Preset('smoke', backbone='tiny-qwen3-omni-thinking', contexts=Contexts(words=8, audio=4., video=2.), window=20, stride=20, queries=2,
            pool_heads=2, pool_dropout=0., hidden=24, depth=1, heads=2, epochs=2, batch=8, lr=1e-3, members=2, seed=0)]}
 

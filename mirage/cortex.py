@@ -8,7 +8,7 @@ __all__ = ['GREY', 'MODALITY_COLOURS', 'NETWORKS', 'NETWORK_COLOURS', 'PIXELS', 
            'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars', 'dominance', 'dominance_colours',
            'dominance_key', 'parcel_map', 'dominance_map', 'surface_html']
 
-# %% ../nbs/09_cortex.ipynb #159d8c72
+# %% ../nbs/09_cortex.ipynb #86c15aa3
 import base64, functools, importlib.resources, json, warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from PIL import Image, ImageDraw
 from scipy.ndimage import distance_transform_edt
 
-from .core import MODALITIES, PARCELS, atomic
+from .core import PARCELS, atomic
 
 # %% ../nbs/09_cortex.ipynb #e6d7862d
 GREY = (.80, .80, .80)  # where there is no value
@@ -209,7 +209,7 @@ def network_bars(ax,
     ax.set_yticks(place, [NETWORKS[n] for n in table.network]); ax.tick_params(axis='y', length=0)
     ax.set_xlabel(label); ax.spines[['top', 'right', 'left']].set_visible(False)
 
-# %% ../nbs/09_cortex.ipynb #dcc14654
+# %% ../nbs/09_cortex.ipynb #d485558f
 def dominance(drops # (P, 3) drop in r when text, audio, vision is left out
              ) -> tuple[np.ndarray, np.ndarray]: # index of the dominant modality, -1 for none; its share of the total drop, NaN for none
     lost = np.maximum(np.nan_to_num(drops), 0); total = lost.sum(1)
@@ -226,7 +226,7 @@ def dominance_key(ax # an axis with a flatmap of dominance
                  ):
     "Three bars from a third to one in the free corner under the left frontal pole."
     wide, tall = ax.get_window_extent().size/ax.figure.dpi  # inches; the key has one size on every map
-    key = ax.inset_axes((.4/wide, .3/tall, .75/wide, .38/tall)); strength = np.linspace(1/3, 1, 64)
+    key = ax.inset_axes((.4/wide, .04/tall, .56/wide, .3/tall)); strength = np.linspace(1/3, 1, 64)
     key.imshow(np.stack([dominance_colours(np.full(64, i), strength) for i in range(3)]), aspect='auto', extent=(1/3, 1, 2.5, -.5))
     key.hlines([.5, 1.5], 1/3, 1, color='w', lw=1)
     key.set_yticks(range(3), MODALITY_COLOURS); key.set_xticks([1/3, 1], ['⅓', '1']); key.tick_params(length=0, pad=2)
@@ -254,7 +254,7 @@ def dominance_map(which, strength, # as `dominance` returns them
     ax.set(xlabel='share of the drop', ylabel='parcels'); ax.legend(frameon=False); ax.spines[['top', 'right']].set_visible(False)
     ax.set_title('no map: the cohort has no Schaefer atlas', color='.4', size='medium')
 
-# %% ../nbs/09_cortex.ipynb #25d05fe1
+# %% ../nbs/09_cortex.ipynb #f4d77dce
 KINDS = ('inflated', 'pial', 'flat')
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>__TITLE__</title><link rel="icon" href="data:,"><style>
 body{font:15px system-ui,sans-serif;margin:0;color:#222;display:flex;flex-direction:column;height:100vh}
@@ -272,7 +272,7 @@ const trace = mesh => { const xyz = numbers(mesh.points, Int16Array), F = number
           flatshading: false, lighting: {ambient: .8, diffuse: .35, specular: .03, roughness: .9, facenormalsepsilon: 0}} };
 const off = {visible: false, showspikes: false};
 function show(kind) { const flat = kind === 'flat', camera = {eye: flat ? {x: 0, y: -.01, z: 1.75} : {x: -.85, y: -.95, z: .6}, up: flat ? {x: 0, y: 1, z: 0} : {x: 0, y: 0, z: 1}};
-  Plotly.newPlot('map', D.meshes[kind].map(trace), {margin: {l: 0, r: 0, t: 0, b: 0}, hoverlabel: {font: {size: 14}},
+  Plotly.newPlot('map', D.meshes[kind].map(trace), {margin: {l: 0, r: 0, t: 0, b: 0}, hoverlabel: {bgcolor: '#222', font: {size: 14, color: '#fff'}},
     scene: {xaxis: off, yaxis: off, zaxis: off, aspectmode: flat ? 'manual' : 'data', aspectratio: {x: 2.3, y: 1, z: .01}, dragmode: 'orbit', camera}}, {displaylogo: false, responsive: true});
   document.querySelectorAll('button').forEach(b => b.setAttribute('aria-pressed', b.textContent === kind)) }
 Object.keys(D.meshes).forEach(k => { const b = document.createElement('button'); b.textContent = k; b.onclick = () => show(k); document.getElementById('kinds').append(b, ' ') });

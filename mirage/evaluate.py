@@ -6,11 +6,11 @@
 __all__ = ['PUBLISHED', 'read_predictions', 'read_bold', 'Score', 'challenge_score', 'Evaluation', 'evaluate_set', 'evaluate',
            'compare']
 
-# %% ../nbs/06_evaluate.ipynb #30187eee
+# %% ../nbs/06_evaluate.ipynb #e120020c
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py, numpy as np, pandas as pd
+import h5py, pandas as pd
 
 from .core import Pearson
 from .statistics import TRIM, Bootstrap, paired, resample
@@ -94,7 +94,7 @@ PUBLISHED = pd.DataFrame([
     ('Ensemble',     'MIRAGE',                         'ensemble',         .335, .323, .227, .253, .221, .246, .189),
 ], columns=['group', 'row', 'id', 'val', 's7', 'ood', 'sub-01', 'sub-02', 'sub-03', 'sub-05'])  # the subjects' columns are on ood
 
-# %% ../nbs/06_evaluate.ipynb #6df385d4
+# %% ../nbs/06_evaluate.ipynb #7a975717
 @dataclass(frozen=True)
 class Evaluation:
     "One set of one run."
@@ -116,6 +116,7 @@ def evaluate_set(run, # Run, or a run's folder
     "The challenge's score of a run on one set."
     predictions = read_predictions(run, set); bold = read_bold(cohort, set, list(predictions))
     if not bold: return None
+    predictions = {s: {k: x for k, x in predictions[s].items() if k in bold[s]} for s in bold}  # a run may be there to predict only
     films = cohort.splits.set_index('split').film.to_dict(); style = 'ood' if set == 'ood' else 's7'
     alone = lambda data, film: {s: {k: v for k, v in d.items() if films[k] == film} for s, d in data.items()}
     names = sorted({films[k] for d in bold.values() for k in d}) if style == 'ood' else []

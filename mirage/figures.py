@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['COLUMN', 'PAGE_WIDTH', 'STYLE', 'new_figure', 'panel', 'simulated_tag', 'faults', 'Claim', 'show_claims', 'contrast',
-           'between', 'input_run', 'attribution_of', 'planted_truth', 'command', 'save_figure', 'draw_table']
+           'between', 'request', 'input_run', 'attribution_of', 'attention_of', 'planted_truth', 'command',
+           'save_figure', 'draw_table']
 
-# %% ../nbs/09a_figures.ipynb #7df7f41f
+# %% ../nbs/09a_figures.ipynb #38ee052c
 import json, textwrap, warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.text import Text
 
-from .core import MODALITIES, Run, atomic, open_run, root, run_path, write_json
+from .core import MODALITIES, Run, atomic, build, open_run, root, run_path, write_json
 from .statistics import Bootstrap, Interval
 
 # %% ../nbs/09a_figures.ipynb #6086968c
@@ -106,7 +107,13 @@ def contrast(bootstrap:Bootstrap, weights # (parcels,) for example 1/n in one re
 def between(a, b): # (parcels,) masks -> weights of mean over a minus mean over b
     return np.asarray(a)/np.sum(a) - np.asarray(b)/np.sum(b)
 
-# %% ../nbs/09a_figures.ipynb #a4321b2a
+# %% ../nbs/09a_figures.ipynb #b8fc7847
+def request(cohort:str, *runs:str # stage/name, such as train/mirage-native-s0
+           ):
+    "Make what a simulated cohort lacks."
+    if cohort in ('embedded', 'smoke') or cohort.startswith('control-'):
+        build(root()/'data'/cohort/'truth'/'truth.h5', *(run_path(cohort, *run.split('/'))/'provenance.json' for run in runs))
+
 def input_run(cohort:str, stage:str, name:str) -> Run:
     "A finished run of this cohort, or an error that says what is wrong."
     run = open_run(run_path(cohort, stage, name)); made = Path(str(run.config.get('cohort', cohort))).name
@@ -120,6 +127,13 @@ def attribution_of(cohort:str, name:str, # of a training run
     if found.config['weights'] != trained.provenance['files']['weights.safetensors']['sha256']:
         raise ValueError(f'{found.path} was computed from other weights than those in {trained.path}. Run nbs/08_attribute.ipynb again.')
     return found
+
+def attention_of(attribution:Run, table:str='attention' # or attention_in_window
+                ) -> pd.DataFrame:
+    "The attention that an attribution kept; a model that pools at fixed depth has none."
+    if not (path := attribution.path/f'{table}.parquet').is_file():
+        raise ValueError(f'{attribution.path} has no {table}: its model pools over fixed depths. Choose a run whose aggregate is queries.')
+    return pd.read_parquet(path)
 
 # %% ../nbs/09a_figures.ipynb #481cc267
 def planted_truth(cohort # a Cohort

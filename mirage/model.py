@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['ModelConfig', 'TemporalEncoder', 'SubjectReadout', 'Mirage', 'save_weights', 'build', 'fit_null_tokens', 'load_model']
 
-# %% ../nbs/03_model.ipynb #e5160b3f
+# %% ../nbs/03_model.ipynb #d6131247
 import json, math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch, torch.nn.functional as F
@@ -20,7 +20,7 @@ from .core import MODALITIES, PARCELS, SUBJECTS, Run, open_run
 from .pooler import FixedPooler, LayerPooler
 from .weights import read_published, read_weights, write_weights
 
-# %% ../nbs/03_model.ipynb #5f80cf89
+# %% ../nbs/03_model.ipynb #056fb2c4
 @dataclass(frozen=True)
 class ModelConfig:
     "Everything that shapes the model; the defaults are the paper's (Table 2)."
@@ -41,10 +41,12 @@ class ModelConfig:
     modality_dropout:float = 0.3
     null_tokens:bool = True        # learned stand-ins for missing streams; the published weights have none
     def __post_init__(self):
-        order = [m for m in MODALITIES if m in self.streams] + sorted(set(self.streams) - set(MODALITIES)) # of fusion, however the streams were listed
+        # the order of fusion, however they were listed
+        order = [m for m in MODALITIES if m in self.streams] + sorted(set(self.streams) - set(MODALITIES))
         object.__setattr__(self, 'streams', {m: self.streams[m] for m in order})
         object.__setattr__(self, 'subjects', tuple(self.subjects))
-        if self.aggregate not in ('queries', 'mean', 'groups'): raise ValueError(f'aggregate is queries, mean or groups, not {self.aggregate!r}')
+        if self.aggregate not in ('queries', 'mean', 'groups'):
+            raise ValueError(f'aggregate is queries, mean or groups, not {self.aggregate!r}')
         if self.hidden % self.heads: raise ValueError(f'hidden {self.hidden} cannot be split among {self.heads} heads')
         if not 0 <= self.modality_dropout < 1: raise ValueError(f'modality_dropout is a probability below 1, not {self.modality_dropout}')
     @classmethod
@@ -56,26 +58,27 @@ class ModelConfig:
         shared = {k: getattr(preset, k) for k in 'queries pool_heads pool_dropout hidden depth heads ff_mult modality_dropout'.split()}
         return cls(**shared | dict(streams=dict(streams), subjects=subjects, parcels=parcels, n_output=preset.window) | changes)
 
-# %% ../nbs/03_model.ipynb #2aa93194
+# %% ../nbs/03_model.ipynb #80fc3020
 class TemporalEncoder(nn.Module):
     "Learned positions, then the trunk."
     def __init__(self, config:ModelConfig):
         super().__init__(); c = config
         self.time_pos_embed = nn.Parameter(0.02*torch.randn(1, c.positions, c.hidden))
-        self.encoder = Encoder(dim=c.hidden, depth=c.depth, heads=c.heads, attn_dim_head=c.hidden//c.heads, ff_mult=c.ff_mult, use_scalenorm=True,
-                               rotary_pos_emb=True, rotary_emb_dim=c.rotary, scale_residual=True, attn_flash=True, verbose=False)
+        self.encoder = Encoder(dim=c.hidden, depth=c.depth, heads=c.heads, attn_dim_head=c.hidden//c.heads, ff_mult=c.ff_mult,
+                               use_scalenorm=True, rotary_pos_emb=True, rotary_emb_dim=c.rotary, scale_residual=True,
+                               attn_flash=True, verbose=False)
     def forward(self, x # (B, T, H)
                ): # (B, T, H)
         if x.shape[1] > self.time_pos_embed.shape[1]:
             raise ValueError(f'a window of {x.shape[1]} frames is longer than the {self.time_pos_embed.shape[1]} positions of this model')
         return self.encoder(x + self.time_pos_embed[:, :x.shape[1]])
 
-# %% ../nbs/03_model.ipynb #be750d60
+# %% ../nbs/03_model.ipynb #d3f7c718
 class SubjectReadout(nn.Module):
     "Each subject's own linear map to parcels, averaged onto the TRs of the window."
     def __init__(self, subjects:int, hidden:int, parcels:int, n_output:int):
         super().__init__()
-        self.weights = nn.Parameter(torch.randn(subjects, hidden, parcels) / math.sqrt(hidden))
+        self.weights = nn.Parameter(torch.randn(subjects, hidden, parcels) * 0.1/math.sqrt(hidden)) # near zero: variance is earned
         self.bias_param = nn.Parameter(torch.zeros(subjects, parcels))
         self.n_output = n_output
     def forward(self, h, # (B, T, H)
@@ -87,7 +90,7 @@ class SubjectReadout(nn.Module):
         y = torch.einsum('bth,shp->bstp', h, w) + b[:, None]
         return y.take_along_dim(subjects[..., None, None], 1) if subjects is not None and subjects.ndim == 2 else y
 
-# %% ../nbs/03_model.ipynb #125b0879
+# %% ../nbs/03_model.ipynb #236d1763
 class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'brain-encoding']):
     "The encoder of the paper; parameters bear the published names."
     def __init__(self, config:ModelConfig):
@@ -115,7 +118,8 @@ class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'bra
                ): # (B, T, H)
         "Project each stream and concatenate; a stream that is not there is replaced by its stand-in."
         shape = next(iter(pooled.values())).shape[:2]
-        z = torch.cat([self.projectors[m]['net'](pooled[m]) if m in pooled else self.stand_in(m).expand(*shape, -1) for m in self.config.streams], -1)
+        z = torch.cat([self.projectors[m]['net'](pooled[m]) if m in pooled else self.stand_in(m).expand(*shape, -1)
+                       for m in self.config.streams], -1)
         return z + 0*sum(p.sum() for p in self.idle(pooled)) if self.training else z # gradients of zero rather than none
 
     def stand_in(self, m:str): # (H/streams,) what the trunk sees of a missing stream
@@ -168,9 +172,10 @@ class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'bra
         try: ours = fetch('config.json').is_file() and fetch('config.json')
         except EntryNotFoundError: ours = None
         if ours: return build(ModelConfig(**json.loads(ours.read_text())), read_weights(weights), weights)
-        if not fetch('config.yaml').is_file(): raise FileNotFoundError(f'{source} has neither config.json nor config.yaml: not a model folder')
+        if not fetch('config.yaml').is_file():
+            raise FileNotFoundError(f'{source} has neither config.json nor config.yaml: not a model folder')
         state, shape, kind = read_published(weights, fetch('config.yaml'), trunk)
-        print(f'{source}: published form, {kind} trunk' + (', translated (gains less 1, rotary rows dealt out as neighbours)' if kind == 'old' else ''))
+        print(f'{source}: published form, {kind} trunk', '(translated: gains less 1, rotary rows dealt out as neighbours)'*(kind == 'old'))
         return build(ModelConfig(**shape), state, weights)
 
 def save_weights(model:Mirage, path): write_weights(model.state_dict(), path)

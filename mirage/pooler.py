@@ -49,7 +49,7 @@ class LayerScores(torch.autograd.Function):
         for c, g in zip(x.split(n), ds.split(n)): dk += g.flatten(0, 1).T @ c.to(k.dtype).flatten(0, 1)
         return (ds @ k).to(x.dtype) if ctx.needs_input_grad[0] else None, dk.to(k.dtype)
 
-# %% ../nbs/03a_pooler.ipynb #e2dd2fb0
+# %% ../nbs/03a_pooler.ipynb #cdc619e4
 class MixLayers(torch.autograd.Function):
     "Mix states with each head's weights, project the mixtures, project the heads to the output, normalise."
     @staticmethod
@@ -78,7 +78,8 @@ class MixLayers(torch.autograd.Function):
         for i in range(0, len(x), n):
             t, c = slice(i, i+n), x[i:i+n].to(v.dtype)
             _, mean, rstd = torch.native_layer_norm(o[t].float(), gain.shape, gain, shift, ctx.eps)
-            do, dg, db = torch.ops.aten.native_layer_norm_backward(dy[t].float(), o[t].float(), gain.shape, mean, rstd, gain, shift, [True]*3)
+            do, dg, db = torch.ops.aten.native_layer_norm_backward(dy[t].float(), o[t].float(), gain.shape, mean, rstd, gain, shift,
+                                                                   [True]*3)
             do = do.to(v.dtype)
             dgain += dg; dshift += db; db_o += do.float().sum((0, 1)); dw_o += do.flatten(0, 1).T @ z[t].flatten(0, 1)
             dz = do @ w_o

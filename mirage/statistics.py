@@ -92,7 +92,7 @@ def r_of_sums(sums, # (..., 5, parcels)
     flat = (vx <= 1e-10*n*sxx) | (vy <= 1e-10*n*syy)
     return np.where(flat, undefined, (n*sxy - sx*sy)/np.sqrt(np.where(flat, 1., vx*vy)))
 
-# %% ../nbs/05a_statistics.ipynb #da992853
+# %% ../nbs/05a_statistics.ipynb #ccf8f3f9
 def block_weights(cells:int, # in the film
                   block:int, # cells a block
                   draws:int,
@@ -100,7 +100,7 @@ def block_weights(cells:int, # in the film
                  ): # (draws, cells) how often each cell is drawn; degrees of freedom
     "Circular blocks for one film; every row of weights adds up to the number of cells."
     block = max(1, min(block, cells//3)); blocks = cells//block
-    if blocks < 2: raise ValueError(f'{cells} cells of time are too few to resample')
+    if blocks < 2: raise ValueError(f'{cells} cells of {STEP} TRs are too few to resample: leave the film out, or join it with another')
     counts = np.zeros((draws, cells))
     np.add.at(counts, (np.arange(draws)[:, None], rng.integers(cells, size=(draws, blocks - 1))), 1)
     wrapped = np.cumsum(np.concatenate([np.zeros((draws, 1)), counts[:, cells - block + 1:], counts], axis=1), axis=1)

@@ -60,7 +60,7 @@ def array_deviation(x, n:int, parcels:int) -> str: # empty when x is (n, parcels
     if bad := np.sum(~np.isfinite(x)): found.append(f'has {bad} NaN or infinite values')
     return ', '.join(found)
 
-# %% ../nbs/06b_submission.ipynb #28930aa8
+# %% ../nbs/06b_submission.ipynb #a5219a37
 class PortablePickler(pickle.Pickler):
     "Pickles arrays by public names only, which all versions of NumPy share."
     def reducer_override(self, obj):
@@ -71,7 +71,8 @@ class PlainUnpickler(pickle.Unpickler):
     "Reads arrays and plain containers; any other name in the file is an error and is not run."
     def find_class(self, module, name):
         if module == 'numpy' and name in ('ndarray', 'dtype'): return getattr(np, name)
-        if (module, name) in [(f'numpy.{core}.multiarray', '_reconstruct') for core in ('core', '_core')]: return lambda _, *args: np.ndarray(*args)
+        if f'{module}.{name}' in ('numpy.core.multiarray._reconstruct', 'numpy._core.multiarray._reconstruct'):
+            return lambda _, *args: np.ndarray(*args)
         raise pickle.UnpicklingError(f'the file names {module}.{name}, which has no place in a submission')
 
 def dump_npy(file, # binary, writable

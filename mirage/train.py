@@ -6,13 +6,13 @@
 __all__ = ['SIMULATED', 'squared_error', 'predict', 'parcel_r', 'find_fault', 'stop_if_broken', 'draw_seed', 'load_state', 'fit',
            'write_predictions', 'summary', 'run_name', 'build_inputs', 'train', 'main']
 
-# %% ../nbs/05_train.ipynb #ae90ec27
+# %% ../nbs/05_train.ipynb #62b29c92
 import argparse, inspect, math, time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from .core import (Pearson, Preset, Run, atomic, build, cohort_name, digest, finish_run, get_preset, open_run, progress, root, run_path,
@@ -89,7 +89,7 @@ def load_state(path, config:dict # of the run that wants to go on
     except Exception as e: raise ValueError(f'{path} cannot be read ({type(e).__name__}). Delete it to train from the beginning.') from e
     return state if state['config'] == digest(config) else None
 
-# %% ../nbs/05_train.ipynb #10f77e99
+# %% ../nbs/05_train.ipynb #3aa56215
 def fit(run:Run, cohort, model, windows, val, # windows of the training and validation sets
         loader, preset:Preset, per_step:int, # windows a step, over all processes
         seed:int, accelerator, save_every:int=200, on_epoch=None # called with the history so far
@@ -99,7 +99,8 @@ def fit(run:Run, cohort, model, windows, val, # windows of the training and vali
     plan = [step for epoch in range(preset.epochs) for step in epoch_plan(windows, per_step, seed, epoch, rank, world)]
     steps = len(plan)//preset.epochs
     optimizer = torch.optim.AdamW(model.parameters(), lr=preset.lr, weight_decay=preset.weight_decay, fused=False)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.lr, total_steps=len(plan), pct_start=preset.warmup)
+    warmup = max(preset.warmup, min(.5, 2/len(plan)))  # at least a step: a few-step run would divide by zero
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.lr, total_steps=len(plan), pct_start=warmup)
     net, optimizer = accelerator.prepare(model, optimizer)
     done, best, history, losses, norms = 0, -math.inf, [], [], []
     if state := load_state(run.path/'resume.pt', run.config):
@@ -126,7 +127,7 @@ def fit(run:Run, cohort, model, windows, val, # windows of the training and vali
             subject_r = np.nan_to_num(r).mean(1)       # a parcel predicted as constant is not predicted
             now = time.perf_counter()
             history.append(dict(epoch=step//steps, step=step, loss=float(np.mean(losses)), val_r=float(subject_r.mean()), lr=schedule.get_last_lr()[0],
-                                grad_norm=float(np.mean(norms)), **dict(zip(cohort.subjects, subject_r.tolist())), seconds=now - began,
+                                grad_norm=float(np.mean(norms)), **{f'val_r {s}': float(v) for s, v in zip(cohort.subjects, subject_r)}, seconds=now - began,
                                 waited=loader.waited - waited, read=loader.reader.bytes_read - read))
             began, waited, read, losses, norms = now, loader.waited, loader.reader.bytes_read, [], []
             if accelerator.is_main_process:
@@ -169,7 +170,7 @@ def summary(scores, cohort) -> dict:
                 per_subject_ceiling=None if ceiling is None else ceiling.to_dict(),
                 r={which: float(mean(table).mean()) for which, table in scores.groupby('set')})
 
-# %% ../nbs/05_train.ipynb #43576e05
+# %% ../nbs/05_train.ipynb #68a17105
 def run_name(fusion, aggregate, seed, backbone='auto', protocol='auto', subjects='all', batches='paired', queries=0, modality_dropout=-1., epochs=0) -> str:
     "mirage-native-s0; what differs from the preset is named."
     what = {'queries': 'mirage', 'groups': 'encoder'}.get(aggregate, aggregate)
@@ -181,6 +182,7 @@ SIMULATED = 'embedded', 'smoke'
 
 def build_inputs(cohort:str, preset:Preset, fusion:str):
     "Make what a simulated cohort lacks; a real one is there, or the chapters that open it say what is missing."
+    if fusion not in ('native', 'tower'): raise ValueError(f'fusion is native or tower, not {fusion!r}')
     if cohort not in SIMULATED: return
     backbones = FAMILIES.get(preset.backbone, {0: preset.backbone}).values()
     features = [run_path(cohort, 'extract', f'{b}-{fusion}-{preset.protocol}')/'provenance.json' for b in backbones]
@@ -201,8 +203,7 @@ def train(cohort='auto', preset='auto', seed=-1, fusion='native', aggregate='que
     features = open_features(people, chosen, fusion=fusion)
 
 
-    accelerator = Accelerator(mixed_precision=precision if precision != 'auto' else 'fp16' if torch.cuda.is_available() else 'no',
-                              kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    accelerator = Accelerator(mixed_precision=precision if precision != 'auto' else 'fp16' if torch.cuda.is_available() else 'no')
     shape = ModelConfig.from_preset(chosen, {m: D for m, (L, D) in features.streams.items()}, people.subjects, people.parcels, aggregate=aggregate)
     config = dict(cohort=cohort, preset=asdict(chosen), seed=seed, fusion=fusion, batches=batches, precision=accelerator.mixed_precision, model=asdict(shape),
                   inputs=digest([features.streams, people.runs[['subject', 'split', 'repeat', 'set', 'n_tr']].values.tolist()]))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Llama', 'Wav2VecBert', 'VJepa2']
 
-# %% ../nbs/02ae_unimodal.ipynb #1627fea5
+# %% ../nbs/02ae_unimodal.ipynb #c93d6f3f
 from functools import cached_property
 
 import numpy as np, torch
@@ -13,11 +13,11 @@ from transformers import (AutoTokenizer, LlamaForCausalLM, SeamlessM4TFeatureExt
 
 from .core import HZ, Contexts
 from .stimuli import RATE
-from .backbones import Backbone, Tap, batches, film_cuts, get_protocol, grow, in_order, prefetch, words_to_frames
+from .backbones import Backbone, Tap, Work, batches, get_protocol, grow, in_order, prefetch, words_to_frames
 from .streaming import transcript_groups
 from .inputs import WordTokens, pad_rows, transcript_rows, twin_tokenizer
 
-# %% ../nbs/02ae_unimodal.ipynb #9a3aad44
+# %% ../nbs/02ae_unimodal.ipynb #6ad86a58
 class Llama(Backbone):
     "Llama 3.2: the words that ended, joined by spaces."
     classes = LlamaForCausalLM, AutoTokenizer
@@ -48,7 +48,12 @@ class Llama(Backbone):
             out[[i for j in batch for i in groups[j][1]]] = self.tap(run, reads)
         return dict(text=words_to_frames(out, film.words, film.steps))
 
-# %% ../nbs/02ae_unimodal.ipynb #57e3815e
+    def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
+        rows = transcript_rows(film.words.word.tolist(), transcript_groups(film.words, get_protocol(protocol), contexts, film.steps/HZ), self.word_tokens)
+        n = sum(len(r[0]) + 1 for r in rows)
+        return Work(len(rows), n, 2.*n*sum(self.sizes.values()))
+
+# %% ../nbs/02ae_unimodal.ipynb #f6403290
 class Wav2VecBert(Backbone):
     "Wav2Vec-BERT 2.0: chunk after chunk of sound, each frame the mean of its half second."
     classes = Wav2Vec2BertModel, SeamlessM4TFeatureExtractor
@@ -76,7 +81,11 @@ class Wav2VecBert(Backbone):
             out.append(self.tap(lambda: self.model(inputs['input_features'].to(self.dtype), attention_mask=inputs['attention_mask']), [np.flatnonzero(mine == k) for k in range(steps)]))
         return dict(audio=np.concatenate(out))
 
-# %% ../nbs/02ae_unimodal.ipynb #2a3a298b
+    def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
+        n = film.steps*25
+        return Work(-(-film.steps//round(contexts.audio*HZ)), n, 2.*n*sum(self.sizes.values()))
+
+# %% ../nbs/02ae_unimodal.ipynb #4e54639b
 class VJepa2(Backbone):
     "V-JEPA 2: a clip of the last seconds at every step, the mean over all its tokens."
     classes = VJEPA2Model, VJEPA2VideoProcessor
@@ -116,3 +125,8 @@ class VJepa2(Backbone):
             n = clips[0].numel()//3//p
             out.append(self.tap(lambda: self.model(clips.to(self.place, self.dtype), skip_predictor=True), np.arange(len(clips)*n).reshape(len(clips), n)))
         return dict(vision=np.concatenate(out))
+
+    def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
+        c = self.config
+        n = film.steps*(c.frames_per_clip//c.tubelet_size)*(c.crop_size//c.patch_size)**2
+        return Work(film.steps, n, 2.*n*self.sizes['encoder'])

@@ -39,7 +39,7 @@ def write_weights(state:dict, # name → tensor
     "One safetensors file, whole or not at all."
     with atomic(path) as tmp: save_file({k: v.detach().contiguous() for k, v in state.items()}, tmp, metadata={'format': 'pt'})
 
-# %% ../nbs/03b_weights.ipynb #6c5fa1e8
+# %% ../nbs/03b_weights.ipynb #997561ff
 FINAL_GAIN = 'temporal_encoder.encoder.final_norm.g'
 
 def trunk_kind(state:dict # name → tensor
@@ -48,7 +48,8 @@ def trunk_kind(state:dict # name → tensor
     g = state[FINAL_GAIN].item()
     if abs(g) < 0.4: return 'new'
     if abs(g - 1) < 0.4: return 'old'
-    raise ValueError(f"{FINAL_GAIN} is {g:.2f}: neither near 0 (x-transformers since 1.32) nor near 1 (before); pass trunk='old' or trunk='new'")
+    raise ValueError(f"{FINAL_GAIN} is {g:.2f}: neither near 0 (x-transformers since 1.32) nor near 1 (before); "
+                     "pass trunk='old' or trunk='new'")
 
 # %% ../nbs/03b_weights.ipynb #4c685836
 def interleave_rows(w, # (H, H) query or key projection, head-major rows
@@ -66,7 +67,7 @@ def to_new_trunk(state:dict, # in the old dialect
         if name.endswith(('.to_q.weight', '.to_k.weight')): new[name] = interleave_rows(value, heads, rotary)
     return new
 
-# %% ../nbs/03b_weights.ipynb #5d1bd714
+# %% ../nbs/03b_weights.ipynb #77a0d0e5
 def published_shape(state:dict, # name → tensor
                     config:dict # the published config.yaml
                    ) -> dict: # fields of ModelConfig
@@ -77,23 +78,28 @@ def published_shape(state:dict, # name → tensor
     ff, hidden = state[f'{trunk}1.1.ff.0.0.weight'].shape
     subjects, _, parcels = state['head.weights'].shape
     depth = len({k.removeprefix(trunk).split('.')[0] for k in state if k.startswith(trunk)}) // 2
+    rotary, positions = 2*len(state['temporal_encoder.encoder.rotary_pos_emb.inv_freq']), state['temporal_encoder.time_pos_embed'].shape[1]
     model, pool = config['model'], config['modality_stack'][names[0]]
-    for what, said, is_ in [('hidden_dim', model.get('hidden_dim', hidden), hidden), ('depth', model.get('depth', depth), depth),
-                            ('ff_mult', model.get('ff_mult', ff/hidden), ff/hidden), ('n_queries', pool.get('n_queries', queries), queries)]:
-        if said != is_: raise ValueError(f'config.yaml says {what} {said}, the weights have {is_:g}: these files do not belong together')
-    if any(config['modality_stack'][m]['heads'] != pool['heads'] for m in names): raise ValueError('the poolers differ in heads; one number is expected')
-    return dict(streams={m: state[f'layer_poolers.{m}.query_tokens'].shape[1] for m in names}, queries=queries, pool_heads=pool['heads'],
+    for where, what, found in [(model, 'hidden_dim', hidden), (model, 'depth', depth), (model, 'ff_mult', ff/hidden),
+                               (pool, 'n_queries', queries)]:
+        if (said := where.get(what, found)) != found:
+            raise ValueError(f'config.yaml says {what} {said}, the weights have {found:g}: these files do not belong together')
+    if any(config['modality_stack'][m]['heads'] != pool['heads'] for m in names):
+        raise ValueError('config.yaml gives the poolers different numbers of heads; this model has one number for all')
+    people = SUBJECTS if subjects == len(SUBJECTS) else tuple(f'subject-{i+1}' for i in range(subjects))
+    return dict(streams={m: state[f'layer_poolers.{m}.query_tokens'].shape[1] for m in names}, subjects=people, parcels=parcels,
+                n_output=model.get('n_output_timesteps', 100), queries=queries, pool_heads=pool['heads'],
                 pool_dropout=pool.get('attn_dropout', 0.2), hidden=hidden, depth=depth, heads=model['heads'], ff_mult=ff//hidden,
-                rotary=2*len(state['temporal_encoder.encoder.rotary_pos_emb.inv_freq']), positions=state['temporal_encoder.time_pos_embed'].shape[1],
-                modality_dropout=model.get('modality_dropout', 0.3), n_output=model.get('n_output_timesteps', 100), parcels=parcels,
-                subjects=SUBJECTS if subjects == len(SUBJECTS) else tuple(f'subject-{i+1}' for i in range(subjects)), null_tokens=False)
+                rotary=rotary, positions=positions, modality_dropout=model.get('modality_dropout', 0.3), null_tokens=False)
 
+# %% ../nbs/03b_weights.ipynb #b0f07e27
 def read_published(weights, # model.safetensors
                    config, # config.yaml
                    trunk:str='auto' # dialect: old, new, or auto to find out
                   ): # state in the new dialect, fields of ModelConfig, dialect found
     "A checkpoint in the published form, in today's dialect."
     if trunk not in ('auto', 'old', 'new'): raise ValueError(f"trunk is 'auto', 'old' or 'new', not {trunk!r}")
-    state = read_weights(weights); shape = published_shape(state, read_yaml(config))
-    kind = trunk_kind(state) if trunk == 'auto' else trunk
+    state = read_weights(weights)
+    try: shape, kind = published_shape(state, read_yaml(config)), trunk_kind(state) if trunk == 'auto' else trunk
+    except (KeyError, IndexError, TypeError) as e: raise ValueError(f'{weights} and {Path(config).name} are not in the published form: {e!r}') from e
     return to_new_trunk(state, shape['heads']) if kind == 'old' else state, shape, kind

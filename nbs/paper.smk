@@ -32,7 +32,7 @@ def cells(notebook):
 
 def modules(source, seen=()):
     "The mirage modules that a source imports, and theirs."
-    names = set(re.findall(r'^\s*from mirage\.(\w+) import', source, re.M)) - set(seen)
+    names = set(re.findall(r'^\s*from (?:mirage\.|\.)(\w+) import', source, re.M)) - set(seen)
     for name in sorted(names): names |= modules(Path(f'mirage/{name}.py').read_text(), names | set(seen))
     return names
 
@@ -56,8 +56,26 @@ def features_of(w, fusion=None):
     return f'results/{w.cohort}/extract/{p.backbone}-{fusion or w.fusion}-{p.protocol}/provenance.json'
 
 
+RUNS = dict(   # item → the runs that it draws, stage/name
+    fig1_pipeline=[], table2_hyperparameters=[], table3_licences=[],
+    table1_scores=['ridge/linear-challenge', 'ridge/linear-tower', 'ridge/linear-native', 'train/encoder-tower-s0', 'train/encoder-native-s0',
+                   'train/mirage-native-s0', 'ensemble/mirage-native'],
+    fig3_modalities=['train/mirage-native-s0', 'attribute/mirage-native-s0'],
+    fig4_gains=['ridge/linear-native', 'train/mirage-native-s0', 'attribute/mirage-native-s0'],
+    fig5_attention=['attribute/mirage-native-s0'], fig7_heads=['attribute/mirage-native-s0'])
+
+
+def runs_of(w): return [f'results/{w.cohort}/{run}/provenance.json' for run in RUNS[w.item]]
+
+
+def members_of(w):
+    "One training run a seed."
+    from mirage.core import get_preset
+    return [f'results/{w.cohort}/train/mirage-{w.fusion}-s{seed}/provenance.json' for seed in range(get_preset(PRESET(w)).members)]
+
+
 rule paper:
-    input: expand('figures/{cohort}/{item}.png', cohort=COHORT, item=['table1_scores', 'fig3_modalities'])
+    input: expand('figures/{cohort}/{item}.png', cohort=COHORT, item=RUNS)
 
 rule simulate:
     input: notebook=ancient('nbs/01a_simulate.ipynb')
@@ -84,6 +102,13 @@ rule ridge:
     log: 'results/{cohort}/notebooks/linear-{fusion}.ipynb'
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p fusion {wildcards.fusion}'
 
+rule challenge:
+    input: cohort_of, lambda w: features_of(w, 'tower'), notebook=ancient('nbs/04_ridge.ipynb')
+    output: 'results/{cohort}/ridge/linear-challenge/provenance.json'
+    params: code=code('nbs/04_ridge.ipynb'), preset=PRESET
+    log: 'results/{cohort}/notebooks/linear-challenge.ipynb'
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p fusion tower -p recipe challenge'
+
 rule train:
     input: cohort_of, features_of, notebook=ancient('nbs/05_train.ipynb')
     output: 'results/{cohort}/train/{model}-{fusion}-s{seed}/provenance.json'
@@ -91,3 +116,25 @@ rule train:
     log: 'results/{cohort}/notebooks/{model}-{fusion}-s{seed}.ipynb'
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p fusion {wildcards.fusion}'
            ' -p aggregate {params.aggregate} -p seed {wildcards.seed}'
+
+rule ensemble:
+    input: cohort_of, members_of, notebook=ancient('nbs/07_ensemble.ipynb')
+    output: 'results/{cohort}/ensemble/mirage-{fusion}/provenance.json'
+    params: code=code('nbs/07_ensemble.ipynb'), preset=PRESET
+    log: 'results/{cohort}/notebooks/ensemble-mirage-{fusion}.ipynb'
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p name mirage-{wildcards.fusion}'
+           ' -p members "mirage-{wildcards.fusion}-s*"'
+
+rule attribute:
+    input: cohort_of, 'results/{cohort}/train/{model}-{fusion}-s{seed}/provenance.json', notebook=ancient('nbs/08_attribute.ipynb')
+    output: 'results/{cohort}/attribute/{model}-{fusion}-s{seed}/provenance.json'
+    params: code=code('nbs/08_attribute.ipynb')
+    log: 'results/{cohort}/notebooks/attribute-{model}-{fusion}-s{seed}.ipynb'
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p run {wildcards.model}-{wildcards.fusion}-s{wildcards.seed}'
+
+rule figure:
+    input: cohort_of, runs_of, notebook=ancient('nbs/figures/{item}.ipynb')
+    output: 'figures/{cohort}/{item}.png', 'figures/{cohort}/{item}.pdf'
+    params: code=lambda w: code(f'nbs/figures/{w.item}.ipynb')
+    log: 'results/{cohort}/notebooks/{item}.ipynb'
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort}'

@@ -148,13 +148,14 @@ def test_rotary_dimensions_are_those_of_the_checkpoint(tmp_path):
     assert close(Mirage.from_pretrained(tmp_path)(x)[0], plain_mirage(state, {m: f[0] for m, f in x.items()}, 'new', 7))
 
 @pytest.mark.parametrize('damage, message', [('short', 'not a whole safetensors'), ('missing', 'Missing key'), ('shape', 'size mismatch'), ('extra', 'Unexpected key'),
-                                             ('config', 'do not belong together'), ('gain', 'neither near 0'), ('pickle', 'only safetensors'), ('nothing', 'neither config.json')])
+                                             ('config', 'do not belong together'), ('heads', 'not in the published form'), ('gain', 'neither near 0'), ('pickle', 'only safetensors'), ('nothing', 'neither config.json')])
 def test_bad_checkpoints_are_refused_by_name(tmp_path, damage, message):
     state, config = random_state('new'), published_config()
     if damage == 'missing': del state['head.bias_param']
     if damage == 'shape': state['head.bias_param'] = torch.zeros(S, P + 1)
     if damage == 'extra': state['head.more'] = torch.zeros(1)
     if damage == 'config': config['model']['hidden_dim'] = 72
+    if damage == 'heads': del config['model']['heads']
     if damage == 'gain': state['temporal_encoder.encoder.final_norm.g'] = torch.tensor([0.5])
     if damage == 'pickle': torch.save(state, tmp_path/'pytorch_model.bin')
     else: save_file(state, tmp_path/'model.safetensors')

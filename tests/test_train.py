@@ -79,7 +79,7 @@ def test_kill_and_resume_has_the_bits_of_an_uninterrupted_run(folder):
     assert 'Going on after step 3' in again.stdout, again.stderr[-2000:]
     toy(drop=.2); whole = train('toy', 'toy', 3, name='whole')
     assert file_digest(path/'weights.safetensors') == file_digest(whole.path/'weights.safetensors')
-    columns = ['epoch', 'step', 'loss', 'val_r', 'lr', 'grad_norm', 'sub-01', 'sub-02', 'sub-03']
+    columns = ['epoch', 'step', 'loss', 'val_r', 'lr', 'grad_norm', 'val_r sub-01', 'val_r sub-02', 'val_r sub-03']
     a, b = (pd.read_csv(p/'history.csv')[columns] for p in (path, whole.path))
     assert a.equals(b) and len(a) == 4
     other = train('toy', 'toy', 4, name='other')
