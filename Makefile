@@ -34,7 +34,7 @@ data: env
 	$(BIN)/papermill nbs/01b_manifest.ipynb results/notebooks/data.ipynb -p group $(GROUP) -p action $(ACTION) --log-output
 
 readme: env
-	$(BIN)/jupyter nbconvert --to markdown --output-dir . --output README nbs/index.ipynb
+	$(BIN)/jupyter nbconvert --to markdown --no-input --output-dir . --output README nbs/index.ipynb
 
 clean:
 	rm -rf results features data/embedded data/smoke .snakemake

@@ -76,9 +76,9 @@ def stop_if_broken(step:int, loss:float, norm:float, model, batch, accelerator):
     raise FloatingPointError(f'step {step}: the {"gradient" if math.isfinite(loss) else "loss"} is not finite. The cause is {find_fault(model, batch)}. '
                              'The weights before this step are untouched.')
 
-# %% ../nbs/05_train.ipynb #408ee243
+# %% ../nbs/05_train.ipynb #e44b9777
 def draw_seed(*numbers:int) -> int:
-    "A seed that is a function of these numbers and resembles that of no others."
+    "A seed that is a function of these numbers (a last zero does not count)."
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 def load_state(path, config:dict # of the run that wants to go on
@@ -89,7 +89,7 @@ def load_state(path, config:dict # of the run that wants to go on
     except Exception as e: raise ValueError(f'{path} cannot be read ({type(e).__name__}). Delete it to train from the beginning.') from e
     return state if state['config'] == digest(config) else None
 
-# %% ../nbs/05_train.ipynb #3aa56215
+# %% ../nbs/05_train.ipynb #c064ecf9
 def fit(run:Run, cohort, model, windows, val, # windows of the training and validation sets
         loader, preset:Preset, per_step:int, # windows a step, over all processes
         seed:int, accelerator, save_every:int=200, on_epoch=None # called with the history so far
@@ -111,7 +111,7 @@ def fit(run:Run, cohort, model, windows, val, # windows of the training and vali
     began, waited, read = time.perf_counter(), loader.waited, loader.reader.bytes_read
 
     for step, batch in enumerate(progress(loader(plan[done:]), 'training', len(plan) - done), done + 1):
-        net.train(); torch.manual_seed(draw_seed(seed, step, rank))
+        net.train(); torch.manual_seed(draw_seed(seed, step, 1 + rank))
         batch = batch.to(accelerator.device)
         present = model.draw_present(torch.Generator().manual_seed(draw_seed(seed, step)))
         loss = squared_error(net(batch.features, present=present), batch)/accelerator.reduce(batch.seen.sum())

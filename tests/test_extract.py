@@ -58,7 +58,8 @@ def test_two_shards_at_once_make_what_one_run_makes(films, whole, tmp_path):
     assert [p.exitcode for p in shards] == [0, 0] and content(tmp_path/'store') == content(whole)
 
 
-def test_workers_change_nothing_but_the_time(films, whole, tmp_path):
+def test_workers_change_nothing_but_the_time(films, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr("mirage.extract.multiprocessing.get_context", lambda kind: FORK)
     run(films.iloc[:2], tmp_path/'store', workers=2)
     ours, theirs = content(tmp_path/'store'), content(whole)
     assert len(ours) == 7 and all(v == theirs[k] for k, v in ours.items())
