@@ -162,14 +162,14 @@ def save_figure(fig, item:str, # fig3_modalities
                 claims=(), params:dict|None=None, # of the notebook
                 extra=() # further files of this item, already written
                ) -> Path: # of the PNG
-    "Write figures/<cohort>/<item>.png, .pdf, .csv and .json."
+    "Write figures/<cohort>/<item>.png, .pdf and .csv; what is said of them goes to results/<cohort>/figures/<item>.json, last."
     if simulated: simulated_tag(fig)
     for fault in (found := faults(fig)): warnings.warn(f'{item}: {fault}')
     base = root()/'figures'/Path(cohort).name/item; path = lambda end: base.with_name(f'{item}.{end}')
     with atomic(path('pdf')) as tmp: fig.savefig(tmp, dpi=300, metadata=dict(CreationDate=None, ModDate=None, Creator='mirage', Producer=None, Title=title))
     with atomic(path('csv')) as tmp: data.to_csv(tmp, index=False, float_format='%.6g')
     with atomic(path('png')) as tmp: fig.savefig(tmp, dpi=220, metadata={'Software': None, 'Title': title})
-    write_json(path('json'), dict(item=item, title=title, caption=caption, cohort=Path(cohort).name, simulated=simulated, command=command(f'figures/{item}', params or {}),
+    write_json(root()/'results'/Path(cohort).name/'figures'/f'{item}.json', dict(item=item, title=title, caption=caption, cohort=Path(cohort).name, simulated=simulated, command=command(f'figures/{item}', params or {}),
                                   notebook=f'nbs/figures/{item}.ipynb', files=[path(e).name for e in ('png', 'pdf', 'csv')] + [Path(p).name for p in extra], faults=found,
                                   claims=[asdict(c) | dict(verdict=c.verdict, number=c.number) for c in claims]))
     return path('png')

@@ -75,7 +75,7 @@ def members_of(w):
 
 
 rule paper:
-    input: expand('figures/{cohort}/{item}.png', cohort=COHORT, item=RUNS)
+    input: expand('results/{cohort}/figures/{item}.json', cohort=COHORT, item=RUNS)
 
 rule simulate:
     input: notebook=ancient('nbs/01a_simulate.ipynb')
@@ -134,7 +134,7 @@ rule attribute:
 
 rule figure:
     input: cohort_of, runs_of, notebook=ancient('nbs/figures/{item}.ipynb')
-    output: 'figures/{cohort}/{item}.png', 'figures/{cohort}/{item}.pdf'
+    output: 'results/{cohort}/figures/{item}.json', 'figures/{cohort}/{item}.png', 'figures/{cohort}/{item}.pdf', 'figures/{cohort}/{item}.csv'
     params: code=lambda w: code(f'nbs/figures/{w.item}.ipynb')
     log: 'results/{cohort}/notebooks/{item}.ipynb'
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort}'

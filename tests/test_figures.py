@@ -87,15 +87,15 @@ def drawn(tmp_path): return {p.name for p in (tmp_path/'figures').rglob('*') if 
 def test_every_figure_is_whole_tagged_and_the_same_twice(cohort, tmp_path):
     cohort()
     for item in NOTEBOOKS:
-        execute(item, cohort='toy'); about = json.loads((tmp_path/f'figures/toy/{item}.json').read_text())
+        execute(item, cohort='toy'); about = json.loads((tmp_path/f'results/toy/figures/{item}.json').read_text())
         assert about['faults'] == [] and about['simulated'] and about['claims'] and '-p cohort toy' in about['command']
-        assert {f'{item}.{e}' for e in ('png', 'pdf', 'csv', 'json')} <= drawn(tmp_path) and set(about['files']) <= drawn(tmp_path)
+        assert {f'{item}.{e}' for e in ('png', 'pdf', 'csv')} <= drawn(tmp_path) and set(about['files']) <= drawn(tmp_path)
         width, _ = Image.open(tmp_path/f'figures/toy/{item}.png').size
         assert 3*220 < width <= 6.9*220 + 1                         # a column or a page, at 220 dots an inch
         pdf = (tmp_path/f'figures/toy/{item}.pdf').read_bytes()
         assert b'/FontFile2' in pdf and b'CreationDate' not in pdf    # letters are letters; no time stamp
         assert len(pd.read_csv(tmp_path/f'figures/toy/{item}.csv'))
-    verdicts = {c['paper']: c['verdict'] for i in NOTEBOOKS for c in json.loads((tmp_path/f'figures/toy/{i}.json').read_text())['claims']}
+    verdicts = {c['paper']: c['verdict'] for i in NOTEBOOKS for c in json.loads((tmp_path/f'results/toy/figures/{i}.json').read_text())['claims']}
     assert verdicts['(planted) the dominant modality comes back'] == 'holds' and verdicts['The learned encoder outperforms the linear readout (§3.3)'] == 'holds'
     assert verdicts['(planted) attention peaks within the planted band'] == 'holds'
     assert verdicts['Audio is the most diffuse (§3.4)'] != 'holds'     # all modalities were given the same profile
@@ -105,7 +105,7 @@ def test_every_figure_is_whole_tagged_and_the_same_twice(cohort, tmp_path):
 
 def test_what_was_not_planted_is_not_found(cohort, tmp_path):
     cohort(planted=False); execute('fig3_modalities', cohort='toy')
-    verdicts = {c['paper']: c['verdict'] for c in json.loads((tmp_path/'figures/toy/fig3_modalities.json').read_text())['claims']}
+    verdicts = {c['paper']: c['verdict'] for c in json.loads((tmp_path/'results/toy/figures/fig3_modalities.json').read_text())['claims']}
     assert verdicts['(planted) the dominant modality comes back'] == 'fails'
     assert {v for k, v in verdicts.items() if 'dominates' in k} <= {'fails', 'undecided'}
 
@@ -130,7 +130,7 @@ def test_nothing_is_drawn_from_less_than_finished_runs(cohort, tmp_path, item):
 def test_a_cohort_without_the_atlas_is_drawn_by_rank(cohort, tmp_path):
     cohort(parcels=60, atlas=None)
     for item in NOTEBOOKS:
-        space = execute(item, cohort='toy'); assert json.loads((tmp_path/f'figures/toy/{item}.json').read_text())['faults'] == []
+        space = execute(item, cohort='toy'); assert json.loads((tmp_path/f'results/toy/figures/{item}.json').read_text())['faults'] == []
         if item in ('fig3_modalities', 'fig4_gains'): assert any('no Schaefer atlas' in ax.get_title() for ax in space['fig'].axes)
     assert not [n for n in drawn(tmp_path) if n.endswith('.html')]
 
