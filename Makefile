@@ -1,7 +1,7 @@
 # make paper: environment and the whole paper on the embedded cohort. make test: environment and all tests.
 PYTHON ?= python3.11
 BIN := .venv/bin
-CORES ?= $(shell nproc)
+CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= agg

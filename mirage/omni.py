@@ -15,7 +15,7 @@ from transformers import (Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditional
                           Qwen3OmniMoeProcessor, Qwen3OmniMoeThinkerForConditionalGeneration, WhisperFeatureExtractor)
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
 
-from .backbones import Backbone, Tap, grow
+from .backbones import Backbone, Tap, grow, sign
 from .inputs import HOP, WordTokens, interleave, pad_rows, twin_tokenizer
 
 # %% ../nbs/02ac_omni.ipynb #8dfd3b93
@@ -39,7 +39,7 @@ class Omni(Backbone):
             vision_config=dict(depth=6, hidden_size=32, intermediate_size=64, num_heads=2, out_hidden_size=width, num_position_embeddings=64,
                                deepstack_visual_indexes=[1, 2, 3], initializer_range=std),
             text_config=dict(vocab_size=len(tok), hidden_size=width, num_hidden_layers=12, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
-                             moe_intermediate_size=32, intermediate_size=32, num_experts=4, num_experts_per_tok=2, initializer_range=std, rope_parameters=rope),
+                             moe_intermediate_size=32, intermediate_size=32, num_experts=4, num_experts_per_tok=2, attention_bias=True, initializer_range=std, rope_parameters=rope),
             position_id_per_seconds=13, initializer_range=std, audio_start_token_id=tok.audio_bos_token_id, audio_token_id=tok.audio_token_id,
             image_token_id=tok.image_token_id, video_token_id=tok.video_token_id, vision_start_token_id=tok.vision_bos_token_id)
         return config, self.classes[1](Qwen2VLImageProcessor(patch_size=16), Qwen2VLVideoProcessor(patch_size=16), WhisperFeatureExtractor(128), tok)
@@ -50,7 +50,8 @@ class Omni(Backbone):
         core.language_model.embed_tokens.weight.mul_(3.)
         for merger in (core.visual.merger, *getattr(core.visual, 'merger_list', ())): merger.mlp[2].weight.mul_(2.5)
         self.shape_sound(core.audio_tower)
-        for layers in (core.language_model.layers, core.visual.blocks, core.audio_tower.layers): grow(layers)
+        grow(core.language_model.layers, gate=2.); sign(core.language_model.layers, 1.2, self.seed)
+        for layers in (core.visual.blocks, core.audio_tower.layers): grow(layers)
         return model
 
     def shape_sound(self, tower):

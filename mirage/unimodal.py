@@ -28,7 +28,7 @@ class Llama(Backbone):
         return self.classes[0].config_class(vocab_size=len(tok), hidden_size=48, intermediate_size=96, num_hidden_layers=8, num_attention_heads=3, num_key_value_heads=1,
                                             initializer_range=.15, bos_token_id=tok.eos_token_id, pad_token_id=None), tok
 
-    def shape(self, model): grow(model.model.layers); return model
+    def shape(self, model): grow(model.model.layers, gate=2.); return model
     def streams(self, fusion='tower'): return dict(text=(self.config.num_hidden_layers + 1, self.config.hidden_size))
 
     @cached_property
