@@ -119,10 +119,11 @@ def own_runs(folder:Path, about:dict) -> pd.DataFrame:
 # %% ../nbs/01_cohort.ipynb #33da6c3c
 HOW = {'embedded': 'Make it: papermill nbs/01a_simulate.ipynb out.ipynb', 'algonauts2025': 'Fetch it: make data GROUP=bold ACTION=fetch',
        'smoke': 'Make it: papermill nbs/01a_simulate.ipynb out.ipynb -p cohort smoke'}
+HOW |= {f'control-{name}': f'Make it: papermill nbs/01a_simulate.ipynb out.ipynb -p cohort control-{name} -p interactions False -p planted tower' for name in ('embedded', 'smoke')}
 
 def cohort_folder(name, folder=None) -> Path:
     "The folder that holds the release's tree, or a cohort.yaml."
-    folder = Path(folder or (root()/'data'/name if name in HOW or str(name).startswith('control-') else name if Path(name).is_dir() else root()/name))
+    folder = Path(folder or (root()/'data'/name if name in HOW else name if Path(name).is_dir() else root()/name))
     if folder.name == RELEASE: folder = folder.parent
     if (folder/RELEASE).is_dir() or (folder/'cohort.yaml').is_file(): return folder
     if name in HOW: raise FileNotFoundError(f'{folder/RELEASE} is not there. {HOW[name]}')
