@@ -36,7 +36,7 @@ def layer_terms(pooler, net, # a stream's pooler and projector
         terms.append(F.linear(((o - o.mean(-1, keepdim=True))*scale).flatten(-2), net.weight))
     return torch.cat(terms).unflatten(0, lead)
 
-# %% ../nbs/08b_depth.ipynb #1ea849c1
+# %% ../nbs/08b_depth.ipynb #70204083
 @contextmanager
 def plain_attention(model):
     "Attention written out: the fused kernels have no forward-mode derivative."
@@ -50,7 +50,7 @@ def plain_attention(model):
 def contributions(model, # Mirage, in evaluation mode
                   features:dict, # stream → (B, T, L, D)
                   mean:dict, # stream → (L, H/streams): each layer's term, averaged over frames
-                  nodes:int=4, # of the integral
+                  nodes:int=12, # of the integral
                   chunk:int=16 # layers at once
                  ): # stream → (L, B, S, n_output, P); (B, S, n_output, P) what the frozen film predicts
     "Integrated gradients over layers, all modalities at once."
