@@ -27,7 +27,7 @@ def cores(stage, small=1): return lambda w: small if simulated(w) else NEEDS[sta
 localrules: paper, overview, cost
 
 wildcard_constraints:
-    cohort=r'[\w.-]+', backbone=r'[\w.-]+?', fusion='native|tower', protocol='released|aligned|streaming', model='mirage|encoder', seed=r'\d+', item=r'\w+', k=r'\d+', n=r'\d+'
+    cohort=r'[\w.-]+', backbone=r'[\w.-]+?', fusion='native|tower', protocol='released|aligned|streaming', model='mirage|encoder', seed=r'\d+', item=r'\w+', k=r'\d+', n=r'\d+', run=r'(mirage|encoder|mean)-[\w.-]+'
 
 
 def plain(source):
@@ -78,13 +78,41 @@ RUNS = dict(   # item → the runs that it draws, stage/name
                    'train/mirage-native-s0', 'ensemble/mirage-native'],
     fig3_modalities=['train/mirage-native-s0', 'attribute/mirage-native-s0'],
     fig4_gains=['ridge/linear-native', 'train/mirage-native-s0', 'attribute/mirage-native-s0'],
-    fig5_attention=['attribute/mirage-native-s0'], fig7_heads=['attribute/mirage-native-s0'])
+    fig5_attention=['attribute/mirage-native-s0'], fig7_heads=['attribute/mirage-native-s0'],
+    fig2_fusion=['ridge/linear-tower', 'ridge/linear-native', 'train/encoder-tower-s0', 'train/encoder-native-s0', 'train/mirage-tower-s0', 'train/mirage-native-s0'],
+    fig6_queries=[], fig8_maps=['ridge/linear-native', 'train/mirage-native-s0', 'ensemble/mirage-native'],
+    fig9_depth=['depth/mirage-native-s0'], fig10_ceiling=['train/mirage-native-s0', 'ridge/linear-native'], fig11_sensitivity=[])
 
 CONTRASTS = ['ridge/linear-tower', 'ridge/linear-native', 'train/encoder-tower-s0', 'train/encoder-native-s0']
 if re.fullmatch(SIMULATED, COHORT): RUNS['control'] = [*CONTRASTS, *(f'../control-{COHORT}/{run}' for run in CONTRASTS)]
 
 
-def runs_of(w): return [os.path.normpath(f'results/{w.cohort}/{run}/provenance.json') for run in RUNS[w.item]]
+def sweeps_of(w):
+    "The training runs that an item compares, beside those of RUNS."
+    from mirage.core import get_preset
+    from mirage.runs import backbone_sweep, query_sweep, sensitivity_sweeps
+    p = get_preset(PRESET(w))
+    grids = dict(fig2_fusion=lambda: [backbone_sweep(p)], fig6_queries=lambda: [query_sweep(p)], fig11_sensitivity=lambda: sensitivity_sweeps(p).values())
+    return sorted({f'train/{run}' for grid in grids.get(w.item, list)() for run in grid.values()})
+
+
+def runs_of(w): return [os.path.normpath(f'results/{w.cohort}/{run}/provenance.json') for run in sorted({*RUNS[w.item], *sweeps_of(w)})]
+
+
+def trained_on(w):
+    "The extractions that a training run reads: its own backbone and protocol where its name gives one, else the preset's."
+    from mirage.core import get_preset
+    from mirage.runs import parameters_of
+    from mirage.store import FAMILIES
+    p, given = get_preset(PRESET(w)), parameters_of(w.run)
+    backbone, protocol = given.get('backbone', p.backbone), given.get('protocol', p.protocol)
+    return [f'results/{w.cohort.removeprefix("control-")}/extract/{b}-{given["fusion"]}-{protocol}/provenance.json' for b in FAMILIES.get(backbone, {0: backbone}).values()]
+
+
+def options(w):
+    "A run's name as parameters of chapter 05."
+    from mirage.runs import parameters_of
+    return ' '.join(f'-p {k} {v}' for k, v in parameters_of(w.run).items())
 
 
 def shards_of(w): return [f'results/{w.cohort}/extract/{w.backbone}-{w.fusion}-{w.protocol}-{k}of{SHARDS}/provenance.json' for k in range(1, SHARDS + 1)] if SHARDS > 1 else []
@@ -164,14 +192,13 @@ rule challenge:
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p fusion tower -p recipe challenge'
 
 rule train:
-    input: cohort_of, features_of, notebook=ancient('nbs/05_train.ipynb')
-    output: 'results/{cohort}/train/{model}-{fusion}-s{seed}/provenance.json'
-    params: code=code('nbs/05_train.ipynb'), preset=PRESET, aggregate=lambda w: {'mirage': 'queries', 'encoder': 'groups'}[w.model]
-    log: 'results/{cohort}/notebooks/{model}-{fusion}-s{seed}.ipynb'
+    input: cohort_of, trained_on, notebook=ancient('nbs/05_train.ipynb')
+    output: 'results/{cohort}/train/{run}/provenance.json'
+    params: code=code('nbs/05_train.ipynb'), preset=PRESET, options=options
+    log: 'results/{cohort}/notebooks/{run}.ipynb'
     threads: cores('train')
     resources: **needs('train')
-    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p fusion {wildcards.fusion}'
-           ' -p aggregate {params.aggregate} -p seed {wildcards.seed}'
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} {params.options}'
 
 rule ensemble:
     input: cohort_of, members_of, notebook=ancient('nbs/07_ensemble.ipynb')
@@ -191,6 +218,15 @@ rule attribute:
     threads: cores('attribute')
     resources: **needs('attribute')
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p run {wildcards.model}-{wildcards.fusion}-s{wildcards.seed}'
+
+rule depth:
+    input: cohort_of, 'results/{cohort}/train/{run}/provenance.json', notebook=ancient('nbs/08b_depth.ipynb')
+    output: 'results/{cohort}/depth/{run}/provenance.json'
+    params: code=code('nbs/08b_depth.ipynb')
+    log: 'results/{cohort}/notebooks/depth-{run}.ipynb'
+    threads: cores('attribute')
+    resources: **needs('attribute')
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p run {wildcards.run}'
 
 rule figure:
     input: cohort_of, runs_of, notebook=ancient('nbs/figures/{item}.ipynb')
