@@ -218,7 +218,8 @@ rule cost:
         table = jobs.groupby('rule', sort=False).agg(jobs=('rule', 'size'), **{'GB each': ('mem_mb', lambda m: m.max()/1000), 'hours each': ('hours', 'max'), 'GPU-hours': ('gpu_hours', 'sum')})
         table.loc['together'] = dict(jobs=len(jobs), **{'GB each': None, 'hours each': None, 'GPU-hours': jobs.gpu_hours.sum()})
         print(f'Still to be made for {COHORT}: jobs and the limits that they ask for\n{table.to_string(na_rep="", float_format="{:.0f}".format)}\n')
-        p, people = get_preset(PRESET(SimpleNamespace(cohort=COHORT))), Cohort.open(COHORT)
-        backbone = load_backbone(p.backbone, revision=config.get('revisions', {}).get(p.backbone, ''))
-        costs = {f'{p.backbone}, {fusion}': estimate(people.splits, backbone, fusion, p.protocol, p.contexts, tr=people.tr) for fusion in ('native', 'tower')}
-        print(f'Extraction of all films, counted from films, transcripts and the model\n{pd.DataFrame(costs).map("{:,.3g}".format).to_string()}')
+        people, p = Cohort.open(COHORT), get_preset(PRESET(SimpleNamespace(cohort=COHORT)))
+        wanted = sorted(set(re.findall(r'wildcards: cohort=\S+, backbone=(\S+), fusion=(\w+), protocol=(\w+)', dry.stdout + dry.stderr)))
+        backbones = {b: load_backbone(b, revision=config.get('revisions', {}).get(b, '')) for b, *_ in wanted}
+        costs = {' '.join(w): estimate(people.splits, backbones[w[0]], *w[1:], p.contexts, tr=people.tr) for w in wanted}
+        if costs: print(f'Extractions among them, counted from films, transcripts and the models\n{pd.DataFrame(costs).T.map("{:,.3g}".format).to_string()}')
