@@ -87,7 +87,7 @@ def section(said:dict, # an account
     claims = f'<table class="claims"><thead><tr><th>Claim</th><th>Measured here</th><th>Estimate [95 % interval]</th><th>Verdict</th></tr></thead><tbody>{rows}</tbody></table>'
     picture = f'<img src="{_path(files/f"{item}.png", here)}" alt="{e(said["title"])}">'
     kinds = {'.pdf': 'PDF', '.csv': 'numbers (CSV)', '.html': 'interactive surface', '.png': 'PNG'}
-    which = lambda name: Path(name).stem.removeprefix(item).strip('_')      # fig3_modalities_dominance.html: dominance
+    which = lambda name: '' if Path(name).stem == item else Path(name).stem.split('_', 1)[-1]     # fig3_dominance.html: dominance
     links = [_link(files/name, here, e(kinds.get(Path(name).suffix, name) + f' ({which(name)})'*bool(which(name)))) for name in said['files']]
     links += [_link(page, here, 'executed notebook'), _link(notebook, here, '.ipynb')] if page else []
     faults = f'<p class="fails">Faults of the picture: {e("; ".join(said["faults"]))}</p>' if said['faults'] else ''
