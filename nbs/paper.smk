@@ -3,7 +3,7 @@
 #   snakemake -s nbs/paper.smk --cores 8 paper --config cohort=algonauts2025 preset=paper   the real data
 #   snakemake -s nbs/paper.smk --profile profiles/slurm paper --config …                    the real data on a SLURM cluster; --dry-run lists the jobs
 #   snakemake -s nbs/paper.smk --cores 1 cost --config …                                    what it would ask for, compute and store
-# Options after --config: cohort, preset, shards (of the extraction), revisions (backbone → commit on the hub, '{qwen3-omni-thinking: …}').
+# Options after --config: cohort, preset, shards (of every extraction: on a cluster 64 for the real data), revisions (backbone → commit on the hub, '{qwen3-omni-thinking: …}').
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the modules
 # that the notebook imports, its parameters or its inputs change. Prose does not count.
 import ast, hashlib, json, os, re, subprocess, sys
@@ -13,7 +13,7 @@ from types import SimpleNamespace
 COHORT = config.get('cohort', 'embedded')
 SIMULATED = 'embedded|smoke'
 PRESET = lambda w: config.get('preset', 'smoke' if w.cohort.endswith('smoke') else 'tiny')
-SHARDS = int(config.get('shards', 1 if re.fullmatch(SIMULATED, COHORT) else 64))
+SHARDS = int(config.get('shards', 1))
 REVISION = lambda w: ''.join(f' -r revision {r}' for b, r in config.get('revisions', {}).items() if b == w.backbone)
 NEEDS = dict(extract=(120_000, 480, 1, 8), ridge=(64_000, 720, 0, 16), train=(128_000, 720, 1, 8), ensemble=(64_000, 240, 0, 4),
              attribute=(128_000, 480, 1, 8), figure=(32_000, 120, 0, 2))   # of real data: MB, minutes, GPUs (80 GB each), cores
