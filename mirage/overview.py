@@ -64,7 +64,7 @@ section { border-top: 1px solid #ccc; margin-top: 2.2rem; padding-top: 1.2rem }
 img { max-width: 100%; height: auto; display: block; margin: .6rem 0 } .caption { color: #333; font-size: .93rem }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; margin: 1rem 0 } th { text-align: left; font-weight: 600; border-bottom: 1px solid #888 }
 th, td { padding: .32rem .7rem .32rem 0; vertical-align: top } td { border-bottom: 1px solid #e6e6e6 } .count { text-align: right; white-space: nowrap } th.count { text-align: right }
-pre { background: #f5f5f3; padding: .55rem .7rem; overflow-x: auto; font-size: .82rem; border-radius: 4px; margin: .6rem 0 }
+pre { background: #f5f5f3; padding: .55rem .7rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .82rem; border-radius: 4px; margin: .6rem 0 }
 .links a { margin-right: 1.1rem; white-space: nowrap } footer { border-top: 1px solid #ccc; margin-top: 3rem; padding-top: .8rem; color: #444; font-size: .85rem; overflow-wrap: anywhere }
 .holds { color: #1B7837 } .fails { color: #B2182B } .undecided { color: #666 } b.verdict { white-space: nowrap } .zero { color: #999; font-weight: 400 }
 @media (max-width: 40rem) { .claims thead { display: none } .claims td { display: block; border: 0; padding: .1rem 0 } .claims tr { display: block; border-bottom: 1px solid #e6e6e6; padding: .5rem 0 } .claims .here { color: #444 } }
@@ -86,8 +86,9 @@ def section(said:dict, # an account
     rows = ''.join(f'<tr><td>{e(c["paper"])}</td><td class="here">{e(c["here"])}</td><td>{e(c["number"])}</td><td><b class="verdict {c["verdict"]}">{c["verdict"]}</b></td></tr>' for c in said['claims'])
     claims = f'<table class="claims"><thead><tr><th>Claim</th><th>Measured here</th><th>Estimate [95 % interval]</th><th>Verdict</th></tr></thead><tbody>{rows}</tbody></table>'
     picture = f'<img src="{_path(files/f"{item}.png", here)}" alt="{e(said["title"])}">'
-    labels = {'.pdf': 'PDF', '.csv': 'numbers (CSV)', '.html': 'interactive surface', '.png': 'PNG'}
-    links = [_link(files/name, here, e(labels.get(Path(name).suffix, name))) for name in said['files']]
+    kinds = {'.pdf': 'PDF', '.csv': 'numbers (CSV)', '.html': 'interactive surface', '.png': 'PNG'}
+    which = lambda name: '' if Path(name).stem == item else Path(name).stem.split('_', 1)[-1]     # fig3_dominance.html: dominance
+    links = [_link(files/name, here, e(kinds.get(Path(name).suffix, name) + f' ({which(name)})'*bool(which(name)))) for name in said['files']]
     links += [_link(page, here, 'executed notebook'), _link(notebook, here, '.ipynb')] if page else []
     faults = f'<p class="fails">Faults of the picture: {e("; ".join(said["faults"]))}</p>' if said['faults'] else ''
     return f"""<section id="{item}"><h2>{e(_name(item))}. {e(said["title"])}{' <span class="tag">simulated data</span>' if said["simulated"] else ''}</h2>

@@ -3,7 +3,7 @@
 #   snakemake -s nbs/paper.smk --cores 8 paper --config cohort=algonauts2025 preset=paper   the real data
 #   snakemake -s nbs/paper.smk --profile profiles/slurm paper --config …                    the real data on a SLURM cluster; --dry-run lists the jobs
 #   snakemake -s nbs/paper.smk --cores 1 cost --config …                                    what it would ask for, compute and store
-# Options after --config: cohort, preset, shards (of the extraction), revisions (backbone → commit on the hub, '{qwen3-omni-thinking: …}').
+# Options after --config: cohort, preset, shards (of every extraction: on a cluster 64 for the real data), revisions (backbone → commit on the hub, '{qwen3-omni-thinking: …}').
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the modules
 # that the notebook imports, its parameters or its inputs change. Prose does not count.
 import ast, hashlib, json, os, re, subprocess, sys
@@ -13,7 +13,7 @@ from types import SimpleNamespace
 COHORT = config.get('cohort', 'embedded')
 SIMULATED = 'embedded|smoke'
 PRESET = lambda w: config.get('preset', 'smoke' if w.cohort.endswith('smoke') else 'tiny')
-SHARDS = int(config.get('shards', 1 if re.fullmatch(SIMULATED, COHORT) else 64))
+SHARDS = int(config.get('shards', 1))
 REVISION = lambda w: ''.join(f' -r revision {r}' for b, r in config.get('revisions', {}).items() if b == w.backbone)
 NEEDS = dict(extract=(120_000, 480, 1, 8), ridge=(64_000, 720, 0, 16), train=(128_000, 720, 1, 8), ensemble=(64_000, 240, 0, 4),
              attribute=(128_000, 480, 1, 8), figure=(32_000, 120, 0, 2))   # of real data: MB, minutes, GPUs (80 GB each), cores
@@ -254,7 +254,8 @@ rule cost:
         table = jobs.groupby('rule', sort=False).agg(jobs=('rule', 'size'), **{'GB each': ('mem_mb', lambda m: m.max()/1000), 'hours each': ('hours', 'max'), 'GPU-hours': ('gpu_hours', 'sum')})
         table.loc['together'] = dict(jobs=len(jobs), **{'GB each': None, 'hours each': None, 'GPU-hours': jobs.gpu_hours.sum()})
         print(f'Still to be made for {COHORT}: jobs and the limits that they ask for\n{table.to_string(na_rep="", float_format="{:.0f}".format)}\n')
-        p, people = get_preset(PRESET(SimpleNamespace(cohort=COHORT))), Cohort.open(COHORT)
-        backbone = load_backbone(p.backbone, revision=config.get('revisions', {}).get(p.backbone, ''))
-        costs = {f'{p.backbone}, {fusion}': estimate(people.splits, backbone, fusion, p.protocol, p.contexts, tr=people.tr) for fusion in ('native', 'tower')}
-        print(f'Extraction of all films, counted from films, transcripts and the model\n{pd.DataFrame(costs).map("{:,.3g}".format).to_string()}')
+        people, p = Cohort.open(COHORT), get_preset(PRESET(SimpleNamespace(cohort=COHORT)))
+        wanted = sorted(set(re.findall(r'wildcards: cohort=\S+, backbone=(\S+), fusion=(\w+), protocol=(\w+)', dry.stdout + dry.stderr)))
+        backbones = {b: load_backbone(b, revision=config.get('revisions', {}).get(b, '')) for b, *_ in wanted}
+        costs = {' '.join(w): estimate(people.splits, backbones[w[0]], *w[1:], p.contexts, tr=people.tr) for w in wanted}
+        if costs: print(f'Extractions among them, counted from films, transcripts and the models\n{pd.DataFrame(costs).T.map("{:,.3g}".format).to_string()}')
