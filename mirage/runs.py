@@ -32,23 +32,24 @@ def parameters_of(name:str) -> dict: # those of chapter 05 that the name gives
     given = {k: number.get(k, str)(v) for k, v in found.groupdict().items() if v is not None}
     return given | dict(aggregate=AGGREGATES[given['aggregate']])
 
-# %% ../nbs/04b_runs.ipynb #3c43755e
+# %% ../nbs/04b_runs.ipynb #cbf212c2
 def variant(preset:Preset, seed:int=0, fusion:str='native', **changes # parameters of chapter 05
            ) -> str:
     "The name of the run that differs from the preset in these parameters."
     return run_name(fusion, 'queries', seed, **{k: v for k, v in changes.items() if v != getattr(preset, k)})
 
 def sweep(preset:Preset, parameter:str, # of chapter 05
-          values) -> dict: # (value, seed) → run
+          values, seeds:int) -> dict: # (value, seed) → run
     "Every value with every seed."
-    return {(v, seed): variant(preset, seed, **{parameter: v}) for v in values for seed in range(preset.sweep_seeds)}
+    return {(v, seed): variant(preset, seed, **{parameter: v}) for v in values for seed in range(seeds)}
 
-def query_sweep(preset) -> dict: return sweep(preset, 'queries', preset.sweep_queries)
+def query_sweep(preset) -> dict: # (queries, seed) → run
+    return sweep(preset, 'queries', preset.sweep_queries, preset.sweep_seeds)
 
 def sensitivity_sweeps(preset) -> dict: # parameter → (value, seed) → run
-    "The window, the way the film is cut for the backbone, and modality dropout."
-    return dict(window=sweep(preset, 'window', preset.sweep_windows), protocol=sweep(preset, 'protocol', PROTOCOLS),
-                modality_dropout=sweep(preset, 'modality_dropout', (0., preset.modality_dropout)))
+    "The window, how the film is cut for the backbone, and modality dropout."
+    grids = dict(window=preset.sweep_windows, protocol=PROTOCOLS, modality_dropout=(0., preset.modality_dropout))
+    return {k: sweep(preset, k, values, preset.sensitivity_seeds) for k, values in grids.items()}
 
 def backbone_sweep(preset) -> dict: # (backbone, fusion) → run
     "Families and scales of backbones; separate unimodal ones (TRIBE's) cannot be fused natively. A preset of twins compares twins."
