@@ -119,6 +119,7 @@ def own_runs(folder:Path, about:dict) -> pd.DataFrame:
 # %% ../nbs/01_cohort.ipynb #33da6c3c
 HOW = {'embedded': 'Make it: papermill nbs/01a_simulate.ipynb out.ipynb', 'algonauts2025': 'Fetch it: make data GROUP=bold ACTION=fetch',
        'smoke': 'Make it: papermill nbs/01a_simulate.ipynb out.ipynb -p cohort smoke'}
+HOW |= {f'control-{name}': f'Make it: papermill nbs/01a_simulate.ipynb out.ipynb -p cohort control-{name} -p interactions False -p planted tower' for name in ('embedded', 'smoke')}
 
 def cohort_folder(name, folder=None) -> Path:
     "The folder that holds the release's tree, or a cohort.yaml."

@@ -58,13 +58,19 @@ class Preset:
     clip:float = 1.0              # gradient norm
     members:int = 15              # of the ensemble
     seed:int = 33
+    sweep_queries:tuple = (1, 4, 8, 16, 24, 32)  # numbers of queries to compare (App. B)
+    sweep_windows:tuple = (50, 100, 200)         # windows to compare, TRs
+    sweep_seeds:int = 3           # runs of each number of queries
+    sensitivity_seeds:int = 3     # runs of each other setting
 
 PRESETS = {p.name: p for p in [
     Preset('paper', backbone='qwen3-omni-thinking'),
     Preset('tiny', backbone='tiny-qwen3-omni-thinking', contexts=Contexts(words=8, audio=4., video=2.), window=40, stride=10, queries=4,
-           pool_dropout=0.1, hidden=192, depth=2, heads=4, modality_dropout=0.1, epochs=16, batch=16, lr=1.5e-3, members=5, seed=0),
+           pool_dropout=0.1, hidden=192, depth=2, heads=4, modality_dropout=0.1, epochs=16, batch=16, lr=1.5e-3, members=5, seed=0,
+           sweep_queries=(1, 4, 8), sweep_windows=(20, 40, 80), sensitivity_seeds=2),
     Preset('smoke', backbone='tiny-qwen3-omni-thinking', contexts=Contexts(words=8, audio=4., video=2.), window=20, stride=20, queries=2,
-           pool_heads=2, pool_dropout=0., hidden=24, depth=1, heads=2, epochs=2, batch=8, lr=1e-3, members=2, seed=0)]}
+           pool_heads=2, pool_dropout=0., hidden=24, depth=1, heads=2, epochs=2, batch=8, lr=1e-3, members=2, seed=0,
+           sweep_queries=(1, 2), sweep_windows=(10, 20), sweep_seeds=2, sensitivity_seeds=1)]}
 
 # %% ../nbs/00_core.ipynb #b29a69ff
 def in_test(): # whether nbdev_test runs this notebook

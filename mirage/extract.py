@@ -27,6 +27,7 @@ def my_share(splits, # table, one row a stimulus; a repeat may have its own row
     try: k, n = map(int, shard.split('/')); fits = 1 <= k <= n
     except ValueError: fits = False
     if not fits: raise ValueError(f'shard {shard!r} is not k/n with 1 ≤ k ≤ n, such as 3/64')
+    if k > (there := splits.split.nunique()): raise ValueError(f'shard {shard} is empty: there are {there} stimuli')
     return splits.drop_duplicates('split').iloc[k - 1::n]
 
 # %% ../nbs/02c_extract.ipynb #beb40e16

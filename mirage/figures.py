@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.text import Text
 
-from .core import MODALITIES, Run, atomic, build, open_run, root, run_path, write_json
+from .core import MODALITIES, Run, atomic, build, file_digest, open_run, root, run_path, write_json
 from .statistics import Bootstrap, Interval
 
 # %% ../nbs/09a_figures.ipynb #6086968c
@@ -162,7 +162,7 @@ def save_figure(fig, item:str, # fig3_modalities
                 claims=(), params:dict|None=None, # of the notebook
                 extra=() # further files of this item, already written
                ) -> Path: # of the PNG
-    "Write figures/<cohort>/<item>.png, .pdf and .csv; what is said of them goes to results/<cohort>/figures/<item>.json, last."
+    "Write figures/<cohort>/<item>.png, .pdf and .csv; what is said of them, with their digests, goes to results/<cohort>/figures/<item>.json, last."
     if simulated: simulated_tag(fig)
     for fault in (found := faults(fig)): warnings.warn(f'{item}: {fault}')
     base = root()/'figures'/Path(cohort).name/item; path = lambda end: base.with_name(f'{item}.{end}')
@@ -170,7 +170,7 @@ def save_figure(fig, item:str, # fig3_modalities
     with atomic(path('csv')) as tmp: data.to_csv(tmp, index=False, float_format='%.6g')
     with atomic(path('png')) as tmp: fig.savefig(tmp, dpi=220, metadata={'Software': None, 'Title': title})
     write_json(root()/'results'/Path(cohort).name/'figures'/f'{item}.json', dict(item=item, title=title, caption=caption, cohort=Path(cohort).name, simulated=simulated, command=command(f'figures/{item}', params or {}),
-                                  notebook=f'nbs/figures/{item}.ipynb', files=[path(e).name for e in ('png', 'pdf', 'csv')] + [Path(p).name for p in extra], faults=found,
+                                  notebook=f'nbs/figures/{item}.ipynb', files={p.name: file_digest(p) for p in (path('png'), path('pdf'), path('csv'), *map(Path, extra))}, faults=found,
                                   claims=[asdict(c) | dict(verdict=c.verdict, number=c.number) for c in claims]))
     return path('png')
 

@@ -297,7 +297,7 @@ def simulate_bold(folder, # data/<cohort>
                   splits:pd.DataFrame,
                   states_of, # function split -> {modality: (T, L, D)}: the backbone's states
                   networks, # (P,) network of each parcel
-                  seed:int=0, interactions:bool=True
+                  seed:int=0, interactions:bool=True, planted:str='native' # what states_of gives
                  ) -> Truth:
     "Plant the truth in the states and write every subject's BOLD, test lengths, held-out BOLD and the truth itself."
     folder, rng = Path(folder), np.random.default_rng([seed, 1])
@@ -324,7 +324,7 @@ def simulate_bold(folder, # data/<cohort>
             with atomic(release/f'fmri/{subject}/target_sample_number/{subject}_{test}_fmri_samples.npy') as tmp:
                 np.save(tmp, {r.split: int(r.n_tr) for r in table.itertuples()}, allow_pickle=True)
     with atomic(folder/'truth/truth.h5') as tmp, h5py.File(tmp, 'w') as f:
-        f.attrs.update(seed=seed, columns=json.dumps(truth.columns), interactions=interactions)
+        f.attrs.update(seed=seed, columns=json.dumps(truth.columns), interactions=interactions, planted=planted)
         for i, s in enumerate(SUBJECTS): f[f'ceiling/{s}'], f[f'weights/{s}'] = truth.ceiling[i], truth.weights[i]
         for m in MODALITIES: f[f'bands/{m}'], f[f'directions/{m}'] = truth.bands[m], truth.directions[m]
         for name in (*MODALITIES, 'interaction', 'slow'): f[f'share/{name}'] = truth.parcels[name].values

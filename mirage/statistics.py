@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRIM', 'STEP', 'BLOCK', 'Interval', 'slow_noise', 'planted', 'paired', 'cell_sums', 'r_of_sums', 'block_weights',
-           'Bootstrap', 'timeline', 'film_sums', 'resample', 'seed_spread', 'ceiling_of', 'noise_ceiling', 'normalised']
+           'Bootstrap', 'timeline', 'film_sums', 'resample', 'seed_spread', 'ceiling_of', 'reliability',
+           'noise_ceiling', 'normalised']
 
 # %% ../nbs/05a_statistics.ipynb #12ee9499
 from collections import namedtuple
@@ -217,9 +218,9 @@ def ceiling_of(reliability:Bootstrap # r between two showings
               for s, r, lo, hi in zip(reliability.subjects, reliability.r, low, high)]
     return pd.concat(tables, ignore_index=True)
 
-def noise_ceiling(cohort, # a Cohort whose runs have films shown twice
-                  trim:int=TRIM, draws:int=1000) -> pd.DataFrame: # subject, parcel, reliability, ceiling, low, high
-    "Ceiling per subject and parcel, from the first two showings of every film that a subject saw twice."
+def reliability(cohort, # a Cohort whose runs have films shown twice
+                trim:int=TRIM, draws:int=1000) -> Bootstrap:
+    "r between the first two showings of every film that a subject saw twice."
     first, second = {}, {}
     for (subject, split), runs in cohort.runs[cohort.runs.bold.notna()].groupby(['subject', 'split']):
         if len(runs) < 2: continue
@@ -228,7 +229,11 @@ def noise_ceiling(cohort, # a Cohort whose runs have films shown twice
         first.setdefault(subject, {})[split], second.setdefault(subject, {})[split] = a[:n], b[:n]
     if not first: raise ValueError(f'nobody in cohort {cohort.name} saw a film twice: it has no noise ceiling from repeats')
     films = cohort.splits.set_index('split').film.to_dict()
-    return ceiling_of(resample(first, second, films, trim=trim, draws=draws))
+    return resample(first, second, films, trim=trim, draws=draws)
+
+def noise_ceiling(cohort, trim:int=TRIM, draws:int=1000) -> pd.DataFrame: # subject, parcel, reliability, ceiling, low, high
+    "Ceiling per subject and parcel, from films shown twice."
+    return ceiling_of(reliability(cohort, trim, draws))
 
 def normalised(r, # (...,) score
                ceiling, # the same shape

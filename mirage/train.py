@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIMULATED', 'squared_error', 'predict', 'parcel_r', 'find_fault', 'stop_if_broken', 'draw_seed', 'load_state', 'fit',
-           'write_predictions', 'summary', 'run_name', 'build_inputs', 'train', 'main']
+           'write_predictions', 'summary', 'with_window', 'build_inputs', 'train', 'main']
 
 # %% ../nbs/05_train.ipynb #62b29c92
 import argparse, inspect, math, time
@@ -20,6 +20,7 @@ from .core import (Pearson, Preset, Run, atomic, build, cohort_name, digest, fin
 from .cohort import Cohort
 from .store import FAMILIES, open_features
 from .model import Mirage, ModelConfig, save_weights
+from .runs import run_name
 from .loader import Loader, Reader, epoch_plan, make_windows, tile_plan
 
 # %% ../nbs/05_train.ipynb #d49f87e6
@@ -171,12 +172,11 @@ def summary(scores, cohort) -> dict:
                 r={which: float(mean(table).mean()) for which, table in scores.groupby('set')})
 
 # %% ../nbs/05_train.ipynb #68a17105
-def run_name(fusion, aggregate, seed, backbone='auto', protocol='auto', subjects='all', batches='paired', queries=0, modality_dropout=-1., epochs=0) -> str:
-    "mirage-native-s0; what differs from the preset is named."
-    what = {'queries': 'mirage', 'groups': 'encoder'}.get(aggregate, aggregate)
-    extra = [backbone*(backbone != 'auto'), protocol*(protocol != 'auto'), subjects.replace(',', '+')*(subjects != 'all'), batches*(batches != 'paired'),
-             f'q{queries}'*(queries > 0), f'drop{modality_dropout:g}'*(modality_dropout >= 0), f'e{epochs}'*(epochs > 0)]
-    return '-'.join([what, *filter(None, extra), fusion, f's{seed}'])
+def with_window(preset:Preset, window:int # TRs
+               ) -> Preset:
+    "Another length of context and nothing else: an epoch keeps its steps, a step its samples."
+    share = window/preset.window
+    return replace(preset, window=window, stride=max(1, round(preset.stride*share)), batch=max(1, round(preset.batch/share)))
 
 SIMULATED = 'embedded', 'smoke'
 
@@ -189,15 +189,16 @@ def build_inputs(cohort:str, preset:Preset, fusion:str):
     build(root()/'data'/cohort/'truth'/'truth.h5', *features, preset=preset.name)
 
 def train(cohort='auto', preset='auto', seed=-1, fusion='native', aggregate='queries', backbone='auto', protocol='auto', subjects='all', batches='paired',
-          queries=0, modality_dropout=-1., epochs=0, precision='auto', workers=2, memory=2., save_every=200, name='auto', # as in the parameters above
+          queries=0, modality_dropout=-1., window=0, epochs=0, precision='auto', workers=2, memory=2., save_every=200, name='auto', # as in the parameters above
           on_epoch=None # called with the history after every epoch
          ) -> Run: # finished
     "Everything from parameters to a finished run."
     changes = {k: v for k, v, given in (('queries', queries, queries > 0), ('modality_dropout', modality_dropout, modality_dropout >= 0), ('epochs', epochs, epochs > 0),
                                         ('backbone', backbone, backbone != 'auto'), ('protocol', protocol, protocol != 'auto')) if given}
     chosen, cohort = get_preset(preset, **changes), cohort_name(cohort)
+    if window > 0: chosen = with_window(chosen, window)
     seed = chosen.seed if seed < 0 else seed
-    if name == 'auto': name = run_name(fusion, aggregate, seed, backbone, protocol, subjects, batches, queries, modality_dropout, epochs)
+    if name == 'auto': name = run_name(fusion, aggregate, seed, backbone, protocol, subjects, batches, queries, modality_dropout, window, epochs)
     build_inputs(cohort, chosen, fusion)
     people = Cohort.open(cohort, subjects=subjects)
     features = open_features(people, chosen, fusion=fusion)

@@ -1,17 +1,33 @@
 # The one definition of the pipeline: figure → notebook → inputs, from laptop to cluster.
 #   snakemake -s nbs/paper.smk --cores 2 paper                                              the embedded cohort
 #   snakemake -s nbs/paper.smk --cores 8 paper --config cohort=algonauts2025 preset=paper   the real data
+#   snakemake -s nbs/paper.smk --profile profiles/slurm paper --config …                    the real data on a SLURM cluster; --dry-run lists the jobs
+#   snakemake -s nbs/paper.smk --cores 1 cost --config …                                    what it would ask for, compute and store
+# Options after --config: cohort, preset, shards (of every extraction: on a cluster 64 for the real data), revisions (backbone → commit on the hub, '{qwen3-omni-thinking: …}').
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the modules
 # that the notebook imports, its parameters or its inputs change. Prose does not count.
-import ast, hashlib, json, re
+import ast, hashlib, json, os, re, subprocess, sys
 from pathlib import Path
+from types import SimpleNamespace
 
 COHORT = config.get('cohort', 'embedded')
 SIMULATED = 'embedded|smoke'
-PRESET = lambda w: config.get('preset', 'smoke' if w.cohort == 'smoke' else 'tiny')
+PRESET = lambda w: config.get('preset', 'smoke' if w.cohort.endswith('smoke') else 'tiny')
+SHARDS = int(config.get('shards', 1))
+REVISION = lambda w: ''.join(f' -r revision {r}' for b, r in config.get('revisions', {}).items() if b == w.backbone)
+NEEDS = dict(extract=(120_000, 480, 1, 8), ridge=(64_000, 720, 0, 16), train=(128_000, 720, 1, 8), ensemble=(64_000, 240, 0, 4),
+             attribute=(128_000, 480, 1, 8), figure=(32_000, 120, 0, 2))   # of real data: MB, minutes, GPUs (80 GB each), cores
+
+
+def simulated(w): return bool(re.fullmatch(f'(control-)?({SIMULATED})', w.cohort))
+def needs(stage): # for a cluster; on one machine nothing but the cores counts
+    ask = lambda i, small: lambda w: small if simulated(w) else NEEDS[stage][i]
+    return dict(mem_mb=ask(0, 4000), runtime=ask(1, 60), gpu=ask(2, 0))
+def cores(stage, small=1): return lambda w: small if simulated(w) else NEEDS[stage][3]
+localrules: paper, overview, cost
 
 wildcard_constraints:
-    cohort=r'[\w.-]+', backbone=r'[\w.-]+?', fusion='native|tower', protocol='released|aligned|streaming', model='mirage|encoder', seed=r'\d+', item=r'\w+'
+    cohort=r'[\w.-]+', backbone=r'[\w.-]+?', fusion='native|tower', protocol='released|aligned|streaming', model='mirage|encoder', seed=r'\d+', item=r'\w+', k=r'\d+', n=r'\d+', run=r'(mirage|encoder|mean)-[\w.-]+'
 
 
 def plain(source):
@@ -46,14 +62,14 @@ def code(notebook):
 
 def cohort_of(w):
     "A simulated cohort is made first; a real one is there or its chapter says what is missing."
-    return [f'data/{w.cohort}/truth/truth.h5'] if re.fullmatch(SIMULATED, w.cohort) else []
+    return [f'data/{w.cohort}/truth/truth.h5'] if simulated(w) else []
 
 
 def features_of(w, fusion=None):
-    "The extraction that a stage reads."
+    "The extraction that a stage reads; a control cohort saw the films of the one it is named after."
     from mirage.core import get_preset
     p = get_preset(PRESET(w))
-    return f'results/{w.cohort}/extract/{p.backbone}-{fusion or w.fusion}-{p.protocol}/provenance.json'
+    return f'results/{w.cohort.removeprefix("control-")}/extract/{p.backbone}-{fusion or w.fusion}-{p.protocol}/provenance.json'
 
 
 RUNS = dict(   # item → the runs that it draws, stage/name
@@ -62,10 +78,44 @@ RUNS = dict(   # item → the runs that it draws, stage/name
                    'train/mirage-native-s0', 'ensemble/mirage-native'],
     fig3_modalities=['train/mirage-native-s0', 'attribute/mirage-native-s0'],
     fig4_gains=['ridge/linear-native', 'train/mirage-native-s0', 'attribute/mirage-native-s0'],
-    fig5_attention=['attribute/mirage-native-s0'], fig7_heads=['attribute/mirage-native-s0'])
+    fig5_attention=['attribute/mirage-native-s0'], fig7_heads=['attribute/mirage-native-s0'],
+    fig2_fusion=['ridge/linear-tower', 'ridge/linear-native', 'train/encoder-tower-s0', 'train/encoder-native-s0', 'train/mirage-tower-s0', 'train/mirage-native-s0'],
+    fig6_queries=[], fig8_maps=['ridge/linear-native', 'train/mirage-native-s0', 'ensemble/mirage-native'],
+    fig9_depth=['depth/mirage-native-s0'], fig10_ceiling=['train/mirage-native-s0', 'ridge/linear-native'], fig11_sensitivity=[])
+
+CONTRASTS = ['ridge/linear-tower', 'ridge/linear-native', 'train/encoder-tower-s0', 'train/encoder-native-s0']
+if re.fullmatch(SIMULATED, COHORT): RUNS['control'] = [*CONTRASTS, *(f'../control-{COHORT}/{run}' for run in CONTRASTS)]
 
 
-def runs_of(w): return [f'results/{w.cohort}/{run}/provenance.json' for run in RUNS[w.item]]
+def sweeps_of(w):
+    "The training runs that an item compares, beside those of RUNS."
+    from mirage.core import get_preset
+    from mirage.runs import backbone_sweep, query_sweep, sensitivity_sweeps
+    p = get_preset(PRESET(w))
+    grids = dict(fig2_fusion=lambda: [backbone_sweep(p)], fig6_queries=lambda: [query_sweep(p)], fig11_sensitivity=lambda: sensitivity_sweeps(p).values())
+    return sorted({f'train/{run}' for grid in grids.get(w.item, list)() for run in grid.values()})
+
+
+def runs_of(w): return [os.path.normpath(f'results/{w.cohort}/{run}/provenance.json') for run in sorted({*RUNS[w.item], *sweeps_of(w)})]
+
+
+def trained_on(w):
+    "The extractions that a training run reads: its own backbone and protocol where its name gives one, else the preset's."
+    from mirage.core import get_preset
+    from mirage.runs import parameters_of
+    from mirage.store import FAMILIES
+    p, given = get_preset(PRESET(w)), parameters_of(w.run)
+    backbone, protocol = given.get('backbone', p.backbone), given.get('protocol', p.protocol)
+    return [f'results/{w.cohort.removeprefix("control-")}/extract/{b}-{given["fusion"]}-{protocol}/provenance.json' for b in FAMILIES.get(backbone, {0: backbone}).values()]
+
+
+def options(w):
+    "A run's name as parameters of chapter 05."
+    from mirage.runs import parameters_of
+    return ' '.join(f'-p {k} {v}' for k, v in parameters_of(w.run).items())
+
+
+def shards_of(w): return [f'results/{w.cohort}/extract/{w.backbone}-{w.fusion}-{w.protocol}-{k}of{SHARDS}/provenance.json' for k in range(1, SHARDS + 1)] if SHARDS > 1 else []
 
 
 def members_of(w):
@@ -75,7 +125,14 @@ def members_of(w):
 
 
 rule paper:
-    input: expand('results/{cohort}/figures/{item}.json', cohort=COHORT, item=RUNS)
+    input: f'figures/{COHORT}/index.html'
+
+rule overview:
+    input: expand('results/{{cohort}}/figures/{item}.json', item=RUNS), notebook=ancient('nbs/09b_overview.ipynb')
+    output: 'figures/{cohort}/index.html'
+    params: code=code('nbs/09b_overview.ipynb'), shown=','.join(RUNS)
+    log: 'results/{cohort}/notebooks/overview.ipynb'
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p items {params.shown}'
 
 rule simulate:
     input: notebook=ancient('nbs/01a_simulate.ipynb')
@@ -86,20 +143,43 @@ rule simulate:
     threads: 2
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort}'
 
-rule extract:
+rule control:
+    "The same films, other brains: what the paper claims is not planted in them."
+    input: 'data/{cohort}/truth/truth.h5', 'results/{cohort}/extract/tiny-qwen3-omni-thinking-tower-aligned/provenance.json', notebook=ancient('nbs/01a_simulate.ipynb')
+    output: 'data/control-{cohort}/truth/truth.h5'
+    params: code=code('nbs/01a_simulate.ipynb')
+    log: 'results/control-{cohort}/notebooks/simulate.ipynb'
+    wildcard_constraints: cohort=SIMULATED
+    shell: 'papermill {input.notebook} {log} -p cohort control-{wildcards.cohort} -p interactions False -p planted tower'
+
+rule shard:
     input: cohort_of, notebook=ancient('nbs/02c_extract.ipynb')
-    output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}/provenance.json'
-    params: code=code('nbs/02c_extract.ipynb'), preset=PRESET
-    log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}.ipynb'
-    threads: 2
+    output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}-{k}of{n}/provenance.json'
+    params: code=code('nbs/02c_extract.ipynb'), preset=PRESET, revision=REVISION
+    log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}-{k}of{n}.ipynb'
+    threads: cores('extract', 2)
+    resources: **needs('extract')
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p backbone {wildcards.backbone}'
-           ' -p fusion {wildcards.fusion} -p protocol {wildcards.protocol}'
+           ' -p fusion {wildcards.fusion} -p protocol {wildcards.protocol} -p shard {wildcards.k}/{wildcards.n}{params.revision}'
+
+rule extract:
+    "Everything; what shards have stored is found, not made again."
+    input: cohort_of, shards_of, notebook=ancient('nbs/02c_extract.ipynb')
+    output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}/provenance.json'
+    params: code=code('nbs/02c_extract.ipynb'), preset=PRESET, revision=REVISION
+    log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}.ipynb'
+    threads: cores('extract', 2)
+    resources: **needs('figure' if SHARDS > 1 else 'extract')
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p backbone {wildcards.backbone}'
+           ' -p fusion {wildcards.fusion} -p protocol {wildcards.protocol}{params.revision}'
 
 rule ridge:
     input: cohort_of, features_of, notebook=ancient('nbs/04_ridge.ipynb')
     output: 'results/{cohort}/ridge/linear-{fusion}/provenance.json'
     params: code=code('nbs/04_ridge.ipynb'), preset=PRESET
     log: 'results/{cohort}/notebooks/linear-{fusion}.ipynb'
+    threads: cores('ridge')
+    resources: **needs('ridge')
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p fusion {wildcards.fusion}'
 
 rule challenge:
@@ -107,21 +187,26 @@ rule challenge:
     output: 'results/{cohort}/ridge/linear-challenge/provenance.json'
     params: code=code('nbs/04_ridge.ipynb'), preset=PRESET
     log: 'results/{cohort}/notebooks/linear-challenge.ipynb'
+    threads: cores('ridge')
+    resources: **needs('ridge')
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p fusion tower -p recipe challenge'
 
 rule train:
-    input: cohort_of, features_of, notebook=ancient('nbs/05_train.ipynb')
-    output: 'results/{cohort}/train/{model}-{fusion}-s{seed}/provenance.json'
-    params: code=code('nbs/05_train.ipynb'), preset=PRESET, aggregate=lambda w: {'mirage': 'queries', 'encoder': 'groups'}[w.model]
-    log: 'results/{cohort}/notebooks/{model}-{fusion}-s{seed}.ipynb'
-    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p fusion {wildcards.fusion}'
-           ' -p aggregate {params.aggregate} -p seed {wildcards.seed}'
+    input: cohort_of, trained_on, notebook=ancient('nbs/05_train.ipynb')
+    output: 'results/{cohort}/train/{run}/provenance.json'
+    params: code=code('nbs/05_train.ipynb'), preset=PRESET, options=options
+    log: 'results/{cohort}/notebooks/{run}.ipynb'
+    threads: cores('train')
+    resources: **needs('train')
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} {params.options}'
 
 rule ensemble:
     input: cohort_of, members_of, notebook=ancient('nbs/07_ensemble.ipynb')
     output: 'results/{cohort}/ensemble/mirage-{fusion}/provenance.json'
     params: code=code('nbs/07_ensemble.ipynb'), preset=PRESET
     log: 'results/{cohort}/notebooks/ensemble-mirage-{fusion}.ipynb'
+    threads: cores('ensemble')
+    resources: **needs('ensemble')
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p name mirage-{wildcards.fusion}'
            ' -p members "mirage-{wildcards.fusion}-s*"'
 
@@ -130,11 +215,47 @@ rule attribute:
     output: 'results/{cohort}/attribute/{model}-{fusion}-s{seed}/provenance.json'
     params: code=code('nbs/08_attribute.ipynb')
     log: 'results/{cohort}/notebooks/attribute-{model}-{fusion}-s{seed}.ipynb'
+    threads: cores('attribute')
+    resources: **needs('attribute')
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p run {wildcards.model}-{wildcards.fusion}-s{wildcards.seed}'
+
+rule depth:
+    input: cohort_of, 'results/{cohort}/train/{run}/provenance.json', notebook=ancient('nbs/08b_depth.ipynb')
+    output: 'results/{cohort}/depth/{run}/provenance.json'
+    params: code=code('nbs/08b_depth.ipynb')
+    log: 'results/{cohort}/notebooks/depth-{run}.ipynb'
+    threads: cores('attribute')
+    resources: **needs('attribute')
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p run {wildcards.run}'
 
 rule figure:
     input: cohort_of, runs_of, notebook=ancient('nbs/figures/{item}.ipynb')
     output: 'results/{cohort}/figures/{item}.json', 'figures/{cohort}/{item}.png', 'figures/{cohort}/{item}.pdf', 'figures/{cohort}/{item}.csv'
     params: code=lambda w: code(f'nbs/figures/{w.item}.ipynb')
     log: 'results/{cohort}/notebooks/{item}.ipynb'
+    threads: cores('figure')
+    resources: **needs('figure')
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort}'
+
+rule cost:
+    "What all that is still to be made asks of a cluster at most, and what extraction computes and stores."
+    run:
+        import pandas as pd
+        from mirage.backbones import load_backbone
+        from mirage.cohort import Cohort
+        from mirage.core import get_preset
+        from mirage.extract import estimate
+        given = [f'{k}={json.dumps(v)}' for k, v in config.items()]
+        dry = subprocess.run([sys.executable, '-m', 'snakemake', '-s', 'nbs/paper.smk', '--cores', '1', '--dry-run', 'paper', *(['--config', *given] if given else [])], capture_output=True, text=True)
+        if dry.returncode: raise RuntimeError(f'the dry run failed:\n{dry.stdout[-2000:]}{dry.stderr[-2000:]}')
+        jobs = pd.DataFrame([dict(rule=rule, **{k: float(v) for k, v in re.findall(r'\b(mem_mb|runtime|gpu)=(\d+)', text)})
+                             for rule, text in re.findall(r'^(?:local)?rule (\w+):(.*?)(?=^\[|\Z)', dry.stdout + dry.stderr, re.M | re.S)], columns=['rule', 'mem_mb', 'runtime', 'gpu']).fillna(0)
+        jobs = jobs.assign(gpu_hours=jobs.gpu*jobs.runtime/60, hours=jobs.runtime/60)
+        table = jobs.groupby('rule', sort=False).agg(jobs=('rule', 'size'), **{'GB each': ('mem_mb', lambda m: m.max()/1000), 'hours each': ('hours', 'max'), 'GPU-hours': ('gpu_hours', 'sum')})
+        table.loc['together'] = dict(jobs=len(jobs), **{'GB each': None, 'hours each': None, 'GPU-hours': jobs.gpu_hours.sum()})
+        print(f'Still to be made for {COHORT}: jobs and the limits that they ask for\n{table.to_string(na_rep="", float_format="{:.0f}".format)}\n')
+        people, p = Cohort.open(COHORT), get_preset(PRESET(SimpleNamespace(cohort=COHORT)))
+        wanted = sorted(set(re.findall(r'wildcards: cohort=\S+, backbone=(\S+), fusion=(\w+), protocol=(\w+)', dry.stdout + dry.stderr)))
+        backbones = {b: load_backbone(b, revision=config.get('revisions', {}).get(b, '')) for b, *_ in wanted}
+        costs = {' '.join(w): estimate(people.splits, backbones[w[0]], *w[1:], p.contexts, tr=people.tr) for w in wanted}
+        if costs: print(f'Extractions among them, counted from films, transcripts and the models\n{pd.DataFrame(costs).T.map("{:,.3g}".format).to_string()}')

@@ -113,3 +113,7 @@ def test_every_backbone_goes_through_the_same_door(films, tmp_path):
 @pytest.mark.parametrize('shard', ['0/2', '3/2', 'a/b', '2', ''])
 def test_a_shard_that_is_none_says_so(shard):
     with pytest.raises(ValueError, match='k/n'): my_share(pd.DataFrame(dict(split=['a'])), shard)
+
+
+def test_a_shard_without_stimuli_says_so():
+    with pytest.raises(ValueError, match='shard 3/3 is empty: there are 2 stimuli'): my_share(pd.DataFrame(dict(split=['a', 'a', 'b'])), '3/3')
