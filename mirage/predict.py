@@ -19,6 +19,7 @@ from .core import TR, atomic, digest, file_digest, finish_run, open_run, root, r
 from .cohort import pick_subjects
 from .cortex import parcel_table
 from .stimuli import RATE, SHORT, Film, read_words, window_table
+from .backbones import get_protocol
 from .store import Joined, store_path
 from .extract import estimate, extract_splits
 from .loader import Loader, Reader, Window
@@ -78,6 +79,11 @@ class Job:
     def config(self) -> dict: # what shapes the result
         return dict(name=self.name, film=self.film.digest, weights=self.weights.digest, source=self.weights.source, subjects=list(self.subjects), recipe=asdict(self.weights.recipe),
                     transcript=self.film.transcript and Path(self.film.transcript).name)
+    @property
+    def said(self) -> str: # what the text stream is made of
+        if n := len(self.film.words): return f'{n} words of {Path(self.film.transcript).name}'
+        instead = get_protocol(self.weights.recipe.protocol).speechless
+        return f'no words: the text stream is {dict(zeros="silence", mean="the mean of sound and picture")[instead]}, as the protocol {self.weights.recipe.protocol} says'
     @property
     def n_tr(self) -> int: # samples that are taken while the film runs
         return max(1, math.ceil(self.film.seconds/self.weights.recipe.tr - 1e-6))
@@ -177,7 +183,7 @@ def make(job:Job, page:bool=True, movie:bool=True) -> tuple: # Prediction, its R
     began = time.perf_counter(); p = compute(job); run = start_run(path, config)
     for old in run.path.glob('*.npy'): old.unlink()
     write_prediction(p, run.path)
-    drawn = p.atlas == 'schaefer1000' and p.seen[-1] >= 0
+    drawn = p.atlas == 'schaefer1000' and bool(p.seen[-1] >= 0)
     for wanted, file, draw in ((page, 'page.html', page_html), (movie, 'map.mp4', movie_mp4)):
         (run.path/file).unlink(missing_ok=True)
         if wanted and drawn: draw(p, run.path/file)
@@ -209,11 +215,11 @@ def predict_films(films, # table: video, transcript, name
     rows, done = [], {}
     for f in films.itertuples(index=False):
         try:
-            job = prepare(f.video, f.transcript or None, weights, subjects, f.name, asr, device=device)
+            job = prepare(f.video, f.transcript or None, weights, subjects, f.name, asr, device=device); print(f'{f.name}: {job.said}', flush=True)
             done[f.name], run, there = make(job, page, movie)
             rows.append((f.name, 'there' if there else 'predicted', ''))
         except Exception as e: rows.append((f.name, 'failed', f'{type(e).__name__}: {e}'))
-        print(f'{f.name}: {rows[-1][1]} {rows[-1][2]}', flush=True)
+        print(f'{f.name}: {rows[-1][1]} {rows[-1][2]}'.strip(), flush=True)
     return pd.DataFrame(rows, columns=['name', 'state', 'error']), done
 
 def stop_if_failed(table:pd.DataFrame # of `predict_films`

@@ -1,6 +1,6 @@
 "Any film, whole chain: a clip with speech to BOLD, page and film; weights in every form; films, words, weights and tables that are not what they should be."
-import json, os, re, shutil, subprocess, sys
-from dataclasses import replace
+import json, os, re, shutil, subprocess, sys, tempfile
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,8 +28,8 @@ def speech(seconds): # (samples,) int16: the sentence spoken from 2 s on, or ton
     wave = np.zeros(int(seconds*RATE), np.int16); t = np.arange(3*RATE)/RATE
     voice = (8000*np.sin(2*np.pi*220*t)*(np.sin(2*np.pi*3*t) > 0)).astype(np.int16)
     if shutil.which('espeak-ng'):
-        subprocess.run(['espeak-ng', '-w', f'/tmp/speech-{os.getpid()}.wav', SAID], check=True); path = Path(f'/tmp/speech-{os.getpid()}.wav')
-        voice, rate = soundfile.read(path, dtype='int16'); path.unlink()
+        with tempfile.TemporaryDirectory() as d:
+            subprocess.run(['espeak-ng', '-w', f'{d}/speech.wav', SAID], check=True); voice, rate = soundfile.read(f'{d}/speech.wav', dtype='int16')
         voice = np.interp(np.arange(0, len(voice)/rate, 1/RATE), np.arange(len(voice))/rate, voice).astype(np.int16)
     n = min(len(voice), len(wave) - 2*RATE)
     if n > 0: wave[2*RATE:2*RATE + n] = voice[:n]
@@ -112,7 +112,7 @@ def test_four_subjects_cost_one_extraction_and_one_pass(given, tmp_path, monkeyp
 
 
 def test_a_training_run_says_how_its_features_are_made_and_is_held_to_it(given, tmp_path, monkeypatch):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); from dataclasses import asdict
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     config = dict(cohort='embedded', seed=0, fusion='native', model=asdict(SHAPE), preset=dict(backbone=TINY, protocol='aligned', contexts=asdict(RECIPE.contexts)))
     run = start_run(run_path('embedded', 'train', 'r'), config); torch.manual_seed(0); save_weights(Mirage(SHAPE), run.path/'weights.safetensors'); finish_run(run, {})
     w = open_weights('results/embedded/train/r'); assert w.recipe == replace(RECIPE, cohort='embedded')
@@ -295,7 +295,7 @@ def test_the_notebook_predicts_a_film_and_a_table(given, tmp_path, monkeypatch, 
 # ---- sharing
 
 def test_a_card_says_what_the_run_says(tmp_path, monkeypatch):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); from dataclasses import asdict
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     def trained(cohort):
         run = start_run(run_path(cohort, 'train', 'r'), dict(cohort=cohort, seed=3, fusion='native', precision='no', model=asdict(SHAPE), preset=dict(backbone=TINY if cohort == 'embedded' else 'qwen3-omni-thinking', protocol='aligned', contexts=asdict(RECIPE.contexts), epochs=7, batch=16, lr=1e-3)))
         torch.manual_seed(0); save_weights(Mirage(SHAPE), run.path/'weights.safetensors')
