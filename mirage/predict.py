@@ -111,6 +111,7 @@ def speed(device:str) -> float: # TFLOP/s
 def prepare(video, transcript=None, weights='auto', subjects='all', name:str='', asr:str='', preset:str='auto', revision:str='', device:str='auto') -> Job:
     "Open and check everything; nothing is written but what a speech recogniser hears."
     if device not in ('auto', 'cpu', 'cuda'): raise ValueError(f'device is auto, cpu or cuda, not {device!r}')
+    if device == 'cuda' and not torch.cuda.is_available(): raise ValueError('device is cuda, but this machine has none that torch can use; choose cpu or auto')
     name = name or re.sub(r'[^\w.-]+', '-', Path(video).stem).strip('-.') or 'film'
     if not re.fullmatch(r'\w[\w.-]*', name): raise ValueError(f'name is {name!r}: use letters, digits, dots and hyphens')
     w = weights if isinstance(weights, Weights) else open_weights(weights, preset, revision)

@@ -11,12 +11,11 @@ import mirage.model, mirage.recipe, test_model
 from mirage.backbones import load_backbone
 from mirage.card import card, evaluation_of, share
 from mirage.core import Contexts, finish_run, run_path, start_run, unfinished
-from mirage.extract import extract_splits
 from mirage.model import Mirage, ModelConfig, TemporalEncoder, save_weights
 from mirage.page import MEANING, Prediction, movie_mp4, page_html
 from mirage.predict import PredictionError, make, open_input, predict, predict_films, prepare, read_films, stop_if_failed, transcribe
 from mirage.recipe import Recipe, open_backbones, open_weights
-from mirage.stimuli import RATE, Film, FilmError
+from mirage.stimuli import RATE, Film
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = 'tiny-qwen3-omni-thinking'
