@@ -12,7 +12,7 @@ from mirage.backbones import load_backbone
 from mirage.card import card, evaluation_of, share
 from mirage.core import Contexts, finish_run, run_path, start_run, unfinished
 from mirage.model import Mirage, ModelConfig, TemporalEncoder, save_weights
-from mirage.page import MEANING, Prediction, movie_mp4, page_html
+from mirage.page import MEANING, Prediction, movie_mp4, page_html, stencil
 from mirage.predict import PredictionError, make, open_input, predict, predict_films, prepare, read_films, stop_if_failed, transcribe
 from mirage.recipe import Recipe, open_backbones, open_weights
 from mirage.stimuli import RATE, Film
@@ -225,14 +225,14 @@ def test_a_real_film_becomes_numbers_a_page_and_a_film(made):
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 PROBE = """<script>addEventListener('load', () => setTimeout(() => { const at = i => { $('t').value = i; $('t').dispatchEvent(new Event('input')); return pixels.reduce((h, v) => (h*31 + v) % 2147483647, 7) };
-const a = at(4), b = at(7), c = at(4), r = map.getBoundingClientRect(), hit = labels.findIndex(v => v === 700), still = $('still').src.length;
+const a = at(4), b = at(7), c = at(4), r = map.getBoundingClientRect(), hit = HIT, still = $('still').src.length;
 map.dispatchEvent(new PointerEvent('pointermove', {clientX: r.left + (hit % D.width + .5)/D.width*r.width, clientY: r.top + (Math.floor(hit/D.width) + .5)/D.height*r.height}));
 const tip = $('tip').textContent, value_ = value(699, 4); $('who').value = 'sub-03'; $('who').dispatchEvent(new Event('change')); const other = at(4);
 document.body.dataset.found = JSON.stringify({moves: a !== b, returns: a === c, other: other !== a, tip, value: value_, when: $('when').textContent, still, lines: document.querySelectorAll('#courses polyline').length}) }, 300))</script>"""
 
 @pytest.mark.skipif(not BROWSER, reason='no Chromium: the interactive page is not opened')
 def test_the_slider_moves_the_map_in_a_browser(made, tmp_path):
-    p, run, _ = made; page = tmp_path/'page.html'; page.write_text((run.path/'page.html').read_text().replace('</body>', PROBE + '</body>'))
+    p, run, _ = made; page = tmp_path/'page.html'; page.write_text((run.path/'page.html').read_text().replace('</body>', PROBE.replace('HIT', str(int((stencil().labels == 700).argmax()))) + '</body>'))
     done = subprocess.run([BROWSER, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
                            '--host-resolver-rules=MAP * ~NOTFOUND', f'--user-data-dir={tmp_path/"profile"}', '--enable-logging=stderr', '--window-size=1300,900', '--virtual-time-budget=5000', '--dump-dom', page.as_uri()],
                           capture_output=True, text=True, timeout=120)
