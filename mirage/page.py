@@ -239,7 +239,7 @@ function courses() { const svg = $('courses'); svg.innerHTML = ''; W = Math.max(
 function tell() { $('tip').innerHTML = `<b>${D.names[over.p]}</b><br>${D.networks[D.net[over.p]]} network, ${D.hemi[over.p] === 'L' ? 'left' : 'right'} hemisphere<br>predicted BOLD ${value(over.p, now).toFixed(3)}`;
   $('tip').style.display = 'block'; $('tip').style.left = Math.min(over.x + 14, innerWidth - $('tip').offsetWidth - 8) + 'px'; $('tip').style.top = Math.max(4, over.y - 70) + 'px';
   const own = Array.from({length: D.n}, (_, i) => value(over.p, i)), most = Math.max(...own.map(Math.abs)) || 1; $('one').setAttribute('points', line(own.map(v => v*top_/most)));
-  $('scale').textContent = `dashed: this parcel, ±${most.toFixed(2)}` }
+  $('scale').textContent = `dashed: parcel, ±${most.toFixed(2)}` }
 map.onpointermove = e => { const r = map.getBoundingClientRect(), k = labels[Math.floor((e.clientY - r.top)/r.height*D.height)*D.width + Math.floor((e.clientX - r.left)/r.width*D.width)];
   if (!k) return map.onpointerleave(); over = {p: k - 1, x: e.clientX, y: e.clientY}; tell() };
 map.onpointerleave = () => { over = null; $('tip').style.display = 'none'; $('one').setAttribute('points', ''); $('scale').textContent = '' };
