@@ -32,6 +32,7 @@ class ModelConfig:
     queries:int = 24               # learned queries a stream
     pool_heads:int = 4
     pool_dropout:float = 0.2       # of the attention weights of the pooler
+    pool_start:float = 0.          # how selective the pooler's queries begin (chapter 03a)
     hidden:int = 3072
     depth:int = 8
     heads:int = 8
@@ -55,7 +56,7 @@ class ModelConfig:
                     subjects=SUBJECTS, parcels:int=PARCELS, **changes # fields to replace
                    ):
         "The model of a preset, for these streams and people."
-        shared = {k: getattr(preset, k) for k in 'queries pool_heads pool_dropout hidden depth heads ff_mult modality_dropout'.split()}
+        shared = {k: getattr(preset, k) for k in 'queries pool_heads pool_dropout pool_start hidden depth heads ff_mult modality_dropout'.split()}
         return cls(**shared | dict(streams=dict(streams), subjects=subjects, parcels=parcels, n_output=preset.window) | changes)
 
 # %% ../nbs/03_model.ipynb #80fc3020
@@ -98,7 +99,7 @@ class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'bra
         self.config, c = config, config
         if c.hidden % len(c.streams): raise ValueError(f'hidden {c.hidden} cannot be shared by {len(c.streams)} streams; choose a multiple')
         width = c.hidden // len(c.streams)
-        self.layer_poolers = nn.ModuleDict({m: LayerPooler(d, c.queries, c.pool_heads, c.pool_dropout) if c.aggregate == 'queries'
+        self.layer_poolers = nn.ModuleDict({m: LayerPooler(d, c.queries, c.pool_heads, c.pool_dropout, c.pool_start) if c.aggregate == 'queries'
                                             else FixedPooler(d, c.aggregate) for m, d in c.streams.items()})
         self.projectors = nn.ModuleDict({m: nn.ModuleDict(dict(net=nn.Linear(p.width, width))) for m, p in self.layer_poolers.items()})
         self.temporal_encoder = TemporalEncoder(c)

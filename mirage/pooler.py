@@ -99,7 +99,8 @@ class LayerPooler(nn.Module):
     "One stream's learned queries, each attending over the layers of every time step; query outputs are concatenated (§2.3)."
     def __init__(self, width:int, # D of the stream
                  queries:int, heads:int,
-                 dropout:float=0. # of the attention weights
+                 dropout:float=0., # of the attention weights
+                 start:float=0. # gain of orthogonal queries and keys; 0: as torch starts attention
                 ):
         super().__init__()
         if width % heads: raise ValueError(f'a stream of width {width} cannot be split among {heads} pooler heads')
@@ -107,6 +108,8 @@ class LayerPooler(nn.Module):
         self.input_norm, self.output_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
         self.width = queries*width # of what comes out
+        if start:
+            for w, gain in zip((*self.attn.in_proj_weight.data.chunk(3), self.attn.out_proj.weight.data), (start, start, 1., 1.)): nn.init.orthogonal_(w, gain)
     def fold(self): # (heads*Q, D) keys, (heads, d, D) values, (heads, d) what the biases add to a value
         "All that does not depend on the features, with the input norm's affine and centring in it."
         attn, norm = self.attn, self.input_norm
