@@ -172,7 +172,7 @@ def flatmap(values, # (1000,) numbers, or (1000, 3) colours
         picture = ax.imshow(colours[np.maximum(p.labels, 0)]*(1 - .22*p.shade[..., None]), origin='lower', extent=p.extent, rasterized=True)
         picture.set_clip_path(Outline(p.outline), ax.transData)
         for lines, colour, width in ((p.parcels, (1, 1, 1, .45), .2), (p.networks, 'w', 1.), (p.networks, '.1', .5), ([p.outline], '.1', .6)):
-            ax.add_collection(LineCollection(lines, colors=[colour], linewidths=width*thin, capstyle='round'))
+            ax.add_collection(LineCollection(lines, colors=[colour], linewidths=width*thin, capstyle='round', rasterized=True))   # as vectors they weigh megabytes
     (x0, _, y0, y1), x1 = patch('left').extent, patch('right').extent[1]
     ax.set(xlim=(x0 - 4, x1 + 4), ylim=(y0 - 4, y1 + 4), aspect='equal'); ax.axis('off')
     if names: _write_networks(ax)
