@@ -122,8 +122,8 @@ class LayerPooler(nn.Module):
                ): # (N, heads, Q, L) attention, (N, L) one over the standard deviation
         rstd, size = inverse_std(x, self.input_norm.eps), k.detach().float().norm(dim=-1).clamp_min(1e-20)
         s = LayerScores.apply(x, (k / size[:, None]).to(product_dtype(x, k)))
-        s = (s.float() * size * rstd[..., None]).mT.contiguous()
-        return s.softmax(-1).unflatten(1, (self.attn.num_heads, -1)), rstd
+        a = (s.float() * size * rstd[..., None]).softmax(1).mT.contiguous()   # over L before it is last: short rows are slow on a CPU
+        return a.unflatten(1, (self.attn.num_heads, -1)), rstd
     def forward(self, x # (..., L, D) states of all layers
                ): # (..., Q*D)
         lead, x, norm, out = x.shape[:-2], x.flatten(0, -3), self.output_norm, self.attn.out_proj
