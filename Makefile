@@ -24,7 +24,7 @@ test: env
 	$(BIN)/python tests/sync.py
 	$(BIN)/ruff check --select F821,F811,E9 mirage tests
 	$(BIN)/nbdev_test --n_workers $(CORES) --do_print --timing
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile
 
 # what is there of the real data, what is missing, what was altered; GROUP=bold, transcripts, ... and ACTION=check or fetch
 GROUP ?= bold
