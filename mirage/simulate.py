@@ -265,7 +265,7 @@ def simulate_run(latents, # (n_tr, columns) after haemodynamics, unit variance o
     signal = (signal - signal.mean(0))/signal.std(0)
     noise = lfilter([1], [1, -.4], rng.normal(size=(len(signal) + 20, signal.shape[1])), axis=0)[20:]
     noise = (noise - noise.mean(0))/noise.std(0)
-    return np.round(32*(500 + 8*(ceiling*signal + np.sqrt(1 - ceiling**2)*noise)))/np.float32(32)   # steps of 1/256 of a deviation: half the disk
+    return np.round(32*(500 + 8*(ceiling*signal + np.sqrt(1 - ceiling**2)*noise)))/np.float32(32)   # steps of 1/256 of a deviation, so that they compress
 
 # %% ../nbs/01a_simulate.ipynb #98f37754
 MISSING = {('sub-03', 's02e01b'), ('sub-05', 's04e01a')}
