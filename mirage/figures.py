@@ -128,7 +128,7 @@ def attribution_of(cohort:str, name:str, # of a training run
         raise ValueError(f'{found.path} was computed from other weights than those in {trained.path}. Run nbs/08_attribute.ipynb again.')
     return found
 
-def attention_of(attribution:Run, table:str='attention' # or attention_in_window
+def attention_of(attribution:Run, table:str='attention' # or attention_start, attention_in_window
                 ) -> pd.DataFrame:
     "The attention that an attribution kept; a model that pools at fixed depth has none."
     if not (path := attribution.path/f'{table}.parquet').is_file():

@@ -171,7 +171,7 @@ def depth_profile(modality:str, # text, audio or vision
 
 # %% ../nbs/01a_simulate.ipynb #fbfb1d5c
 #                 text audio vision interaction slow  ceiling
-PLAN = {'Vis':         (.02, .03, .85, .10, .0, .90), 'SomMot':  (.05, .82, .05, .08, .1, .80), 'DorsAttn': (.02, .13, .50, .35, .1, .85),
+PLAN = {'Vis':         (.02, .03, .75, .20, .0, .90), 'SomMot':  (.05, .82, .05, .08, .1, .80), 'DorsAttn': (.02, .13, .45, .40, .1, .85),
         'SalVentAttn': (.15, .50, .10, .25, .2, .75), 'Limbic':  (.45, .25, .25, .05, .2, .50), 'Cont':     (.45, .10, .25, .20, .3, .75),
         'Default':     (.75, .05, .10, .10, .4, .80)}
 SUBJECT_GAIN = (1.05, .97, 1.0, .85)  # on the ceiling; sub-05 is the hardest to predict, as in Table 1

@@ -15,11 +15,11 @@ import h5py, numpy as np, pandas as pd, torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from .core import (Pearson, Preset, Run, atomic, build, cohort_name, digest, finish_run, get_preset, open_run, progress, root, run_path,
+from .core import (SUBJECTS, Pearson, Preset, Run, atomic, build, cohort_name, digest, finish_run, get_preset, open_run, progress, root, run_path,
                          start_run, unfinished)
-from .cohort import Cohort
+from .cohort import Cohort, pick_subjects
 from .store import FAMILIES, open_features
-from .model import Mirage, ModelConfig, save_weights
+from .model import ModelConfig, first_model, save_weights
 from .runs import run_name
 from .loader import Loader, Reader, epoch_plan, make_windows, tile_plan
 
@@ -180,10 +180,11 @@ def with_window(preset:Preset, window:int # TRs
 
 SIMULATED = 'embedded', 'smoke'
 
-def build_inputs(cohort:str, preset:Preset, fusion:str):
+def build_inputs(cohort:str, preset:Preset, fusion:str, subjects='all'):
     "Make what a simulated cohort lacks; a real one is there, or the chapters that open it say what is missing."
     if fusion not in ('native', 'tower'): raise ValueError(f'fusion is native or tower, not {fusion!r}')
     if cohort not in SIMULATED: return
+    pick_subjects(subjects, SUBJECTS, cohort)
     backbones = FAMILIES.get(preset.backbone, {0: preset.backbone}).values()
     features = [run_path(cohort, 'extract', f'{b}-{fusion}-{preset.protocol}')/'provenance.json' for b in backbones]
     build(root()/'data'/cohort/'truth'/'truth.h5', *features, preset=preset.name)
@@ -199,7 +200,7 @@ def train(cohort='auto', preset='auto', seed=-1, fusion='native', aggregate='que
     if window > 0: chosen = with_window(chosen, window)
     seed = chosen.seed if seed < 0 else seed
     if name == 'auto': name = run_name(fusion, aggregate, seed, backbone, protocol, subjects, batches, queries, modality_dropout, window, epochs)
-    build_inputs(cohort, chosen, fusion)
+    build_inputs(cohort, chosen, fusion, subjects)
     people = Cohort.open(cohort, subjects=subjects)
     features = open_features(people, chosen, fusion=fusion)
 
@@ -220,7 +221,7 @@ def train(cohort='auto', preset='auto', seed=-1, fusion='native', aggregate='que
     val = make_windows(people, 'val', chosen.window, chosen.window, hz=features.hz)
     per_step = max(1, chosen.batch//(len(people.subjects) if batches == 'paired' else 1))
     loader = Loader(people, Reader(features, people.splits.split, memory*1e9), chosen.window, workers, pin=accelerator.device.type == 'cuda')
-    torch.manual_seed(seed); model = Mirage(shape)
+    model = first_model(config)
     began = time.perf_counter()
     history = fit(run, people, model, windows, val, loader, chosen, per_step, seed, accelerator, save_every, on_epoch)
     if accelerator.is_main_process:

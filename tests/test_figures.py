@@ -60,9 +60,9 @@ class Toy:
         found = {f'subset/{s}': score(self.predicted(.3, [i for i, m in enumerate(MODALITIES) if m in s.split('+')])) for s in subsets(MODALITIES)}
         found |= {f'stage/{s}': score(self.predicted(noise)) for s, noise in zip(STAGES, (1., .9, .8, .4, .3))}
         out = start_run(run_path('toy', 'attribute', 'mirage-native-s0'), dict(cohort='toy', weights=weights, streams=list(MODALITIES)))
-        mean = AttentionMean(); a = torch.softmax(torch.randn(2, 8, 4, 5, LAYERS) + 3*torch.eye(LAYERS)[6], -1)
-        mean.update(dict.fromkeys(MODALITIES, a), torch.ones(2, 8, dtype=bool))
-        mean.table().to_parquet(out.path/'attention.parquet'); mean.in_window().to_parquet(out.path/'attention_in_window.parquet')
+        mean, start = AttentionMean(), AttentionMean(); a, b = (torch.softmax(torch.randn(2, 8, 4, 5, LAYERS) + pull*torch.eye(LAYERS)[6], -1) for pull in (3, 0))
+        for kept, x in ((mean, a), (start, b)): kept.update(dict.fromkeys(MODALITIES, x), torch.ones(2, 8, dtype=bool))
+        mean.table().to_parquet(out.path/'attention.parquet'); start.table().to_parquet(out.path/'attention_start.parquet'); mean.in_window().to_parquet(out.path/'attention_in_window.parquet')
         write_bootstraps(out.path/'bootstrap.h5', found)
         pd.concat([pd.DataFrame(dict(subject=s, parcel=np.arange(self.parcels) + 1, set='val', condition=c, r=b.r[i])) for c, b in found.items()
                    for i, s in enumerate(SUBJECTS)]).to_parquet(out.path/'scores.parquet')
