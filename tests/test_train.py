@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import mirage.train
 from mirage.core import TR, Preset, PRESETS, digest, file_digest, open_run, run_path
+from mirage.model import Mirage, ModelConfig
 from mirage.store import FeatureSet
 from mirage.train import train
 
@@ -108,11 +109,11 @@ def test_an_exploding_gradient_is_named(monkeypatch):
         def forward(ctx, x): return x.view_as(x)
         @staticmethod
         def backward(ctx, g): return g*float('inf')
-    forward = mirage.train.Mirage.encode
+    forward = Mirage.encode
     def encode(self, features, present=None):
         h = forward(self, features, present)
         return Explode.apply(h) if self.training and 'text' in (present or STREAMS) else h
-    monkeypatch.setattr(mirage.train.Mirage, 'encode', encode)
+    monkeypatch.setattr(Mirage, 'encode', encode)
     with pytest.raises(FloatingPointError, match='the gradient is not finite. The cause is the text stream of .*finite, so lower'): train('toy', 'toy', 3)
 
 def test_a_finished_run_is_recognised_and_a_damaged_one_is_not(folder, capsys, monkeypatch):
@@ -151,7 +152,7 @@ def test_paired_and_independent_batches_have_the_same_objective():
     cohort, features = ToyCohort(), ToyFeatures()
     loader = mirage.train.Loader(cohort, mirage.train.Reader(features, LENGTHS), 20)
     torch.manual_seed(0)
-    model = mirage.train.Mirage(mirage.train.ModelConfig.from_preset(PRESETS['toy'], {m: 16 for m in STREAMS}, cohort.subjects, 6)).eval()
+    model = Mirage(ModelConfig.from_preset(PRESETS['toy'], {m: 16 for m in STREAMS}, cohort.subjects, 6)).eval()
     loss = {}
     for kind in ('paired', 'independent'):
         (batch,) = loader([mirage.train.make_windows(cohort, 'train', 20, 20, kind)])
