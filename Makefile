@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
+TESTERS := $(shell expr $(CORES) + 1)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= agg
@@ -22,11 +23,12 @@ FIRST := $(patsubst %,results/embedded/figures/%.json,table1_scores fig3_modalit
 paper: env
 	$(BIN)/snakemake paper -s nbs/paper.smk --cores $(CORES) --rerun-incomplete --prioritize $(FIRST)
 
+# one more at work than there are cores: some wait for a cluster's queue, or for what another one builds
 test: env
 	$(BIN)/python tests/sync.py
 	$(BIN)/ruff check --select F821,F811,E9 mirage tests
-	$(BIN)/nbdev_test --n_workers $(CORES) --do_print --timing
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile
+	$(BIN)/nbdev_test --n_workers $(TESTERS) --do_print --timing
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --durations 25
 
 # what is there of the real data, what is missing, what was altered; GROUP=bold, transcripts, ... and ACTION=check or fetch
 GROUP ?= bold

@@ -157,10 +157,10 @@ rule shard:
     output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}-{k}of{n}/provenance.json'
     params: code=code('nbs/02c_extract.ipynb'), preset=PRESET, revision=REVISION
     log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}-{k}of{n}.ipynb'
-    threads: cores('extract', 2)
+    threads: cores('extract')
     resources: **needs('extract')
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p backbone {wildcards.backbone}'
-           ' -p fusion {wildcards.fusion} -p protocol {wildcards.protocol} -p shard {wildcards.k}/{wildcards.n}{params.revision}'
+           ' -p fusion {wildcards.fusion} -p protocol {wildcards.protocol} -p workers {threads} -p shard {wildcards.k}/{wildcards.n}{params.revision}'
 
 rule extract:
     "Everything; what shards have stored is found, not made again."
@@ -168,10 +168,10 @@ rule extract:
     output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}/provenance.json'
     params: code=code('nbs/02c_extract.ipynb'), preset=PRESET, revision=REVISION
     log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}.ipynb'
-    threads: cores('extract', 2)
+    threads: cores('extract')
     resources: **needs('figure' if SHARDS > 1 else 'extract')
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p backbone {wildcards.backbone}'
-           ' -p fusion {wildcards.fusion} -p protocol {wildcards.protocol}{params.revision}'
+           ' -p fusion {wildcards.fusion} -p protocol {wildcards.protocol} -p workers {threads}{params.revision}'
 
 rule ridge:
     input: cohort_of, features_of, notebook=ancient('nbs/04_ridge.ipynb')
