@@ -83,7 +83,7 @@ def test_pipeline(copy):
     edit(figure, lambda s: s + '\n\nOne more sentence.', 'markdown')
     assert jobs(copy) == set()
     edit(figure, lambda s: s + '\nx = 1', 'code')
-    assert 'figure' in jobs(copy) and not jobs(copy) & {'simulate', 'extract', 'train', 'ridge'}
+    assert 'figure' in (again := jobs(copy)) and not again & {'simulate', 'extract', 'train', 'ridge'}
     figure.write_text(original)
     assert jobs(copy) == set()
 
@@ -91,4 +91,4 @@ def test_pipeline(copy):
     model.write_text(model.read_text() + '\n# a remark\n')
     assert jobs(copy) == set()
     model.write_text(model.read_text() + '\nextra = 1\n')
-    assert 'train' in jobs(copy) and not jobs(copy) & {'simulate', 'extract'}
+    assert 'train' in (again := jobs(copy)) and not again & {'simulate', 'extract'}
