@@ -28,7 +28,7 @@ test: env
 	$(BIN)/python tests/sync.py
 	$(BIN)/ruff check --select F821,F811,E9 mirage tests
 	$(BIN)/nbdev_test --n_workers $(TESTERS) --do_print --timing
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --durations 25
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 25
 
 # what is there of the real data, what is missing, what was altered; GROUP=bold, transcripts, ... and ACTION=check or fetch
 GROUP ?= bold
