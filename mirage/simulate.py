@@ -11,9 +11,8 @@ __all__ = ['OOD_FILMS', 'TOPICS', 'VERBS', 'VOICES', 'RATE', 'FPS', 'NETWORKS', 
 
 # %% ../nbs/01a_simulate.ipynb #78ce4d12
 import colorsys, json, shutil
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import av, h5py, numpy as np, pandas as pd
@@ -21,6 +20,7 @@ from scipy.signal import lfilter
 from scipy.stats import gamma
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
+from threadpoolctl import threadpool_limits
 
 from .core import *
 from .cohort import SILENT, stimulus_paths
@@ -96,7 +96,7 @@ def draw_sound(script:Script) -> np.ndarray: # (samples,) float32 in [-1, 1]
         s = np.arange(int(duration*RATE))/RATE; code = int(digest(word, 4), 16)
         f = f0*np.arange(1, 13); first, second = 300 + code % 500, 900 + (code//7) % 1300
         gain = np.exp(-((f - first)/150)**2) + .6*np.exp(-((f - second)/220)**2) + .03
-        pulse = np.real(gain @ np.exp(2j*np.pi*f0*s)[None]**np.arange(1, 13)[:, None])
+        pulse = np.polynomial.chebyshev.chebval(np.cos(2*np.pi*f0*s), [0, *gain])
         envelope = np.sin(np.pi*s/duration)**.5*(.75 + .25*np.sin(2*np.pi*s/.16))
         sound[i:i + len(s)] += .35*pulse/gain.sum()*envelope*2
     return np.clip(sound, -1, 1).astype(np.float32)
@@ -287,12 +287,13 @@ def simulate_stimuli(folder, # data/<cohort>
                      splits:pd.DataFrame, seed:int=0, workers:int=2):
     "Films and transcripts, drawn side by side; also the uncut film that the release keeps and everybody must ignore."
     release = Path(folder)/'algonauts_2025.competitors'
-    with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         jobs = [pool.submit(make_stimulus, release, *row, seed) for row in splits[['split', 'film', 'n_tr']].itertuples(index=False)]
         for job in progress(jobs, 'films'): job.result()
     uncut = release/'stimuli/movies/ood/wot/wot_uncut.mkv'
     shutil.copyfile(stimulus_paths(release, 'wot1')[0], uncut)
 
+@threadpool_limits.wrap(limits=1)   # sums over threads round differently
 def simulate_bold(folder, # data/<cohort>
                   splits:pd.DataFrame,
                   states_of, # function split -> {modality: (T, L, D)}: the backbone's states

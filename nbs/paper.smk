@@ -6,7 +6,7 @@
 # Options after --config: cohort, preset, shards (of every extraction: on a cluster 64 for the real data), revisions (backbone → commit on the hub, '{qwen3-omni-thinking: …}').
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the modules
 # that the notebook imports, its parameters or its inputs change. Prose does not count.
-import ast, hashlib, json, os, re, subprocess, sys
+import ast, functools, hashlib, json, os, re, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +30,7 @@ wildcard_constraints:
     cohort=r'[\w.-]+', backbone=r'[\w.-]+?', fusion='native|tower', protocol='released|aligned|streaming', model='mirage|encoder', seed=r'\d+', item=r'\w+', k=r'\d+', n=r'\d+', run=r'(mirage|encoder|mean)-[\w.-]+'
 
 
+@functools.cache
 def plain(source):
     "Code without comments, docstrings and line numbers."
     tree = ast.parse(source)
