@@ -23,11 +23,10 @@ FIRST := $(patsubst %,results/embedded/figures/%.json,table1_scores fig3_modalit
 paper: env
 	$(BIN)/snakemake paper -s nbs/paper.smk --cores $(CORES) --rerun-incomplete --prioritize $(FIRST)
 
-# The runs that notebooks read are made first, as the pipeline packs them. One more at work than there are cores: some wait.
+# one more at work than there are cores: some wait for a cluster's queue, or for what another one builds
 test: env
 	$(BIN)/python tests/sync.py
 	$(BIN)/ruff check --select F821,F811,E9 mirage tests
-	$(BIN)/snakemake runs -s nbs/paper.smk --cores $(TESTERS) --rerun-incomplete --config cohort=smoke
 	$(BIN)/nbdev_test --n_workers $(TESTERS) --do_print --timing
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 25
 

@@ -9,11 +9,11 @@ __all__ = ['AGGREGATES', 'BACKBONES', 'PROTOCOLS', 'NAME', 'run_name', 'paramete
 # %% ../nbs/04b_runs.ipynb #21c9fead
 import re
 
-from .core import Preset
+from .core import Preset, get_preset
 
 # %% ../nbs/04b_runs.ipynb #ba8d7b5c
 AGGREGATES = {'mirage': 'queries', 'encoder': 'groups', 'mean': 'mean'}   # the model's name: how it pools over depth
-BACKBONES = 'qwen3-omni-thinking', 'qwen3-omni-instruct', 'qwen2.5-omni-7b', 'tribe'   # to compare (§3.1); their twins are tiny-…
+BACKBONES = get_preset('paper').sweep_backbones   # their twins are called tiny-…
 PROTOCOLS = 'released', 'aligned', 'streaming'
 NAME = re.compile(rf'(?P<aggregate>{"|".join(AGGREGATES)})(-(?P<backbone>(tiny-)?({"|".join(map(re.escape, BACKBONES))})))?(-(?P<protocol>{"|".join(PROTOCOLS)}))?'
                   r'(-q(?P<queries>\d+))?(-drop(?P<modality_dropout>[\d.]+))?(-w(?P<window>\d+))?(-e(?P<epochs>\d+))?-(?P<fusion>native|tower)-s(?P<seed>\d+)')
@@ -52,7 +52,6 @@ def sensitivity_sweeps(preset) -> dict: # parameter → (value, seed) → run
     return {k: sweep(preset, k, values, preset.sensitivity_seeds) for k, values in grids.items()}
 
 def backbone_sweep(preset) -> dict: # (backbone, fusion) → run
-    "Families and scales of backbones; separate unimodal ones (TRIBE's) cannot be fused natively. A preset of twins compares twins, one of each shape."
-    tiny = 'tiny-'*preset.backbone.startswith('tiny-')
-    names = [b for b in BACKBONES if not (tiny and b == 'qwen3-omni-instruct')]   # as a twin nothing but other random numbers
-    return {(tiny + b, fusion): variant(preset, fusion=fusion, backbone=tiny + b) for b in names for fusion in ('tower', 'native') if (b, fusion) != ('tribe', 'native')}
+    "Families and scales of backbones; separate unimodal ones (TRIBE's) cannot be fused natively."
+    return {(b, fusion): variant(preset, fusion=fusion, backbone=b) for b in preset.sweep_backbones for fusion in ('tower', 'native')
+            if (b.removeprefix('tiny-'), fusion) != ('tribe', 'native')}

@@ -24,7 +24,7 @@ def needs(stage): # for a cluster; on one machine nothing but the cores counts
     ask = lambda i, small: lambda w: small if simulated(w) else NEEDS[stage][i]
     return dict(mem_mb=ask(0, 4000), runtime=ask(1, 60), gpu=ask(2, 0))
 def cores(stage, small=1): return lambda w: small if simulated(w) else NEEDS[stage][3]
-localrules: paper, runs, overview, cost
+localrules: paper, overview, cost
 
 wildcard_constraints:
     cohort=r'[\w.-]+', backbone=r'[\w.-]+?', fusion='native|tower', protocol='released|aligned|streaming', model='mirage|encoder', seed=r'\d+', item=r'\w+', k=r'\d+', n=r'\d+', run=r'(mirage|encoder|mean)-[\w.-]+'
@@ -127,10 +127,6 @@ def members_of(w):
 
 rule paper:
     input: f'figures/{COHORT}/index.html'
-
-rule runs:
-    "Everything that figures draw, without the figures."
-    input: lambda w: sorted({run for item in RUNS for run in runs_of(SimpleNamespace(cohort=COHORT, item=item))})
 
 rule overview:
     input: expand('results/{{cohort}}/figures/{item}.json', item=RUNS), notebook=ancient('nbs/09b_overview.ipynb')
