@@ -5,7 +5,6 @@ CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 TESTERS := $(shell expr $(CORES) + 1)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
-export MPLBACKEND ?= agg
 
 .PHONY: env paper test data readme clean
 
@@ -39,6 +38,7 @@ data: env
 
 readme: env
 	$(BIN)/jupyter nbconvert --to markdown --no-input --output-dir . --output README nbs/index.ipynb
+	perl -pi -e 's{\]\((\w[\w/]*\.ipynb)\)}{](nbs/$$1)}g; s{\]\(\.\./}{](}g' README.md   # links count from the repository's root
 
 clean:
 	rm -rf results features data/embedded data/smoke .snakemake

@@ -9,12 +9,15 @@ __all__ = ['TR', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES', 'PRESETS', 
            'Pearson', 'pearson']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
-import ast, contextlib, fcntl, hashlib, importlib.metadata, json, os, platform, random, subprocess, sys, tempfile, time
+import ast, contextlib, fcntl, hashlib, importlib.metadata, json, os, platform, random, subprocess, sys, tempfile, time, warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, torch, yaml
 from tqdm import tqdm
+
+warnings.filterwarnings('ignore', message='IProgress not found')                 # bars are written as text
+warnings.filterwarnings('ignore', message='.*torch.jit.script', category=FutureWarning)
 
 # %% ../nbs/00_core.ipynb #47a7c310
 TR = 1.49                                          # seconds between BOLD samples
@@ -73,7 +76,7 @@ PRESETS = {p.name: p for p in [
            sweep_backbones=('tiny-qwen3-omni-thinking', 'tiny-qwen2.5-omni-7b', 'tiny-tribe'), sensitivity_seeds=1),
     Preset('smoke', backbone='tiny-qwen3-omni-thinking', contexts=Contexts(words=4, audio=2., video=1.), window=20, stride=20, queries=2,
            pool_heads=2, pool_dropout=0., hidden=24, depth=1, heads=2, epochs=2, batch=8, lr=1e-3, members=2, seed=0,
-           sweep_queries=(1, 2), sweep_windows=(10, 20), sweep_backbones=('tiny-qwen3-omni-thinking', 'tiny-tribe'),
+           sweep_queries=(1, 2), sweep_windows=(10, 20), sweep_backbones=('tiny-qwen3-omni-thinking', 'tiny-qwen2.5-omni-7b'),
            sweep_seeds=2, sensitivity_seeds=1)]}
 
 # %% ../nbs/00_core.ipynb #b29a69ff
@@ -137,7 +140,7 @@ def file_digest(path) -> str: # SHA-256 in hexadecimal
 def progress(items, desc:str='', total:int|None=None):
     "tqdm that writes one line in 30 s where nobody watches (papermill, CI, a batch job)."
     watched = 'JPY_SESSION_NAME' in os.environ or sys.stderr.isatty()
-    return tqdm(items, desc=desc, total=total, mininterval=0.1 if watched else 30, leave=watched)
+    return tqdm(items, desc=desc, total=total, mininterval=0.1 if watched else 30, delay=0 if watched else 30, leave=watched)
 
 # %% ../nbs/00_core.ipynb #35613c48
 @contextlib.contextmanager

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import h5py, numpy as np, pandas as pd, torch, torch.nn.functional as F
 from torch.func import jvp, vmap
-from x_transformers.attend import Attend
 
 from .core import atomic
+from x_transformers.attend import Attend
 from .pooler import FixedPooler
 from .statistics import TRIM
 

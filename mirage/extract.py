@@ -103,7 +103,7 @@ def extract_splits(splits, # split, video, transcript: as in `Cohort.splits`
                    shard:str='1/1', # k/n
                    workers:int=1, # processes, on the CPU
                    device:str='cpu', revision:str='', tr:float=TR) -> Store:
-    "All streams of all stimuli; the store has everything when this returns."
+    "All streams of the shard's stimuli; the store has them when this returns."
     model = (backbone, device, revision)
     extractor, rows = _backbone(*model), [Stimulus(r.split, r.video, r.transcript) for r in my_share(splits, shard).itertuples()]
     store = Store.create(path, identity(extractor, fusion, protocol, contexts), extractor.streams(fusion))

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import h5py, matplotlib, numpy as np, pandas as pd
-from IPython.display import HTML, display
+from IPython.display import HTML, Image, display
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.text import Text
@@ -31,9 +31,10 @@ STYLE = {'font.family': 'DejaVu Sans', 'font.size': 7, 'axes.labelsize': 7, 'axe
 def new_figure(width:float, # inches: COLUMN or PAGE_WIDTH
                height:float # inches
               ):
-    "A figure in the common style."
+    "A figure in the common style. It is not shown by itself: `save_figure` shows it when it is finished."
     matplotlib.rcParams.update(STYLE)
-    return plt.figure(figsize=(width, height))
+    fig = plt.figure(figsize=(width, height)); plt.close(fig)
+    return fig
 
 def panel(ax, letter:str, title:str='', dx:float=0., dy:float=2.):
     "A bold letter, and a title, above the upper left corner of an axis; dx and dy move them, in points."
@@ -95,7 +96,7 @@ def show_claims(*claims:Claim):
     "A table of claims and verdicts."
     colour = {'holds': '#1B7837', 'fails': '#B2182B', 'undecided': '#666'}
     row = lambda c: f'<tr>{"".join(f"<td style=text-align:left>{x}</td>" for x in (c.paper, c.here, c.number))}<td><b style="color:{colour[c.verdict]}">{c.verdict}</b></td></tr>'
-    display(HTML('<table><tr><th>the paper</th><th>measured here</th><th>estimate [95 % interval]</th><th>verdict</th></tr>' + ''.join(map(row, claims)) + '</table>'))
+    display(HTML('<table><tr>' + ''.join(f'<th style=text-align:left>{x}</th>' for x in ('claim', 'measured here', 'estimate [95 % interval]', 'verdict')) + '</tr>' + ''.join(map(row, claims)) + '</table>'))
 
 # %% ../nbs/09a_figures.ipynb #b10d4489
 def contrast(bootstrap:Bootstrap, weights # (parcels,) for example 1/n in one region and -1/m in another
@@ -172,6 +173,7 @@ def save_figure(fig, item:str, # fig3_modalities
     write_json(root()/'results'/Path(cohort).name/'figures'/f'{item}.json', dict(item=item, title=title, caption=caption, cohort=Path(cohort).name, simulated=simulated, command=command(f'figures/{item}', params or {}),
                                   notebook=f'nbs/figures/{item}.ipynb', files={p.name: file_digest(p) for p in (path('png'), path('pdf'), path('csv'), *map(Path, extra))}, faults=found,
                                   claims=[asdict(c) | dict(verdict=c.verdict, number=c.number) for c in claims]))
+    display(Image(str(path('png')), width=int(110*fig.get_figwidth())))
     return path('png')
 
 # %% ../nbs/09a_figures.ipynb #3ebc2efc

@@ -38,7 +38,7 @@ def embedded_splits() -> pd.DataFrame: # split, task, film, n_tr
     return pd.DataFrame(rows, columns=['split', 'task', 'film', 'n_tr'])
 
 def smoke_splits() -> pd.DataFrame: # split, task, film, n_tr
-    "The same structure in a few seconds of film each."
+    "The same structure in less than a minute of film each."
     keep = ['s01e01a', 's01e01b', 's02e01a', 's06e01a', 's06e01b', 's07e01a', 's07e03b', 'figures01', 'life01', 'wot1', 'wot2', 'chaplin1', 'chaplin2']
     splits = embedded_splits().set_index('split').loc[keep].reset_index()
     return splits.assign(n_tr=np.where(splits.task == 'ood', 22, 30))
@@ -54,7 +54,7 @@ VOICES = (105., 190., 140., 235.)  # fundamental frequencies of the four speaker
 class Script:
     "One film before it is drawn."
     seconds:float
-    shots:pd.DataFrame   # start, hue, angle, freq, drift, x, y, dx, dy, radius, chord
+    shots:pd.DataFrame   # start, scene, hue, angle, freq, drift, x, y, dx, dy, radius, light, chord, music
     words:pd.DataFrame   # word, onset, duration, voice
 
 def write_script(seconds:float, # length of the film
@@ -102,10 +102,10 @@ def draw_sound(script:Script) -> np.ndarray: # (samples,) float32 in [-1, 1]
     return np.clip(sound, -1, 1).astype(np.float32)
 
 def draw_frames(script:Script, times, # seconds
-                loudness, # (len(times),) in [0, 1], of the voice
+                loudness, # (len(times),) in [0, 1], of the sound
                 size:int=64 # pixels
                ) -> np.ndarray: # (len(times), size, size, 3) uint8
-    "Pattern, palette and a moving figure that lights up when somebody speaks."
+    "Pattern, palette and a moving figure that lights up with the sound."
     s = script.shots.iloc[np.searchsorted(script.shots.start.values, times, 'right') - 1]
     col = lambda name: s[name].values[:, None, None].astype(np.float32)
     y, x = np.meshgrid(*[np.linspace(0, 1, size, dtype=np.float32)]*2, indexing='ij')

@@ -15,7 +15,7 @@ import h5py, numpy as np, pandas as pd, torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from .core import (SUBJECTS, Pearson, Preset, Run, atomic, build, cohort_name, digest, finish_run, get_preset, open_run, progress, root, run_path,
+from .core import (SUBJECTS, Pearson, Preset, Run, atomic, build, cohort_name, digest, file_digest, finish_run, get_preset, open_run, progress, root, run_path,
                          start_run, unfinished)
 from .cohort import Cohort, pick_subjects
 from .store import FAMILIES, open_features
@@ -203,15 +203,15 @@ def train(cohort='auto', preset='auto', seed=-1, fusion='native', aggregate='que
     build_inputs(cohort, chosen, fusion, subjects)
     people = Cohort.open(cohort, subjects=subjects)
     features = open_features(people, chosen, fusion=fusion)
-
+    bold = {p.name: file_digest(p) for p in sorted(set(people.runs.bold.dropna()))}   # another simulation is another run
 
     accelerator = Accelerator(mixed_precision=precision if precision != 'auto' else 'fp16' if torch.cuda.is_available() else 'no')
     shape = ModelConfig.from_preset(chosen, {m: D for m, (L, D) in features.streams.items()}, people.subjects, people.parcels, aggregate=aggregate)
     config = dict(cohort=cohort, preset=asdict(chosen), seed=seed, fusion=fusion, batches=batches, precision=accelerator.mixed_precision, model=asdict(shape),
-                  inputs=digest([features.streams, people.runs[['subject', 'split', 'repeat', 'set', 'n_tr']].values.tolist()]))
+                  inputs=digest([bold, features.streams, people.runs[['subject', 'split', 'repeat', 'set', 'n_tr']].values.tolist()]))
     path = run_path(cohort, 'train', name)
     if not unfinished(path, config):
-        accelerator.print(f'{path} is finished and was made with this very config: nothing to train.')
+        accelerator.print(f'{path.relative_to(root())} is finished and was made with this very config: nothing to train.')
         return open_run(path)
     accelerator.wait_for_everyone()
     run = start_run(path, config) if accelerator.is_main_process else Run(path)
