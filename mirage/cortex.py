@@ -186,7 +186,7 @@ def colour_bar(ax, # an axis with a flatmap
     "A small bar in the free corner under the left frontal pole; a pointed end says that values go on beyond it."
     beyond = np.nanmin(mappable.get_array()) < mappable.norm.vmin, np.nanmax(mappable.get_array()) > mappable.norm.vmax
     extend = {(False, False): 'neither', (True, False): 'min', (False, True): 'max', (True, True): 'both'}[beyond]
-    bar = plt.colorbar(mappable, cax=ax.inset_axes(where), orientation='horizontal', extend=extend, extendfrac=.06)
+    bar = ax.figure.colorbar(mappable, cax=ax.inset_axes(where), orientation='horizontal', extend=extend, extendfrac=.06)
     bar.outline.set_linewidth(.4); bar.ax.tick_params(width=.4, length=2, pad=1.5); bar.set_label(label, labelpad=2); bar.ax.locator_params(nbins=3)
     return bar
 
