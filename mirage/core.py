@@ -74,7 +74,7 @@ PRESETS = {p.name: p for p in [
            pool_dropout=0.1, pool_start=2., hidden=144, depth=2, heads=4, modality_dropout=0.1, epochs=10, batch=32, lr=2e-3, weight_decay=0.3,
            members=5, seed=0, sweep_queries=(1, 4, 8), sweep_windows=(20, 40),
            sweep_backbones=('tiny-qwen3-omni-thinking', 'tiny-qwen2.5-omni-7b', 'tiny-tribe'), sensitivity_seeds=1),
-    Preset('smoke', backbone='tiny-qwen3-omni-thinking', contexts=Contexts(words=4, audio=2., video=1.), window=20, stride=20, queries=2,
+    Preset('smoke', backbone='tiny-qwen3-omni-thinking', contexts=Contexts(words=8, audio=4., video=2.), window=20, stride=20, queries=2,
            pool_heads=2, pool_dropout=0., hidden=24, depth=1, heads=2, epochs=2, batch=8, lr=1e-3, members=2, seed=0,
            sweep_queries=(1, 2), sweep_windows=(10, 20), sweep_backbones=('tiny-qwen3-omni-thinking', 'tiny-qwen2.5-omni-7b'),
            sweep_seeds=2, sensitivity_seeds=1)]}

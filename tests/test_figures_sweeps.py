@@ -110,7 +110,7 @@ def test_what_goes_the_other_way_fails(cohort, tmp_path):
     assert len(against) > 25 and set(against.values()) == {'fails'}, {k: v for k, v in against.items() if v != 'fails'}
 
 
-@pytest.mark.parametrize('item, run', [('fig2_fusion', 'train/mirage-tiny-tribe-tower-s0'), ('fig6_queries', 'train/mirage-q1-native-s1'), ('fig8_maps', 'ensemble/mirage-native'),
+@pytest.mark.parametrize('item, run', [('fig2_fusion', 'train/mirage-tiny-qwen2.5-omni-7b-tower-s0'), ('fig6_queries', 'train/mirage-q1-native-s1'), ('fig8_maps', 'ensemble/mirage-native'),
                                        ('fig9_depth', 'depth/mirage-native-s0'), ('fig10_ceiling', 'ridge/linear-native'), ('fig11_sensitivity', 'train/mirage-released-native-s0')])
 def test_one_missing_run_of_many_is_an_error(cohort, tmp_path, item, run):
     cohort(); where = run_path('toy', *run.split('/'))
