@@ -17,7 +17,7 @@ import h5py, numpy as np, pandas as pd, torch, yaml
 from tqdm import tqdm
 
 warnings.filterwarnings('ignore', message='IProgress not found')                 # bars are written as text
-warnings.filterwarnings('ignore', message='.*torch.jit.script', category=FutureWarning)
+warnings.filterwarnings('ignore', message='.*torch.jit.script', category=FutureWarning)   # of x-transformers' import
 
 # %% ../nbs/00_core.ipynb #47a7c310
 TR = 1.49                                          # seconds between BOLD samples

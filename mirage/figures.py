@@ -173,7 +173,7 @@ def save_figure(fig, item:str, # fig3_modalities
     write_json(root()/'results'/Path(cohort).name/'figures'/f'{item}.json', dict(item=item, title=title, caption=caption, cohort=Path(cohort).name, simulated=simulated, command=command(f'figures/{item}', params or {}),
                                   notebook=f'nbs/figures/{item}.ipynb', files={p.name: file_digest(p) for p in (path('png'), path('pdf'), path('csv'), *map(Path, extra))}, faults=found,
                                   claims=[asdict(c) | dict(verdict=c.verdict, number=c.number) for c in claims]))
-    display(Image(str(path('png')), width=int(110*fig.get_figwidth())))
+    display(Image(str(path('png')), width=int(STYLE['figure.dpi']*fig.get_figwidth())))
     return path('png')
 
 # %% ../nbs/09a_figures.ipynb #3ebc2efc

@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av, numpy as np
-from matplotlib import colormaps, font_manager, pyplot as plt
+from matplotlib import colormaps, font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
@@ -263,7 +263,7 @@ def movie_frame(p:Prediction, subject:str):
     fig.text(20/1280, 1 - 16/560, p.name, size=12, va='center'); fig.text(.99, .045, MEANING.replace('. It', '.\nIt'), size=7.5, color='.35', ha='right', va='center')
     if p.simulated: fig.text(.99, 1 - 20/560, SIMULATED, size=10, ha='right', va='center', color='#8A1C1C', weight='bold')
     fig.canvas.draw(); still = np.asarray(fig.canvas.buffer_rgba())[..., :3].copy()
-    edges = ax.transData.transform([(0, 0), (p.times[-1], 0)])[:, 0]; plt.close(fig)
+    edges = ax.transData.transform([(0, 0), (p.times[-1], 0)])[:, 0]
     return still, s, edges
 
 def movie_mp4(p:Prediction, path, subject:str|None=None, # None: the first
