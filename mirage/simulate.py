@@ -38,10 +38,10 @@ def embedded_splits() -> pd.DataFrame: # split, task, film, n_tr
     return pd.DataFrame(rows, columns=['split', 'task', 'film', 'n_tr'])
 
 def smoke_splits() -> pd.DataFrame: # split, task, film, n_tr
-    "The same structure in less than a minute of film each."
+    "The same structure in half a minute of film each."
     keep = ['s01e01a', 's01e01b', 's02e01a', 's06e01a', 's06e01b', 's07e01a', 's07e03b', 'figures01', 'life01', 'wot1', 'wot2', 'chaplin1', 'chaplin2']
     splits = embedded_splits().set_index('split').loc[keep].reset_index()
-    return splits.assign(n_tr=np.where(splits.task == 'ood', 22, 30))
+    return splits.assign(n_tr=22)
 
 # %% ../nbs/01a_simulate.ipynb #e334faf5
 TOPICS = {'home': 'kitchen sofa door coffee cup window lamp dinner table roommate', 'love': 'kiss heart wedding ring date flowers promise smile letter dance',

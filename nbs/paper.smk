@@ -91,9 +91,10 @@ if re.fullmatch(SIMULATED, COHORT): RUNS['control'] = [*CONTRASTS, *(f'../contro
 def sweeps_of(w):
     "The training runs that an item compares, beside those of RUNS."
     from mirage.core import get_preset
-    from mirage.runs import backbone_sweep, query_sweep, sensitivity_sweeps
+    from mirage.runs import backbone_sweep, query_sweep, seed_sweep, sensitivity_sweeps
     p = get_preset(PRESET(w))
-    grids = dict(fig2_fusion=lambda: [backbone_sweep(p)], fig6_queries=lambda: [query_sweep(p)], fig11_sensitivity=lambda: sensitivity_sweeps(p).values())
+    grids = dict(fig2_fusion=lambda: [backbone_sweep(p)], fig6_queries=lambda: [query_sweep(p)],
+                 fig11_sensitivity=lambda: [seed_sweep(p), *sensitivity_sweeps(p).values()])
     return sorted({f'train/{run}' for grid in grids.get(w.item, list)() for run in grid.values()})
 
 
@@ -122,7 +123,8 @@ def shards_of(w): return [f'results/{w.cohort}/extract/{w.backbone}-{w.fusion}-{
 def members_of(w):
     "One training run a seed."
     from mirage.core import get_preset
-    return [f'results/{w.cohort}/train/mirage-{w.fusion}-s{seed}/provenance.json' for seed in range(get_preset(PRESET(w)).members)]
+    from mirage.runs import seed_sweep
+    return [f'results/{w.cohort}/train/{run}/provenance.json' for run in seed_sweep(get_preset(PRESET(w)), w.fusion).values()]
 
 
 rule paper:
@@ -141,7 +143,7 @@ rule simulate:
     params: code=code('nbs/01a_simulate.ipynb')
     log: 'results/{cohort}/notebooks/simulate.ipynb'
     wildcard_constraints: cohort=SIMULATED
-    threads: 2
+    threads: lambda w: 1 if w.cohort == 'smoke' else 2
     shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort}'
 
 rule control:
