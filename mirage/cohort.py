@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py, numpy as np, pandas as pd, yaml
 
 from .core import MODALITIES, PARCELS, SUBJECTS, TR, progress, root
-from .release import COLUMNS, RELEASE, SETS, SILENT, h5_shapes, present, release_runs, runs_table, stimulus_paths
+from .release import COLUMNS, RELEASE, SETS, h5_shapes, present, release_runs, runs_table
 
 # %% ../nbs/01_cohort.ipynb #a7499e63
 @functools.lru_cache(maxsize=64)

@@ -9,13 +9,13 @@ __all__ = ['TR', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES', 'PRESETS', 
            'Pearson', 'pearson']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
-import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, subprocess, sys, tempfile, time, warnings
-from dataclasses import asdict, dataclass, field, replace
+import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, subprocess, sys, time, warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 gc.set_threshold(20_000, 10, 10)   # by default all that torch and transformers define is searched for garbage eight times over while it is imported: a fifth of every start
 
-import h5py, numpy as np, pandas as pd, torch, yaml
+import numpy as np, pandas as pd, torch, yaml
 from tqdm import tqdm
 
 warnings.filterwarnings('ignore', message='IProgress not found')                 # bars are written as text

@@ -8,7 +8,7 @@ __all__ = ['layer_terms', 'plain_attention', 'contributions', 'score_weights', '
 # %% ../nbs/08b_depth.ipynb #12527fa8
 from contextlib import contextmanager
 
-import h5py, numpy as np, pandas as pd, torch, torch.nn.functional as F
+import h5py, numpy as np, torch, torch.nn.functional as F
 from torch.func import jvp, vmap
 
 from .core import atomic

@@ -23,7 +23,7 @@ from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
 from .core import *
-from .cohort import SILENT, stimulus_paths
+from .release import SILENT, stimulus_paths
 
 # %% ../nbs/01a_simulate.ipynb #e99b6756
 OOD_FILMS = 'chaplin mononoke passepartout planetearth pulpfiction wot'.split()

@@ -5,7 +5,7 @@ from multiprocessing import get_context
 import numpy as np, pandas as pd, pytest, torch
 
 from mirage.backbones import load_backbone
-from mirage.cohort import stimulus_paths
+from mirage.release import stimulus_paths
 from mirage.core import Contexts
 from mirage.extract import ExtractionError, check_states, estimate, extract_splits, my_share, open_film
 from mirage.simulate import make_stimulus
