@@ -13,7 +13,8 @@ import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platfo
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-gc.set_threshold(20_000, 10, 10)   # by default all that torch and transformers define is searched for garbage eight times over while it is imported: a fifth of every start
+# other modules import this one before transformers, x-transformers and accelerate, which then load faster and quietly
+gc.set_threshold(20_000, 10, 10)   # by default all that they and torch define is searched for garbage eight times over: a fifth of every start
 
 import numpy as np, pandas as pd, torch, yaml
 from tqdm import tqdm

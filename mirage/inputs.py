@@ -8,11 +8,11 @@ __all__ = ['HOP', 'MEDIA', 'MERGES', 'raw_mel', 'floored', 'Sound', 'twin_tokeni
 
 # %% ../nbs/02aa_inputs.ipynb #bb3d1ed0
 import numpy as np, torch
-from tokenizers.pre_tokenizers import ByteLevel
 from torch.nn import functional as F
-from transformers import Qwen2Tokenizer
 
 from .core import HZ
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import Qwen2Tokenizer
 from .stimuli import RATE
 
 # %% ../nbs/02aa_inputs.ipynb #4936bfa7

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch, torch.nn.functional as F
 from torch import nn
-from huggingface_hub import ModelHubMixin, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
 
 from .core import MODALITIES, PARCELS, SUBJECTS, Run, open_run
+from huggingface_hub import ModelHubMixin, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from x_transformers import Encoder
 from .pooler import FixedPooler, LayerPooler
 from .weights import read_published, read_weights, write_weights

@@ -11,11 +11,11 @@ from functools import cached_property
 
 import numpy as np, torch
 from torch.nn import functional as F
+
+from .backbones import Backbone, Tap, grow, sign
 from transformers import (Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLVideoProcessor,
                           Qwen3OmniMoeProcessor, Qwen3OmniMoeThinkerForConditionalGeneration, WhisperFeatureExtractor)
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
-
-from .backbones import Backbone, Tap, grow, sign
 from .inputs import HOP, WordTokens, interleave, pad_rows, twin_tokenizer
 
 # %% ../nbs/02ac_omni.ipynb #8dfd3b93

@@ -12,10 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch, yaml
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from .core import TR, Contexts, atomic, build, cohort_name, file_digest, get_preset, open_run, root, run_path
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from .cohort import Cohort
 from .backbones import load_backbone
 from .store import FAMILIES, Store, store_path

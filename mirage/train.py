@@ -12,11 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, torch
-from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from .core import (SUBJECTS, Pearson, Preset, Run, atomic, build, cohort_name, digest, file_digest, finish_run, get_preset, open_run, progress, root, run_path,
                          start_run, unfinished)
+from accelerate import Accelerator
 from .cohort import Cohort, pick_subjects
 from .store import FAMILIES, open_features
 from .model import ModelConfig, first_model, save_weights

@@ -9,9 +9,9 @@ __all__ = ['Llama', 'Wav2VecBert', 'VJepa2']
 from functools import cached_property
 
 import numpy as np, torch
-from transformers import (AutoTokenizer, LlamaForCausalLM, SeamlessM4TFeatureExtractor, VJEPA2Model, VJEPA2VideoProcessor, Wav2Vec2BertModel)
 
 from .core import HZ, Contexts
+from transformers import (AutoTokenizer, LlamaForCausalLM, SeamlessM4TFeatureExtractor, VJEPA2Model, VJEPA2VideoProcessor, Wav2Vec2BertModel)
 from .stimuli import RATE
 from .backbones import Backbone, Tap, Work, batches, get_protocol, grow, in_order, prefetch, words_to_frames
 from .streaming import transcript_groups
