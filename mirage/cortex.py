@@ -229,8 +229,8 @@ def dominance_key(ax # an axis with a flatmap of dominance
     key = ax.inset_axes((.4/wide, .04/tall, .56/wide, .3/tall)); strength = np.linspace(1/3, 1, 64)
     key.imshow(np.stack([dominance_colours(np.full(64, i), strength) for i in range(3)]), aspect='auto', extent=(1/3, 1, 2.5, -.5))
     key.hlines([.5, 1.5], 1/3, 1, color='w', lw=1)
-    key.set_yticks(range(3), MODALITY_COLOURS); key.set_xticks([1/3, 1], ['⅓', '1']); key.tick_params(length=0, pad=2)
-    key.set_xlabel('share of the drop', labelpad=1); key.spines[:].set_visible(False)
+    key.set_yticks(range(3), MODALITY_COLOURS); key.set_xticks([1/3, 1], ['⅓', '1']); key.tick_params(length=0, pad=2, labelsize=6.5)
+    key.set_xlabel('share of the drop', labelpad=1, size=7); key.spines[:].set_visible(False)
 
 # %% ../nbs/09_cortex.ipynb #2199f0eb
 def parcel_map(values, # (P,)
