@@ -59,8 +59,9 @@ def check_states(states:dict, # stream → (T, L, D)
         if not x.any() and (m != 'text' or len(film.words)): raise ValueError(f'{film.path}: {m} is zero throughout, though the film has it')
 
 def stored(store:Store, row, film:Film) -> bool:
-    "Whether the store has every stream of this very film and transcript."
-    return all(store.has(m, row.split, film.digest) for m in store.streams)
+    "Whether the store has every stream of this very film and transcript; the film is read for its digest only where its name is there."
+    there = lambda *source: all(store.has(m, row.split, *source) for m in store.streams)
+    return there() and there(film.digest)
 
 def extract_one(backbone:Backbone, store:Store, row, # split, video, transcript
                 fusion:str, protocol, contexts:Contexts, tr:float=TR) -> float: # seconds of film; 0 when there was nothing to do

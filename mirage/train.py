@@ -174,7 +174,7 @@ def summary(scores, cohort) -> dict:
 # %% ../nbs/05_train.ipynb #68a17105
 def with_window(preset:Preset, window:int # TRs
                ) -> Preset:
-    "Another length of context and nothing else: an epoch keeps its steps, a step its samples."
+    "Another length of context and nothing else: an epoch keeps its steps, but for what does not fit into a film, a step its samples."
     share = window/preset.window
     return replace(preset, window=window, stride=max(1, round(preset.stride*share)), batch=max(1, round(preset.batch/share)))
 

@@ -143,8 +143,8 @@ rule simulate:
     params: code=code('nbs/01a_simulate.ipynb')
     log: 'results/{cohort}/notebooks/simulate.ipynb'
     wildcard_constraints: cohort=SIMULATED
-    threads: lambda w: 1 if w.cohort == 'smoke' else 2
-    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort}'
+    threads: lambda w: 1 if w.cohort == 'smoke' else 2   # its films are shorter than a process takes to start
+    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p workers {threads}'
 
 rule control:
     "The same films, other brains: what the paper claims is not planted in them."

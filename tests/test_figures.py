@@ -8,7 +8,7 @@ import mirage.cohort
 from mirage.attribute import AttentionMean, STAGES, subsets, write_bootstraps
 from mirage.core import MODALITIES, finish_run, root, run_path, start_run
 from mirage.cortex import flatmap, surface_html
-from mirage.figures import DPI, PAGE_WIDTH, faults, new_figure
+from mirage.figures import faults, new_figure
 from mirage.statistics import resample
 
 NOTEBOOKS = 'fig3_modalities fig4_gains fig5_attention fig7_heads'.split()
@@ -91,7 +91,7 @@ def test_every_figure_is_whole_tagged_and_the_same_twice(cohort, tmp_path):
         assert about['faults'] == [] and about['simulated'] and about['claims'] and '-p cohort toy' in about['command']
         assert {f'{item}.{e}' for e in ('png', 'pdf', 'csv')} <= drawn(tmp_path) and set(about['files']) <= drawn(tmp_path)
         width, _ = Image.open(tmp_path/f'figures/toy/{item}.png').size
-        assert 3*DPI < width <= PAGE_WIDTH*DPI + 1                   # a column or a page
+        assert 3*180 < width <= 6.9*180 + 1                         # a column or a page, at 180 dots an inch
         pdf = (tmp_path/f'figures/toy/{item}.pdf').read_bytes()
         assert b'/FontFile2' in pdf and b'CreationDate' not in pdf    # letters are letters; no time stamp
         assert len(pd.read_csv(tmp_path/f'figures/toy/{item}.csv'))

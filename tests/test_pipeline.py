@@ -30,7 +30,7 @@ def cluster(tmp_path_factory):
 
 def snakemake(d, *options, on='slurm', **config):
     env = {k: v for k, v in os.environ.items() if k not in ('IN_TEST', 'MIRAGE_ROOT')} | dict(PATH=f'{d/"bin"}:{Path(sys.executable).parent}:{os.environ["PATH"]}', PYTHONPATH=str(d), STANDIN=str(d/'state'), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
-    where = ['--profile', 'profiles/slurm', '--slurm-init-seconds-before-status-checks', '1', '--latency-wait', '5', '--jobs', '2'] if on == 'slurm' else ['--cores', '1']
+    where = ['--profile', 'profiles/slurm', '--slurm-init-seconds-before-status-checks', '1', '--latency-wait', '5', '--jobs', '3'] if on == 'slurm' else ['--cores', '1']
     done = subprocess.run([Path(sys.executable).parent/'snakemake', *options, '-s', 'nbs/paper.smk', *where, '--config', 'cohort=mine', 'preset=smoke', *(f'{k}={v}' for k, v in config.items())], cwd=d, env=env, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
@@ -56,14 +56,14 @@ def test_the_cost_is_printed_before_anything_is_made(cluster):
 
 
 def test_a_failing_and_a_killed_job_stop_nobody_else_and_a_rerun_completes(cluster):
-    whole = f'{SHARDED}/provenance.json'
+    targets = f'{SHARDED}/provenance.json', 'results/mine/figures/table3_licences.json'
     shards = [cluster/f'{SHARDED}-{k}of3/provenance.json' for k in (1, 2, 3)]
     broken = stimulus_paths(cluster/'mine', FILMS[0])[0]; kept = broken.read_bytes(); broken.write_bytes(kept[:100])           # in shard 1
     (cluster/'state/oom').write_text(json.dumps(dict(match='_2_3$|_3_2$|2of3|-2-3', when=str(cluster/'results/mine/notebooks/extract-tiny-qwen3-omni-thinking-tower-aligned-2of3.ipynb'))))
-    code, said = snakemake(cluster, whole, shards=3); jobs = slurm.jobs(cluster/'state')
+    code, said = snakemake(cluster, *targets, shards=3); jobs = slurm.jobs(cluster/'state')
     assert code != 0
-    assert sorted(j['state'] for j in jobs.values()) == ['COMPLETED', 'FAILED', 'OUT_OF_MEMORY'], said[-4000:] + str([(j['state'], j['asked']['comment']) for j in jobs.values()])
-    assert shards[2].is_file() and not shards[0].exists() and not shards[1].exists() and not (cluster/whole).exists()   # the third waited for a place and got one
+    assert sorted(j['state'] for j in jobs.values()) == ['COMPLETED', 'COMPLETED', 'FAILED', 'OUT_OF_MEMORY'], said[-4000:] + str([(j['state'], j['asked']['comment']) for j in jobs.values()])
+    assert (cluster/targets[1]).is_file() and shards[2].is_file() and not shards[0].exists() and not shards[1].exists() and not (cluster/targets[0]).exists()
     asked = [j['asked'] for j in jobs.values() if 'rule_shard' in j['asked']['comment']]
     assert len(asked) == 3 and all(a['gpus'] == '1' and a['mem'] == '120000' and a['time'] == '480' and a['cpus-per-task'] == '8' and a['partition'] == 'main' for a in asked)
     for state in ('FAILED', 'OUT_OF_MEMORY'):                            # the report names the job and a log that is there
@@ -72,10 +72,10 @@ def test_a_failing_and_a_killed_job_stop_nobody_else_and_a_rerun_completes(clust
     failed = cluster/'results/mine/notebooks/extract-tiny-qwen3-omni-thinking-tower-aligned-1of3.ipynb'
     assert failed.name in said and FILMS[0] in failed.read_text() and 'Error' in failed.read_text()    # the executed notebook keeps the traceback
 
-    broken.write_bytes(kept); before = shards[2].stat().st_mtime_ns
-    code, said = snakemake(cluster, whole, shards=3); assert code == 0, said[-4000:]
+    broken.write_bytes(kept); before = (cluster/targets[1]).stat().st_mtime_ns, shards[2].stat().st_mtime_ns
+    code, said = snakemake(cluster, *targets, shards=3); assert code == 0, said[-4000:]
     again = [j for n, j in slurm.jobs(cluster/'state').items() if n not in jobs]
-    assert [j['state'] for j in again] == ['COMPLETED']*3 and (cluster/whole).is_file()            # two shards and the whole; nothing twice
-    assert before == shards[2].stat().st_mtime_ns
+    assert [j['state'] for j in again] == ['COMPLETED']*3 and (cluster/targets[0]).is_file()            # two shards and the whole; nothing twice
+    assert before == ((cluster/targets[1]).stat().st_mtime_ns, shards[2].stat().st_mtime_ns)
     assert json.loads((cluster/SHARDED/'metrics.json').read_text())['stimuli'] == 3
     assert not [j['log'] for j in again if (cluster/j['log']).exists()]                                # logs of what succeeded are removed
