@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['TR', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES', 'PRESETS', 'RELEASE', 'BUILT_IN', 'WORD', 'Contexts',
-           'Preset', 'in_test', 'get_preset', 'root', 'holds_cohort', 'find_cohort', 'folder_id', 'cohort_id',
-           'cohort_name', 'check_parameters', 'seed_everything', 'digest', 'file_digest', 'progress', 'atomic',
-           'write_json', 'provenance', 'Run', 'run_path', 'start_run', 'finish_run', 'unfinished', 'open_run', 'build',
-           'Pearson', 'pearson']
+           'Preset', 'in_test', 'get_preset', 'root', 'check_parameters', 'seed_everything', 'digest', 'file_digest',
+           'progress', 'holds_cohort', 'find_cohort', 'folder_id', 'cohort_id', 'cohort_name', 'atomic', 'write_json',
+           'provenance', 'Run', 'run_path', 'start_run', 'finish_run', 'unfinished', 'open_run', 'build', 'Pearson',
+           'pearson']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
 import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, re, subprocess, sys, time, warnings
@@ -106,6 +106,41 @@ def root() -> Path:
         if (folder/'settings.ini').is_file() and 'lib_name = mirage' in (folder/'settings.ini').read_text(): return folder
     return here
 
+# %% ../nbs/00_core.ipynb #7aa08e18
+def check_parameters(namespace:dict # globals() of the notebook
+                    ) -> dict: # the notebook's parameters and their values
+    "Refuse papermill parameters that the notebook does not declare, or of another type; returns all values."
+    declared = {k: v for k, v in namespace.get('__annotations__', {}).items() if k in namespace}
+    cell = next((c for c in reversed(namespace.get('In', [])) if c.startswith('# Parameters\n')), '')
+    given = {t.id for node in ast.parse(cell).body if isinstance(node, ast.Assign) for t in node.targets}
+    if unknown := sorted(given - set(declared)):
+        raise ValueError(f'unknown parameter {", ".join(unknown)}; this notebook has: {", ".join(declared)}')
+    for k in given:
+        kind, value = declared[k], namespace[k]
+        if kind is float and isinstance(value, int) and not isinstance(value, bool): namespace[k] = value = float(value)
+        if isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+            raise ValueError(f'parameter {k} = {value!r} is {type(value).__name__}, expected {kind.__name__}')
+    return {k: namespace[k] for k in declared}
+
+# %% ../nbs/00_core.ipynb #f2ad8d24
+def seed_everything(seed:int):
+    "Seed Python, NumPy and torch; the same seed gives the same bits on CPU."
+    random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
+
+def digest(value, # anything JSON can hold
+           n:int=10 # hexadecimal digits
+          ) -> str:
+    "A short name for a value: equal values, equal names, on every machine."
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:n]
+
+def file_digest(path) -> str: # SHA-256 in hexadecimal
+    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
+
+def progress(items, desc:str='', total:int|None=None):
+    "tqdm that writes one line in 30 s where nobody watches (papermill, CI, a batch job)."
+    watched = 'JPY_SESSION_NAME' in os.environ or sys.stderr.isatty()
+    return tqdm(items, desc=desc, total=total, mininterval=0.1 if watched else 30, delay=0 if watched else 30, leave=watched)
+
 # %% ../nbs/00_core.ipynb #a7d52407
 RELEASE = 'algonauts_2025.competitors'   # the folder that the release comes in
 BUILT_IN = ('embedded', 'smoke', 'algonauts2025', 'control-embedded', 'control-smoke')
@@ -152,41 +187,6 @@ def cohort_name(name:str='auto' # embedded, algonauts2025, a directory, or auto
     found = None if str(name) in BUILT_IN else find_cohort(name)
     if found is None: return str(name)
     return found.name if folder_id(found) == found.name else str(found)
-
-# %% ../nbs/00_core.ipynb #7aa08e18
-def check_parameters(namespace:dict # globals() of the notebook
-                    ) -> dict: # the notebook's parameters and their values
-    "Refuse papermill parameters that the notebook does not declare, or of another type; returns all values."
-    declared = {k: v for k, v in namespace.get('__annotations__', {}).items() if k in namespace}
-    cell = next((c for c in reversed(namespace.get('In', [])) if c.startswith('# Parameters\n')), '')
-    given = {t.id for node in ast.parse(cell).body if isinstance(node, ast.Assign) for t in node.targets}
-    if unknown := sorted(given - set(declared)):
-        raise ValueError(f'unknown parameter {", ".join(unknown)}; this notebook has: {", ".join(declared)}')
-    for k in given:
-        kind, value = declared[k], namespace[k]
-        if kind is float and isinstance(value, int) and not isinstance(value, bool): namespace[k] = value = float(value)
-        if isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-            raise ValueError(f'parameter {k} = {value!r} is {type(value).__name__}, expected {kind.__name__}')
-    return {k: namespace[k] for k in declared}
-
-# %% ../nbs/00_core.ipynb #f2ad8d24
-def seed_everything(seed:int):
-    "Seed Python, NumPy and torch; the same seed gives the same bits on CPU."
-    random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
-
-def digest(value, # anything JSON can hold
-           n:int=10 # hexadecimal digits
-          ) -> str:
-    "A short name for a value: equal values, equal names, on every machine."
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:n]
-
-def file_digest(path) -> str: # SHA-256 in hexadecimal
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
-
-def progress(items, desc:str='', total:int|None=None):
-    "tqdm that writes one line in 30 s where nobody watches (papermill, CI, a batch job)."
-    watched = 'JPY_SESSION_NAME' in os.environ or sys.stderr.isatty()
-    return tqdm(items, desc=desc, total=total, mininterval=0.1 if watched else 30, delay=0 if watched else 30, leave=watched)
 
 # %% ../nbs/00_core.ipynb #35613c48
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 import functools, os, signal, subprocess, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py, numpy as np, pandas as pd, pytest
