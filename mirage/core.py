@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES', 'SHORT_REPR', 'TEXT_BYTES', 'YAML_NODES',
-           'PRESETS', 'shown', 'check_name', 'plain_name', 'check_number', 'read_description', 'WholeLoader',
-           'count_nodes', 'read_yaml', 'read_json', 'Contexts', 'Preset', 'in_test', 'get_preset', 'cohort_name',
-           'root', 'check_parameters', 'seed_everything', 'digest', 'file_digest', 'progress', 'atomic', 'write_json',
-           'provenance', 'Run', 'run_path', 'start_run', 'finish_run', 'unfinished', 'open_run', 'build', 'Pearson',
-           'pearson']
+           'PRESETS', 'RELEASE', 'BUILT_IN', 'WORD', 'shown', 'check_name', 'plain_name', 'check_number',
+           'read_description', 'WholeLoader', 'count_nodes', 'read_yaml', 'read_json', 'Contexts', 'Preset', 'in_test',
+           'get_preset', 'root', 'check_parameters', 'seed_everything', 'digest', 'file_digest', 'progress',
+           'holds_cohort', 'find_cohort', 'folder_id', 'cohort_id', 'cohort_name', 'atomic', 'write_json', 'provenance',
+           'Run', 'run_path', 'start_run', 'finish_run', 'unfinished', 'open_run', 'build', 'Pearson', 'pearson']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
 import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, re, reprlib, subprocess, sys, time, warnings
@@ -189,11 +189,6 @@ def get_preset(name:str='auto', # smoke, tiny, paper, or auto
     if unknown: raise ValueError(f'a preset has no field {sorted(unknown)}; there are: {", ".join(Preset.__dataclass_fields__)}')
     return replace(PRESETS[name], **changes)
 
-def cohort_name(name:str='auto' # embedded, algonauts2025, a directory, or auto
-               ) -> str:
-    "`auto` is the smoke-sized cohort under nbdev_test and the embedded one otherwise."
-    return ('smoke' if in_test() else 'embedded') if name == 'auto' else name
-
 # %% ../nbs/00_core.ipynb #5dff2ee0
 def root() -> Path:
     "The folder that holds data/, features/, results/ and figures/."
@@ -238,6 +233,53 @@ def progress(items, desc:str='', total:int|None=None):
     watched = 'JPY_SESSION_NAME' in os.environ or sys.stderr.isatty()
     return tqdm(items, desc=desc, total=total, mininterval=0.1 if watched else 30, delay=0 if watched else 30, leave=watched)
 
+# %% ../nbs/00_core.ipynb #a7d52407
+RELEASE = 'algonauts_2025.competitors'   # the folder that the release comes in
+BUILT_IN = ('embedded', 'smoke', 'algonauts2025', 'control-embedded', 'control-smoke')
+WORD = re.compile(r'\w[\w.-]*')
+
+def holds_cohort(folder:Path) -> bool:
+    return (folder/'cohort.yaml').is_file() or (folder/RELEASE).is_dir()
+
+def find_cohort(name # of a cohort, or a path
+               ) -> Path|None: # the folder with its cohort.yaml or release
+    "Where a cohort lies; None if there is none of that name, an error if there are two."
+    if not str(name).strip(): raise ValueError('a cohort needs a name, or the path of its folder')
+    home, here = root()/'data'/str(name), Path(name).expanduser()
+    places = [home] if str(name) in BUILT_IN else [here, root()/here]
+    if WORD.fullmatch(str(name)) and home not in places: places.insert(0, home)
+    places = [place.parent if place.name == RELEASE else place for place in places]
+    found = [place.resolve() for place in places if holds_cohort(place)]
+    if found and found[0] == home.resolve() != found[-1]:
+        raise ValueError(f'{name} is a cohort in {home} and another in {found[-1]}: give the path of one')
+    return found[0] if found else None
+
+def folder_id(folder:Path) -> str:
+    "What features and results of the cohort in a folder go by."
+    folder, data = folder.resolve(), (root()/'data').resolve()
+    for name in BUILT_IN:
+        if folder == (data/name).resolve(): return name
+    plain = re.sub(r'[^\w.-]+', '-', folder.name).strip('-.') or 'cohort'
+    alone = folder.parent == data and plain == folder.name and plain != 'films'    # which predictions go by
+    return plain if alone else f'{plain}-{digest(str(folder), 6)}'
+
+def cohort_id(name # of a cohort, a path, or an id
+             ) -> str:
+    "What features and results of a cohort go by: the same for every way to type it."
+    if str(name) in (*BUILT_IN, 'films'): return str(name)
+    home = root()/'data'/str(name)
+    found = home if WORD.fullmatch(str(name)) and holds_cohort(home) else find_cohort(name)
+    if found is None and WORD.fullmatch(str(name)): return str(name)     # an id already
+    return folder_id(found or Path(name).expanduser())
+
+def cohort_name(name:str='auto' # embedded, algonauts2025, a directory, or auto
+               ) -> str: # what opens it from anywhere
+    "`auto` is the smoke-sized cohort under nbdev_test and the embedded one otherwise."
+    if name == 'auto': return 'smoke' if in_test() else 'embedded'
+    found = None if str(name) in BUILT_IN else find_cohort(name)
+    if found is None: return str(name)
+    return found.name if folder_id(found) == found.name else str(found)
+
 # %% ../nbs/00_core.ipynb #35613c48
 @contextlib.contextmanager
 def atomic(path # the file's final name
@@ -280,8 +322,8 @@ class Run:
         return pd.read_parquet(self.path/'scores.parquet')
 
 def run_path(cohort:str, stage:str, name:str) -> Path:
-    "results/<cohort>/<stage>/<name>; a cohort given as a directory goes by that directory's name."
-    return root()/'results'/Path(cohort).name/check_name('stage', stage)/check_name('name of the run', name, ',=+')
+    "results/<cohort's id>/<stage>/<name>"
+    return root()/'results'/cohort_id(cohort)/check_name('stage', stage)/check_name('name of the run', name, ',=+')
 
 def start_run(path, config:dict) -> Run:
     "Make the folder and write its config; a run that finished earlier with another config there is no longer finished."
