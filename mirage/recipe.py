@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import torch, yaml
 
-from .core import PARCELS, TR, TR_RANGE, Contexts, atomic, build, check_name, check_number, cohort_name, file_digest, get_preset, open_run, plain_name, read_yaml, root, run_path, shown
+from .core import PARCELS, TR, TR_RANGE, Contexts, atomic, build, check_name, check_number, cohort_id, cohort_name, file_digest, get_preset, open_run, read_yaml, root, run_path, shown
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from .cohort import Cohort
@@ -77,7 +77,7 @@ class Recipe:
         except (KeyError, TypeError) as e: raise ValueError(f'the config of this run does not say how its features are made: {e!r}') from None
         about = SimpleNamespace(tr=TR, atlas='schaefer1000', simulated=name != 'algonauts2025', rates={}) if name in (*SIMULATED, 'algonauts2025') else Cohort.open(name)
         if about.rates: raise ValueError(f'the features of cohort {name} came ready-made; they cannot be made for another film. Train on features of a backbone.')
-        recipe = cls(preset['backbone'], fusion, preset['protocol'], contexts, plain_name(Path(name).name), about.simulated, about.tr, about.atlas)
+        recipe = cls(preset['backbone'], fusion, preset['protocol'], contexts, cohort_id(name), about.simulated, about.tr, about.atlas)
         stores = {b: store_path(name, b, recipe.fusion, recipe.protocol, recipe.contexts) for b in recipe.backbones.values()}
         made = {b: Store.open(path).identity for b, path in stores.items() if (path/'store.json').is_file()}
         return replace(recipe, made=made, revision=next((i['backbone'].get('revision', '') for i in made.values()), ''))
