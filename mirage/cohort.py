@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HOW', 'bold_shape', 'read_rows', 'inside', 'read_about', 'own_run', 'own_runs', 'cohort_folder', 'pick_subjects',
-           'Cohort']
+           'open_truth', 'Cohort']
 
 # %% ../nbs/01_cohort.ipynb #1ca8892e
 import functools, re
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, yaml
 
-from .core import BUILT_IN, MODALITIES, PARCELS, SUBJECTS, TR, cohort_id, find_cohort, holds_cohort, progress, root
+from .core import BUILT_IN, MODALITIES, PARCELS, SUBJECTS, TR, cohort_id, find_cohort, holds_cohort, progress, remembered, root, seal_broken
 from .release import COLUMNS, RELEASE, SETS, h5_shapes, present, release_runs, runs_table
 
 # %% ../nbs/01_cohort.ipynb #a7499e63
@@ -138,6 +138,12 @@ def pick_subjects(wanted, # 'all', 'sub-01,sub-03' or a list
     return tuple(s for s in there if s in wanted)
 
 # %% ../nbs/01_cohort.ipynb #dc9b487f
+def open_truth(path) -> h5py.File:
+    "What a simulated cohort was made from; a file that was altered is refused."
+    if remembered('seal', path, seal_broken):
+        raise ValueError(f'{path} was altered since the cohort was simulated, or comes from an earlier version. Simulate the cohort again with nbs/01a_simulate.ipynb')
+    return h5py.File(path, 'r')
+
 @dataclass
 class Cohort:
     name:str
@@ -165,7 +171,7 @@ class Cohort:
                        about['atlas'], about['simulated'], about['features'])
         there, truth = SUBJECTS, folder/'truth'/'truth.h5'
         if simulated := truth.is_file():
-            with h5py.File(truth, 'r') as f: there = tuple(f['ceiling'])
+            with open_truth(truth) as f: there = tuple(f['ceiling'])
         subjects = pick_subjects(subjects, there, name)
         runs = release_runs(folder/RELEASE, subjects, truth.parent/'held_out' if simulated else None)
         return cls(name, folder, runs, TR, PARCELS, subjects, 'schaefer1000', simulated)
@@ -224,6 +230,6 @@ class Cohort:
     def ceiling(self) -> pd.DataFrame|None: # subject, parcel (from 1), ceiling
         "The highest expected r against one run: known where BOLD was simulated, None otherwise."
         if not (truth := self.root/'truth'/'truth.h5').is_file(): return None
-        with h5py.File(truth, 'r') as f: known = {s: f['ceiling'][s][()] for s in self.subjects}
+        with open_truth(truth) as f: known = {s: f['ceiling'][s][()] for s in self.subjects}
         parcel = np.arange(1, self.parcels + 1)
         return pd.concat([pd.DataFrame(dict(subject=s, parcel=parcel, ceiling=c)) for s, c in known.items()], ignore_index=True)

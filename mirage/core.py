@@ -477,7 +477,7 @@ def unfinished(path, # a run's folder
     except (ValueError, KeyError) as e: return str(e) if isinstance(e, ValueError) else f'{path}/provenance.json lists no files'
     for name, f in files.items():
         if not (path/name).is_file(): return f'{path/name} is missing'
-        if (path/name).stat().st_size != f['bytes'] or file_digest(path/name) != f['sha256']: return f'{path/name} was altered or cut short'
+        if (path/name).stat().st_size != f['bytes'] or known_digest(path/name) != f['sha256']: return f'{path/name} was altered or cut short'
     if config is not None and (found := differences(Run(path).config, config)): return f'{path} was made with something else: {name_differences(found)}'
     return ''
 

@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['AGGREGATES', 'BACKBONES', 'PROTOCOLS', 'PRECISIONS', 'exact', 'run_name', 'parameters_of', 'with_window',
            'chosen_preset', 'chosen_precision', 'training_settings', 'asked_settings', 'inputs_now', 'changed_inputs',
-           'why_not', 'identity_of', 'variant', 'sweep', 'seed_sweep', 'query_sweep', 'sensitivity_sweeps',
+           'why_not', 'identity_of', 'set_aside', 'variant', 'sweep', 'seed_sweep', 'query_sweep', 'sensitivity_sweeps',
            'backbone_sweep']
 
 # %% ../nbs/04b_runs.ipynb #21c9fead
-import re
+import re, sys
 from dataclasses import asdict, replace
 
 import numpy as np, torch
 
-from .core import (PRESETS, Contexts, Preset, Run, differences, get_preset, name_differences, own_precision, own_preset,
-                         run_path)
+from .core import (PRESETS, Contexts, Preset, Run, cohort_id, differences, file_digest, get_preset, name_differences,
+                         own_precision, own_preset, read_json, root, run_path, seal_broken, unfinished, write_json)
 from .cohort import Cohort
-from .store import inputs_of, open_features, features_there
+from .store import features_there, inputs_of, open_features, store_faults
 
 # %% ../nbs/04b_runs.ipynb #ba8d7b5c
 AGGREGATES = {'mirage': 'queries', 'encoder': 'groups', 'mean': 'mean'}   # the model's name: how it pools over depth
@@ -137,6 +137,42 @@ def why_not(cohort:str, stage:str, name:str, preset:str='auto') -> str: # empty 
 def identity_of(run:Run) -> dict: # file → digest
     "What others read of a run: its numbers and weights, but not the time they took."
     return {k: f['sha256'][:16] for k, f in run.provenance['files'].items() if k not in ('metrics.json', 'history.csv')}
+
+# %% ../nbs/04b_runs.ipynb #2b53f913
+def _not_as_asked(cohort:str, name:str, preset:str) -> str: # empty where it is
+    stage, run = name.split('/')
+    try:
+        if why := unfinished(run_path(cohort, stage, run)): return why
+        if stage != 'extract': return why_not(cohort, stage, run, preset)
+        backbone, fusion, protocol = run.rsplit('-', 2)
+        people, chosen = Cohort.open(cohort), chosen_preset(cohort, preset, backbone, protocol)
+        if not features_there(people, chosen, fusion): return ''        # moved away after use; who needs them says so
+        faults = store_faults(people, chosen, backbone, fusion, protocol)
+        return faults[0] + f' (and {len(faults) - 1} more like it)'*(len(faults) > 1) if faults else ''
+    except (FileNotFoundError, ValueError) as e: return str(e)
+
+def set_aside(cohort:str, names, # stage/name: runs that the pipeline asks for
+              preset:str='auto', dry:bool=False # only say it
+             ) -> dict: # stage/name → digest of the last one that was set aside
+    "Runs that are there but not as asked no longer count; who is told of them makes them again."
+    note = root()/'results'/cohort_id(cohort)/'set_aside.json'
+    known = read_json(note) if note.is_file() else {}; found = {}
+    truth = root()/'data'/cohort_id(cohort)/'truth'/'truth.h5'
+    if truth.is_file() and seal_broken(truth):
+        found['data/truth'] = file_digest(truth)[:16]; print(f'{truth} was altered. It is made again.', file=sys.stderr)
+        write_json(note, known | found)
+        if not dry: truth.unlink()
+        return known | found
+    try: Cohort.open(cohort)
+    except (FileNotFoundError, ValueError): return known      # nothing can be said without the data
+    for name in names:
+        proof = run_path(cohort, *name.split('/'))/'provenance.json'
+        if not proof.is_file() or not (why := _not_as_asked(cohort, name, preset)): continue
+        found[name] = file_digest(proof)[:16]
+        print(f'{why}. {name} is made again.', file=sys.stderr)
+        if not dry: proof.unlink()
+    if found: write_json(note, known | found)
+    return known | found
 
 # %% ../nbs/04b_runs.ipynb #cbf212c2
 def variant(preset:Preset, seed:int=0, fusion:str='native', **changes # parameters of chapter 05

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['AGAIN', 'TRIBE', 'FAMILIES', 'RUN_COLUMNS', 'FeatureSet', 'to_half', 'changed_source', 'sweep', 'Store', 'store_path',
-           'overlap_weights', 'ArrayFeatures', 'Joined', 'current_sources', 'open_features', 'inputs_of',
-           'features_there']
+           'overlap_weights', 'ArrayFeatures', 'Joined', 'current_sources', 'store_faults', 'open_features',
+           'inputs_of', 'features_there']
 
 # %% ../nbs/02b_store.ipynb #dc632a59
 import glob, hashlib, json, os, shlex
@@ -255,13 +255,16 @@ def current_sources(cohort) -> dict: # split → source
     films = [s for s in cohort.splits.itertuples() if getattr(s, 'video', None) and Path(s.video).is_file()]
     return {s.split: film_source(s.video, s.transcript, cohort.tr) for s in films}
 
-def _open_store(cohort, preset, backbone, fusion, protocol, splits) -> Store:
+def store_faults(cohort, preset, backbone:str, fusion:str, protocol:str) -> list: # empty when every file counts
+    "What is missing, altered, or made from other films than the cohort has now."
     path = store_path(cohort.name, backbone, fusion, protocol, preset.contexts)
-    there = (path/'store.json').is_file()
-    store = Store.open(path) if there else None
-    sources = current_sources(cohort) if there else {}
-    faults = [f for m in store.streams for s in splits if (f := store.fault(m, s, sources.get(s), verify=True))] if there else [f'there are no features at {path}']
-    if not faults: return store
+    if not (path/'store.json').is_file(): return [f'there are no features at {path}']
+    store, sources = Store.open(path), current_sources(cohort)
+    return [f for m in store.streams for s in cohort.splits.split if (f := store.fault(m, s, sources.get(s), verify=True))]
+
+def _open_store(cohort, preset, backbone, fusion, protocol) -> Store:
+    faults = store_faults(cohort, preset, backbone, fusion, protocol)
+    if not faults: return Store.open(store_path(cohort.name, backbone, fusion, protocol, preset.contexts))
     raise FileNotFoundError(f'{faults[0]}' + f' (and {len(faults) - 1} more like it)'*(len(faults) > 1) + '. What is missing is made by: '
                             f'papermill nbs/02c_extract.ipynb out.ipynb -p cohort {shlex.quote(cohort_name(str(cohort.root)))} -p preset {preset.name} '
                             f'-p backbone {backbone} -p fusion {fusion} -p protocol {protocol}')
@@ -272,8 +275,8 @@ def open_features(cohort, # Cohort
                  ) -> FeatureSet:
     "The features of every split of a cohort."
     if (own := cohort.features) is not None: return own
-    backbone, protocol, splits = backbone or preset.backbone, protocol or preset.protocol, list(cohort.splits.split)
-    def door(name): return _open_store(cohort, preset, name, fusion, protocol, splits)
+    backbone, protocol = backbone or preset.backbone, protocol or preset.protocol
+    def door(name): return _open_store(cohort, preset, name, fusion, protocol)
     return Joined({m: door(name) for m, name in FAMILIES[backbone].items()}) if backbone in FAMILIES else door(backbone)
 
 # %% ../nbs/02b_store.ipynb #f182a954
