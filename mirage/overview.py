@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import HTMLExporter
 
-from .core import atomic, file_digest, provenance, root
+from .core import atomic, cohort_id, file_digest, provenance, root
 
 # %% ../nbs/09b_overview.ipynb #a0dcf2c1
 def in_order(item:str): # sorts fig2 before fig10, figures before tables before the rest
@@ -132,7 +132,7 @@ def write_overview(cohort:str, items=(), # names; empty is every item that has a
                    page=None # figures/<cohort>/index.html
                   ) -> Path:
     "Check all files, convert the notebooks, write the page."
-    cohort = Path(cohort).name; page = Path(page or root()/'figures'/cohort/'index.html')
+    cohort = cohort_id(cohort); page = Path(page or root()/'figures'/cohort/'index.html')
     text = overview(accounts(cohort, items), page.parent, provenance())
     with atomic(page) as tmp: tmp.write_text(text)
     return page

@@ -7,13 +7,13 @@ __all__ = ['AGAIN', 'TRIBE', 'FAMILIES', 'FeatureSet', 'to_half', 'Store', 'stor
            'Joined', 'open_features']
 
 # %% ../nbs/02b_store.ipynb #dc632a59
-import hashlib, json, os
+import hashlib, json, os, shlex
 from dataclasses import asdict
 from pathlib import Path
 
 import h5py, numpy as np
 
-from .core import HZ, Contexts, atomic, digest, root, write_json
+from .core import HZ, Contexts, atomic, cohort_id, cohort_name, digest, root, write_json
 from .processes import remove_leftovers
 
 # %% ../nbs/02b_store.ipynb #64864f12
@@ -145,8 +145,8 @@ class Store(FeatureSet):
 # %% ../nbs/02b_store.ipynb #1bbc7be5
 def store_path(cohort:str, # name or directory
                backbone:str, fusion:str, protocol:str, contexts:Contexts) -> Path:
-    "features/<cohort>/<backbone>-<fusion>-<protocol>-<digest>"
-    return root()/'features'/Path(cohort).name/f'{backbone}-{fusion}-{protocol}-{digest([backbone, fusion, protocol, asdict(contexts)], 8)}'
+    "features/<cohort's id>/<backbone>-<fusion>-<protocol>-<digest>"
+    return root()/'features'/cohort_id(cohort)/f'{backbone}-{fusion}-{protocol}-{digest([backbone, fusion, protocol, asdict(contexts)], 8)}'
 
 # %% ../nbs/02b_store.ipynb #78ed8052
 def overlap_weights(start:int, stop:int, # grid frames
@@ -225,7 +225,7 @@ def _open_store(cohort, preset, backbone, fusion, protocol, splits) -> Store:
     faults = [f for m in store.streams for s in splits if (f := store.fault(m, s))] if there else [f'there are no features at {path}']
     if not faults: return store
     raise FileNotFoundError(f'{faults[0]}' + f' (and {len(faults) - 1} more like it)'*(len(faults) > 1) + '. What is missing is made by: '
-                            f'papermill nbs/02c_extract.ipynb out.ipynb -p cohort {cohort.name} -p preset {preset.name} '
+                            f'papermill nbs/02c_extract.ipynb out.ipynb -p cohort {shlex.quote(cohort_name(str(cohort.root)))} -p preset {preset.name} '
                             f'-p backbone {backbone} -p fusion {fusion} -p protocol {protocol}')
 
 def open_features(cohort, # Cohort

@@ -2,6 +2,7 @@
 import functools, os, signal, subprocess, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py, numpy as np, pandas as pd, pytest
@@ -192,7 +193,7 @@ def test_arrays_that_disagree_or_overflow(tmp_path):
 
 def test_open_features(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); preset = get_preset('tiny')
-    cohort = SimpleNamespace(name='mine', features=None, splits=pd.DataFrame(dict(split=['a', 'b'])))
+    cohort = SimpleNamespace(name='mine', root=Path('mine'), features=None, splits=pd.DataFrame(dict(split=['a', 'b'])))
     with pytest.raises(FileNotFoundError, match='papermill nbs/02c_extract.ipynb .*-p cohort mine -p preset tiny'):
         open_features(cohort, preset)
     store = Store.create(store_path('mine', preset.backbone, 'native', preset.protocol, preset.contexts), {}, STREAMS)
@@ -205,7 +206,7 @@ def test_open_features(tmp_path, monkeypatch):
 
 def test_a_family_of_three_stores_reads_as_one(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); preset = get_preset('tiny')
-    cohort = SimpleNamespace(name='mine', features=None, splits=pd.DataFrame(dict(split=['a'])))
+    cohort = SimpleNamespace(name='mine', root=Path('mine'), features=None, splits=pd.DataFrame(dict(split=['a'])))
     for i, (m, name) in enumerate(FAMILIES['tiny-tribe'].items()):
         path = store_path('mine', name, 'tower', preset.protocol, preset.contexts)
         Store.create(path, dict(name=name), {m: (i + 1, 4)}).write(m, 'a', states(i, (9, i + 1, 4)))
