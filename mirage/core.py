@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES', 'SHORT_REPR', 'TEXT_BYTES', 'YAML_NODES',
-           'PRESETS', 'OWN', 'RELEASE', 'BUILT_IN', 'WORD', 'EXECUTED', 'shown', 'check_name', 'plain_name',
-           'check_number', 'read_description', 'WholeLoader', 'count_nodes', 'read_yaml', 'read_json', 'Contexts',
-           'Preset', 'in_test', 'get_preset', 'own_preset', 'own_precision', 'root', 'check_parameters',
+           'PRESETS', 'OWN', 'WATCHED', 'RELEASE', 'BUILT_IN', 'WORD', 'EXECUTED', 'STEPS', 'shown', 'check_name',
+           'plain_name', 'check_number', 'read_description', 'WholeLoader', 'count_nodes', 'read_yaml', 'read_json',
+           'Contexts', 'Preset', 'in_test', 'get_preset', 'own_preset', 'own_precision', 'root', 'check_parameters',
            'seed_everything', 'digest', 'file_digest', 'progress', 'holds_cohort', 'find_cohort', 'folder_id',
-           'cohort_id', 'cohort_name', 'atomic', 'write_json', 'file_stamp', 'remembered', 'known_digest',
-           'write_sealed', 'read_sealed', 'seal', 'seal_broken', 'provenance', 'Run', 'run_path', 'as_written',
-           'differences', 'name_differences', 'settings_of', 'former_config', 'check_overwrite', 'start_run',
-           'finish_run', 'unfinished', 'open_run', 'build', 'Pearson', 'pearson']
+           'cohort_id', 'cohort_name', 'write_json', 'file_stamp', 'remembered', 'known_digest', 'write_sealed',
+           'read_sealed', 'seal', 'seal_broken', 'code_folder', 'git', 'package_version', 'code_state', 'provenance',
+           'Run', 'run_path', 'as_written', 'differences', 'name_differences', 'settings_of', 'former_config',
+           'check_overwrite', 'start_run', 'finish_run', 'unfinished', 'open_run', 'pipeline_name', 'missing_files',
+           'check_notebooks', 'one_build', 'follow', 'stop_pipeline', 'run_pipeline', 'why_not_built', 'build',
+           'Pearson', 'pearson', 'atomic']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
-import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, re, reprlib, subprocess, sys, time, warnings
+import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, re, reprlib, shlex, signal, subprocess, sys, time, warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +25,10 @@ gc.set_threshold(20_000, 10, 10)   # by default all that they and torch define i
 
 import numpy as np, pandas as pd, torch, yaml
 from tqdm import tqdm
+
+from .processes import atomic, cores, explain_refusal, make_folder, pipelines, remove_leftovers
+
+_all_ = ['atomic']   # shared by every chapter
 
 warnings.filterwarnings('ignore', message='IProgress not found')                 # bars are written as text
 warnings.filterwarnings('ignore', message='.*torch.jit.script', category=FutureWarning)   # of x-transformers' import
@@ -243,10 +249,11 @@ def digest(value, # anything JSON can hold
 def file_digest(path) -> str: # SHA-256 in hexadecimal
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
+WATCHED = 'JPY_SESSION_NAME' in os.environ or sys.stderr.isatty()   # somebody looks on
+
 def progress(items, desc:str='', total:int|None=None):
     "tqdm that writes one line in 30 s where nobody watches (papermill, CI, a batch job)."
-    watched = 'JPY_SESSION_NAME' in os.environ or sys.stderr.isatty()
-    return tqdm(items, desc=desc, total=total, mininterval=0.1 if watched else 30, delay=0 if watched else 30, leave=watched)
+    return tqdm(items, desc=desc, total=total, mininterval=0.1 if WATCHED else 30, delay=0 if WATCHED else 30, leave=WATCHED)
 
 # %% ../nbs/00_core.ipynb #a7d52407
 RELEASE = 'algonauts_2025.competitors'   # the folder that the release comes in
@@ -296,20 +303,6 @@ def cohort_name(name:str='auto' # embedded, algonauts2025, a directory, or auto
     return found.name if folder_id(found) == found.name else str(found)
 
 # %% ../nbs/00_core.ipynb #35613c48
-@contextlib.contextmanager
-def atomic(path # the file's final name
-          ): # yields the temporary path to write to
-    "The file appears under its name when the block ends well, and not at all otherwise."
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'.{path.stem}.{os.getpid()}-{time.monotonic_ns()}.tmp{path.suffix}')
-    try:
-        tmp.touch(); mode = tmp.stat().st_mode       # what umask gives; some libraries write files that only their owner reads
-        yield tmp
-        os.chmod(tmp, mode)
-        with open(tmp, 'rb') as f: os.fsync(f.fileno())
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
-
 def write_json(path, value):
     with atomic(path) as tmp: tmp.write_text(json.dumps(value, indent=1, default=str) + '\n')
 
@@ -369,17 +362,42 @@ def seal_broken(path) -> bool: # whether the last 64 bytes are not the digest of
     return found != said
 
 # %% ../nbs/00_core.ipynb #8c4d478c
-EXECUTED = 'nbs', 'mirage', 'tests', 'pyproject.toml', 'constraints.txt'   # what a change of makes a run's code another than the commit's
+EXECUTED = 'nbs', 'mirage', 'tests', 'pyproject.toml', 'constraints.txt', 'data_manifest.yaml'   # what decides a result; figures do not
+
+def code_folder() -> Path:
+    "The folder of the notebooks that are run, or of the package where there are none."
+    if (root()/'nbs').is_dir(): return (root()/'nbs').resolve().parent
+    return Path(__file__).resolve().parents[1]
+
+def git(*command) -> str|None: # what it prints; None where it fails or is not there
+    "Ask git about the code that is run."
+    try:
+        done = subprocess.run(['git', '--no-optional-locks', '-C', str(code_folder()), *command], capture_output=True, text=True)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+def package_version(name:str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return 'unknown'
+
+def code_state() -> dict: # commit, and dirty: whether what is executed differs from it
+    "The state of the code; 'unknown' without git and in a folder that is no checkout, or lies in somebody else's."
+    tracked = git('ls-files', '--error-unmatch', 'nbs/00_core.ipynb') is not None
+    commit = git('rev-parse', 'HEAD') if tracked else None
+    changes = git('status', '--porcelain', '--', *EXECUTED) if commit else None
+    return dict(commit=commit or 'unknown', dirty='unknown' if changes is None else bool(changes))
 
 def provenance(**extra # whatever else shaped the run: seeds, input digests
               ) -> dict:
     "What a reader needs to know to get the same bits: commit, versions, device, time."
-    git = lambda *a: subprocess.run(['git', '-C', str(root()), *a], capture_output=True, text=True).stdout.strip()
     packages = 'torch transformers numpy h5py scikit-learn x-transformers accelerate'.split()
-    return dict(commit=git('rev-parse', 'HEAD'), dirty=bool(git('status', '--porcelain', '--', *EXECUTED)), time=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
+    return dict(**code_state(), time=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
                 python=platform.python_version(), platform=platform.platform(), threads=torch.get_num_threads(),
                 device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu',
-                versions={p: importlib.metadata.version(p) for p in packages}, **extra)
+                versions={p: package_version(p) for p in packages}, **extra)
 
 @dataclass(frozen=True)
 class Run:
@@ -449,9 +467,8 @@ def start_run(path, config:dict, # its settings, and under `inputs` what it read
               overwrite:bool=False # replace a run that was made with other settings
              ) -> Run:
     "Make the folder and write its config; a run that finished earlier there is no longer finished."
-    run = Run(Path(path))
     if changed := check_overwrite(path, config, overwrite): print(f'{path} was made with something else and is made again: {name_differences(changed)}', flush=True)
-    run.path.mkdir(parents=True, exist_ok=True)
+    run = Run(make_folder(path)); remove_leftovers(run.path)   # what killed runs left there
     (run.path/'provenance.json').unlink(missing_ok=True)
     (run.path/'inputs.json').unlink(missing_ok=True)
     if 'inputs' in config: write_json(run.path/'inputs.json', config['inputs'])
@@ -487,21 +504,114 @@ def open_run(path) -> Run:
     return Run(Path(path))
 
 # %% ../nbs/00_core.ipynb #1df07c26
+def pipeline_name(target) -> str: # such as results/embedded/train/mirage-native-s0/provenance.json
+    "A file as the pipeline calls it: from `root()`, whatever links lie on the way."
+    target, home = Path(os.path.abspath(target)), root()
+    if target.is_relative_to(home): return str(target.relative_to(home))
+    for part in ('data', 'features', 'results', 'figures'):
+        if target.resolve().is_relative_to((home/part).resolve()): return str(part/target.resolve().relative_to((home/part).resolve()))
+    raise ValueError(f'{target} does not lie in {home}, so the pipeline cannot make it; MIRAGE_ROOT names the folder that it works in')
+
+def missing_files(targets) -> list:
+    return [pipeline_name(t) for t in targets if not Path(t).exists()]
+
+def check_notebooks(todo:list):
+    "Without notebooks nothing can be made."
+    if (root()/'nbs'/'paper.smk').is_file(): return
+    code = Path(__file__).resolve().parents[1]
+    link = f'ln -s {shlex.quote(str(code/"nbs"))} {shlex.quote(str(code/"mirage"))} {shlex.quote(str(root()))}/'
+    raise FileNotFoundError(f'could not build {", ".join(todo)}: {root()}, the folder that {"MIRAGE_ROOT names" if "MIRAGE_ROOT" in os.environ else "we are in"}, '
+                            f'has no nbs/paper.smk. Link the notebooks there: {link}')
+
+# %% ../nbs/00_core.ipynb #b01d0001
+STEPS = re.compile(r'(\d+) of (\d+) steps')
+
+@contextlib.contextmanager
+def one_build():
+    "One build at a time; the next one finds what this one made."
+    path = root()/'.build.lock'
+    try:
+        lock = open(path, 'a+')
+    except OSError as error:
+        explain_refusal(path, error)
+        raise
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            print(f'Another notebook builds ({lock.read() or "it does not say which"}); waiting for it …', flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            pass                                       # a disk without such locks: snakemake's own remains
+        lock.truncate(0)
+        lock.write(f'process {os.getpid()} on {platform.node()}')
+        lock.flush()
+        yield
+
+def follow(lines) -> str: # everything that was not about progress
+    "Show how far a pipeline is, while it runs."
+    said, began = [], time.perf_counter()
+    for line in lines:
+        if found := STEPS.search(line):
+            print(f'{found[0]}, {time.perf_counter() - began:.0f} s', end='\\r' if WATCHED else '\\n', flush=True)
+        else:
+            said.append(line)
+    return ''.join(said)
+
+def stop_pipeline(job, # a process that leads a group of its own
+                  patience:float=20. # seconds to end in good order
+                 ):
+    "Interrupt a pipeline and what it has started, and wait until it has ended and unlocked its folder."
+    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(job.pid, signal_number)
+            job.wait(patience)
+            return
+        except ProcessLookupError:
+            return
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            continue                                   # the next signal is stronger
+
+def run_pipeline(todo:list, config:dict) -> tuple: # exit status, what it said
+    "Run nbs/paper.smk in a process of its own, which ends with this one."
+    options = ['--config', *(f'{k}={v}' for k, v in config.items())] if config else []
+    command = [sys.executable, '-m', 'snakemake', *todo, '-s', 'nbs/paper.smk', '--cores', str(cores()), '--rerun-incomplete', '--quiet', 'host', *options]
+    env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'}
+    env |= dict(PATH=f'{Path(sys.executable).parent}:{os.environ.get("PATH", os.defpath)}', MIRAGE_BUILD=str(os.getpid()))
+    job = subprocess.Popen(command, cwd=root(), env=env, text=True, errors='replace', stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        said = follow(job.stdout)
+        return job.wait(), said
+    except BaseException:
+        print('Stopping the pipeline …', flush=True)
+        stop_pipeline(job)
+        raise
+
+def why_not_built(code:int, said:str) -> str: # never empty
+    "What a pipeline that failed says, and what to type where it is locked."
+    if 'cannot be locked' in said:
+        living = pipelines(root())[0]
+        at_work = ', '.join(f'process {p["pid"]} on {p["host"]} (since {p["since"]})' for p in living)
+        if living: return f'another pipeline makes the same files: {at_work}. Wait for it, or end it there: kill {living[0]["pid"]}'
+        return f'its folder is locked, and nobody is written down as working there. If nobody does, type: cd {root()} && snakemake -s nbs/paper.smk --unlock'
+    if code < 0: return f'the pipeline was ended by {signal.Signals(-code).name}. {said[-3000:]}'.strip()
+    return said[-3000:].strip() or f'snakemake ended with status {code} and said nothing'
+
+
+# %% ../nbs/00_core.ipynb #b01d0002
 def build(*targets, # files that paper.smk knows how to make
           **config # of the pipeline: cohort, preset
          ):
     "Make what is missing through nbs/paper.smk; nothing happens when all targets are there."
-    missing = lambda: [str(Path(t).resolve().relative_to(root())) for t in targets if not Path(t).exists()]
-    if not missing(): return
-    print(f'Missing: {", ".join(missing())}. Building with nbs/paper.smk, which can take some minutes …', flush=True)
-    with open(root()/'.build.lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time; the next one finds what this one made
-        if not (todo := missing()): return
-        options = ['--config', *(f'{k}={v}' for k, v in config.items())] if config else []
-        env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'} | {'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
-        done = subprocess.run([sys.executable, '-m', 'snakemake', *todo, '-s', 'nbs/paper.smk', '--cores', str(os.cpu_count()), '--rerun-incomplete',
-                               '--quiet', 'all', *options], cwd=root(), capture_output=True, text=True, env=env)
-    if done.returncode: raise RuntimeError(f'could not build {", ".join(todo)}:\n{(done.stdout + done.stderr)[-3000:]}')
+    if not (todo := missing_files(targets)): return
+    check_notebooks(todo)
+    print(f'Missing: {", ".join(todo)}. Building with nbs/paper.smk, which can take some minutes …', flush=True)
+    with one_build():
+        if not (todo := missing_files(targets)): return
+        code, said = run_pipeline(todo, config)
+    if code: raise RuntimeError(f'could not build {", ".join(todo)}: {why_not_built(code, said)}')
+
 
 # %% ../nbs/00_core.ipynb #c06e8f25
 class Pearson:

@@ -7,9 +7,28 @@
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the modules
 # that the notebook imports, its parameters or its inputs change. Prose does not count, nor the defaults of parameters that the line passes.
 # Before it begins, the pipeline looks over the runs that are there: one that is not as asked (other settings, or inputs that changed since) is named and made again.
-import ast, functools, hashlib, json, os, re, subprocess, sys
+import ast, functools, hashlib, json, os, re, shlex, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
+
+sys.path.insert(0, os.getcwd())   # this checkout's package, wherever another one is installed
+from mirage.processes import begin_pipeline, end_group_with
+
+
+def unlock():
+    print('The last pipeline here was killed; its lock is removed.', file=sys.stderr)
+    done = subprocess.run([sys.executable, '-m', 'snakemake', '-s', workflow.main_snakefile, '--unlock', '--cores', '1'],
+                          env=os.environ | {'MIRAGE_UNLOCKS': '1'}, capture_output=True, text=True)
+    if done.returncode: raise RuntimeError(f'the lock of a killed pipeline could not be removed:\n{done.stdout[-1000:]}{done.stderr[-1000:]}')
+
+
+if workflow.is_main_process and 'MIRAGE_UNLOCKS' not in os.environ:
+    for other in begin_pipeline(os.getcwd(), unlock):
+        print(f'Another pipeline is at work here: process {other["pid"]} on {other["host"]} since {other["since"]}.', file=sys.stderr)
+    if builder := os.environ.pop('MIRAGE_BUILD', ''): end_group_with(int(builder))
+    os.environ['MIRAGE_PIPELINE'] = str(os.getpid())
+# papermill through an encrypted channel, and ended when the pipeline has ended: chapter 00a
+shell.prefix(f'papermill() {{{{ {shlex.quote(sys.executable)} -m mirage.processes "$@"; }}}}; ')
 
 from mirage.core import cohort_id, cohort_name, get_preset, own_preset
 NAMED = cohort_name(str(config.get('cohort', 'embedded')))   # what opens it: a name or a path
@@ -122,26 +141,34 @@ def trained_on(w):
     return [f'results/{w.cohort.removeprefix("control-")}/extract/{b}-{given["fusion"]}-{protocol}/provenance.json' for b in FAMILIES.get(backbone, {0: backbone}).values()]
 
 
-def asked_of(cohort):
-    "The runs of a cohort that the pipeline asks for, stage/name."
-    w = SimpleNamespace(cohort=cohort)
-    runs = {run for item in RUNS for run in [*RUNS[item], *sweeps_of(SimpleNamespace(cohort=cohort, item=item))]}
-    runs |= {f'train/{Path(member).parent.name}' for fusion in ('native', 'tower') for member in members_of(SimpleNamespace(cohort=cohort, fusion=fusion))}
+def asked_of(cohort, items):
+    "The runs of a cohort that these items are made of, stage/name, but for those behind attributions and ensembles, which say it themselves."
+    runs = {run for item in items for run in [*RUNS[item], *sweeps_of(SimpleNamespace(cohort=cohort, item=item))]}
+    runs |= {f'train/{Path(member).parent.name}' for run in runs if run.startswith('ensemble') for member in members_of(SimpleNamespace(cohort=cohort, fusion=run.split('-')[-1]))}
+    runs |= {run.replace(stage, 'train') for run in runs for stage in ('attribute', 'depth') if run.startswith(stage)}
     read = {path for run in runs if run.startswith('train/') for path in trained_on(SimpleNamespace(cohort=cohort, run=run.removeprefix('train/')))}
     runs |= {f'extract/{Path(path).parent.name}' for path in read}
     return sorted(run for run in runs if '..' not in run and not (run.startswith('extract') and cohort.startswith('control-')))
 
 
+def asked_now():
+    "cohort → runs to look over: those of the paper, or of the figures that were asked for. Whoever asks for anything else gets that, and nothing is set aside for it."
+    targets = [t for t in sys.argv[1:] if re.match(r'(results|figures|data)/[\w.-]+/', t)]
+    if not targets or f'figures/{COHORT}/index.html' in targets: return {c: asked_of(c, RUNS) for c in (COHORT, f'control-{COHORT}')}
+    drawn = [m.groups() for t in targets if (m := re.match(r'(?:results/([\w.-]+)/figures|figures/([\w.-]+))/(\w+)', t))]
+    return {a or b: asked_of(a or b, [item for x, y, item in drawn if (x or y) == (a or b) and item in RUNS]) for a, b, _ in drawn}
+
+
 @functools.cache
 def set_aside(cohort):
-    "Which runs were found to be other ones than asked for; once a pipeline, and not by its jobs."
+    "Which runs were found to be other ones than asked for; looked for once, and not by jobs: they must not judge what others are writing."
     from mirage import runs
     dry = bool({'-n', '--dry-run', '--dryrun'} & set(sys.argv))
-    names = asked_of(cohort) if workflow.is_main_process else []       # a job must not judge what others are writing
+    names = asked_now().get(cohort, []) if workflow.is_main_process and 'MIRAGE_UNLOCKS' not in os.environ else []
     return runs.set_aside(NAMED if cohort == COHORT else cohort, names, config.get('preset', 'auto'), dry)
 
 
-def other(stage, name): # of a run, with wildcards
+def another(stage, name): # of a run, with wildcards
     "Changes when a run that is not as asked was found, so that it is made again."
     return lambda w: set_aside(w.cohort).get(f'{stage}/{name.format(**dict(w.items()))}', '')
 
@@ -166,7 +193,7 @@ def members_of(w):
     return [f'results/{w.cohort}/train/{run}/provenance.json' for run in seed_sweep(get_preset(PRESET(w)), w.fusion).values()]
 
 
-for cohort in {COHORT, f'control-{COHORT}', *re.findall(r'(?:results|figures|data)/([\w.-]+)/', ' '.join(sys.argv))}: set_aside(cohort)
+if workflow.is_main_process: [set_aside(cohort) for cohort in asked_now()]     # before the jobs are chosen
 
 rule paper:
     input: f'figures/{COHORT}/index.html'
@@ -181,7 +208,7 @@ rule overview:
 rule simulate:
     input: notebook=ancient('nbs/01a_simulate.ipynb')
     output: 'data/{cohort}/truth/truth.h5'
-    params: code=code('nbs/01a_simulate.ipynb', 'cohort workers'), other=other('data', 'truth')
+    params: code=code('nbs/01a_simulate.ipynb', 'cohort workers'), other=another('data', 'truth')
     log: 'results/{cohort}/notebooks/simulate.ipynb'
     wildcard_constraints: cohort=SIMULATED
     threads: lambda w: 1 if w.cohort == 'smoke' else 2   # its films are shorter than a process takes to start
@@ -191,7 +218,7 @@ rule control:
     "The same films, other brains: what the paper claims is not planted in them."
     input: 'data/{cohort}/truth/truth.h5', 'results/{cohort}/extract/tiny-qwen3-omni-thinking-tower-aligned/provenance.json', notebook=ancient('nbs/01a_simulate.ipynb')
     output: 'data/control-{cohort}/truth/truth.h5'
-    params: code=code('nbs/01a_simulate.ipynb', 'cohort interactions planted'), other=other('data', 'truth')
+    params: code=code('nbs/01a_simulate.ipynb', 'cohort interactions planted'), other=another('data', 'truth')
     log: 'results/control-{cohort}/notebooks/simulate.ipynb'
     wildcard_constraints: cohort=SIMULATED
     shell: 'papermill {input.notebook} {log} -p cohort control-{wildcards.cohort} -p interactions False -p planted tower'
@@ -210,7 +237,7 @@ rule extract:
     "Everything; what shards have stored is found, not made again."
     input: cohort_of, shards_of, notebook=ancient('nbs/02c_extract.ipynb')
     output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/02c_extract.ipynb', 'cohort preset backbone fusion protocol workers'), other=other('extract', '{backbone}-{fusion}-{protocol}'), preset=PRESET, revision=REVISION
+    params: cohort=OPENS, code=code('nbs/02c_extract.ipynb', 'cohort preset backbone fusion protocol workers'), other=another('extract', '{backbone}-{fusion}-{protocol}'), preset=PRESET, revision=REVISION
     log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}.ipynb'
     threads: cores('extract')
     resources: **needs('figure' if SHARDS > 1 else 'extract')
@@ -220,7 +247,7 @@ rule extract:
 rule ridge:
     input: cohort_of, features_of, notebook=ancient('nbs/04_ridge.ipynb')
     output: 'results/{cohort}/ridge/linear-{fusion}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/04_ridge.ipynb', 'cohort preset fusion name overwrite'), other=other('ridge', 'linear-{fusion}'), preset=PRESET
+    params: cohort=OPENS, code=code('nbs/04_ridge.ipynb', 'cohort preset fusion name overwrite'), other=another('ridge', 'linear-{fusion}'), preset=PRESET
     log: 'results/{cohort}/notebooks/linear-{fusion}.ipynb'
     threads: cores('ridge')
     resources: **needs('ridge')
@@ -230,7 +257,7 @@ rule ridge:
 rule challenge:
     input: cohort_of, lambda w: features_of(w, 'tower'), notebook=ancient('nbs/04_ridge.ipynb')
     output: 'results/{cohort}/ridge/linear-challenge/provenance.json'
-    params: cohort=OPENS, code=code('nbs/04_ridge.ipynb', 'cohort preset fusion recipe name overwrite'), other=other('ridge', 'linear-challenge'), preset=PRESET
+    params: cohort=OPENS, code=code('nbs/04_ridge.ipynb', 'cohort preset fusion recipe name overwrite'), other=another('ridge', 'linear-challenge'), preset=PRESET
     log: 'results/{cohort}/notebooks/linear-challenge.ipynb'
     threads: cores('ridge')
     resources: **needs('ridge')
@@ -240,7 +267,7 @@ rule challenge:
 rule train:
     input: cohort_of, trained_on, notebook=ancient('nbs/05_train.ipynb')
     output: 'results/{cohort}/train/{run}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/05_train.ipynb', 'cohort preset seed fusion aggregate name overwrite'), options=options, other=other('train', '{run}')
+    params: cohort=OPENS, code=code('nbs/05_train.ipynb', 'cohort preset seed fusion aggregate name overwrite'), options=options, other=another('train', '{run}')
     log: 'results/{cohort}/notebooks/{run}.ipynb'
     threads: cores('train')
     resources: **needs('train')
@@ -249,7 +276,7 @@ rule train:
 rule ensemble:
     input: cohort_of, members_of, notebook=ancient('nbs/07_ensemble.ipynb')
     output: 'results/{cohort}/ensemble/mirage-{fusion}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/07_ensemble.ipynb', 'cohort preset name members overwrite'), preset=PRESET, other=other('ensemble', 'mirage-{fusion}')
+    params: cohort=OPENS, code=code('nbs/07_ensemble.ipynb', 'cohort preset name members overwrite'), preset=PRESET, other=another('ensemble', 'mirage-{fusion}')
     log: 'results/{cohort}/notebooks/ensemble-mirage-{fusion}.ipynb'
     threads: cores('ensemble')
     resources: **needs('ensemble')
@@ -259,7 +286,7 @@ rule ensemble:
 rule attribute:
     input: cohort_of, 'results/{cohort}/train/{model}-{fusion}-s{seed}/provenance.json', notebook=ancient('nbs/08_attribute.ipynb')
     output: 'results/{cohort}/attribute/{model}-{fusion}-s{seed}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/08_attribute.ipynb', 'cohort run overwrite'), other=other('attribute', '{model}-{fusion}-s{seed}')
+    params: cohort=OPENS, code=code('nbs/08_attribute.ipynb', 'cohort run overwrite'), other=another('attribute', '{model}-{fusion}-s{seed}')
     log: 'results/{cohort}/notebooks/attribute-{model}-{fusion}-s{seed}.ipynb'
     threads: cores('attribute')
     resources: **needs('attribute')
@@ -268,7 +295,7 @@ rule attribute:
 rule depth:
     input: cohort_of, 'results/{cohort}/train/{run}/provenance.json', notebook=ancient('nbs/08b_depth.ipynb')
     output: 'results/{cohort}/depth/{run}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/08b_depth.ipynb', 'cohort run overwrite'), other=other('depth', '{run}')
+    params: cohort=OPENS, code=code('nbs/08b_depth.ipynb', 'cohort run overwrite'), other=another('depth', '{run}')
     log: 'results/{cohort}/notebooks/depth-{run}.ipynb'
     threads: cores('attribute')
     resources: **needs('attribute')
