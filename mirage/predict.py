@@ -81,8 +81,8 @@ class Job:
     @property
     def config(self) -> dict: # what shapes the result
         made_of = self.film.source.split(); made_of = dict(zip(made_of[::2], made_of[1::2]))
-        return dict(name=self.name, movie=made_of.pop('movie'), source=self.weights.source, subjects=list(self.subjects), recipe=asdict(self.weights.recipe),
-                    inputs=made_of | dict(weights=self.weights.digest))
+        return dict(name=self.name, movie=made_of.pop('movie'),
+                    inputs=made_of | dict(weights=self.weights.digest, source=self.weights.source, subjects=list(self.subjects), recipe=asdict(self.weights.recipe)))
     @property
     def said(self) -> str: # what the text stream is made of
         if n := len(self.film.words): return f'{n} words of {Path(self.film.transcript).name}'
@@ -191,7 +191,8 @@ def read_prediction(folder, job:Job) -> Prediction:
 
 def make(job:Job, page:bool=True, movie:bool=True, overwrite:bool=False) -> tuple: # Prediction, its Run, whether it was there
     "Predict and write, unless that was done."
-    path, config = run_path('films', 'predict', job.name), job.config | dict(page=page, movie=movie)
+    path, config = run_path('films', 'predict', job.name), job.config
+    config['inputs'] |= dict(drawn=dict(page=page, movie=movie))
     if not unfinished(path, config): return read_prediction(path, job), open_run(path), True
     check_overwrite(path, config, overwrite)                   # before hours of work
     began = time.perf_counter(); p = compute(job); run = start_run(path, config, overwrite)

@@ -6,14 +6,14 @@
 __all__ = ['Recipe', 'Weights', 'check_shared', 'find_folder', 'open_weights', 'open_backbones', 'gigabytes']
 
 # %% ../nbs/09c_recipe.ipynb #251e1482
-import json, re
+import hashlib, json, re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch, yaml
 
-from .core import PARCELS, TR, TR_RANGE, Contexts, atomic, build, check_name, check_number, cohort_id, cohort_name, known_digest, get_preset, open_run, own_preset, read_sealed, read_yaml, root, run_path, shown
+from .core import PARCELS, TR, TR_RANGE, Contexts, atomic, build, check_name, check_number, cohort_id, cohort_name, file_digest, get_preset, open_run, own_preset, read_sealed, read_yaml, root, run_path, shown
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from .cohort import Cohort
@@ -97,21 +97,29 @@ def _fetch(source:str, name:str, revision:str|None): # a file of a folder or of 
         raise FileNotFoundError(f'{source} is no folder here, and the hub cannot be reached for {name}. Fetch it where there is a network (hf download {source}), and give its folder.') from e
     except EntryNotFoundError: return None
 
-def _came_with(path:Path) -> str: # SHA-256 in hexadecimal; '' where it is not known
+def _came_with(path:Path) -> str: # hexadecimal; '' where it is not known
     "The digest that the hub gave a file: the name of its blob in the cache, or a note beside a folder that was downloaded."
     note = path.parent/'.cache'/'huggingface'/'download'/f'{path.name}.metadata'
     told = note.read_text().split()[1:2] if note.is_file() else [path.resolve().name]
-    return told[0] if told and re.fullmatch('[0-9a-f]{64}', told[0]) else ''
+    return told[0] if told and re.fullmatch('[0-9a-f]{40}|[0-9a-f]{64}', told[0]) else ''
 
-def check_shared(source:str, revision:str|None=None):
+def _git_digest(path:Path) -> str: # SHA-1 in hexadecimal
+    "What git, and so the hub, calls a small file."
+    data = path.read_bytes()
+    return hashlib.sha1(b'blob %d\0' % len(data) + data).hexdigest()
+
+def check_shared(source:str, revision:str|None=None) -> str: # SHA-256 of model.safetensors
     "Compare the files of a shared model with the digests that came with them."
-    listed = _fetch(source, 'digests.json', revision)
-    wanted = read_sealed(listed)['files'] if listed else {}
-    for name in {'model.safetensors', *wanted}:
-        path = _fetch(source, name, revision)
-        if path is None: raise FileNotFoundError(f'{source} has no {name}, though digests.json lists it: fetch it again')
-        sha = wanted.get(name) or _came_with(path)
-        if sha and known_digest(path) != sha: raise ValueError(f'{path} was altered or cut short since it was shared: fetch it again')
+    listed = Path(source)/'digests.json'
+    wanted = read_sealed(listed)['files'] if listed.is_file() else {}
+    found = {name: _fetch(source, name, revision) for name in ('model.safetensors', 'config.json', 'recipe.yaml')}
+    sha = {name: file_digest(path) for name, path in found.items() if path}
+    for name in {*sha, *wanted}:
+        if name not in sha: raise FileNotFoundError(f'{source} has no {name}, though digests.json lists it: fetch it again')
+        was = wanted.get(name) or _came_with(found[name])
+        if was and was != (sha[name] if len(was) == 64 else _git_digest(found[name])):
+            raise ValueError(f'{found[name]} was altered or cut short since it was shared: fetch it again')
+    return sha['model.safetensors']
 
 def find_folder(weights # a path, from here or from the project's root
                ) -> Path|None: return next((p for p in (Path(weights), root()/weights) if p.is_dir()), None)
@@ -132,13 +140,13 @@ def open_weights(weights='auto', # a training run, a folder, an id on the hub, i
         source, _, commit = (str(folder), '', '') if folder else str(weights).partition('@')
         if not folder and not re.fullmatch(r'[\w.-]+/[\w.-]+', source):
             raise FileNotFoundError(f'there are no weights {weights!r}: give a training run (results/<cohort>/train/<name>), a folder with model.safetensors, or an id on the hub (owner/name)')
-        if not (path := _fetch(source, 'model.safetensors', commit or None)): raise FileNotFoundError(f'{source} has no model.safetensors: no model to predict with')
-        check_shared(source, commit or None)
+        if not _fetch(source, 'model.safetensors', commit or None): raise FileNotFoundError(f'{source} has no model.safetensors: no model to predict with')
+        digest_ = check_shared(source, commit or None)
         written = _fetch(source, 'recipe.yaml', commit or None)
         if written and preset != 'auto': raise ValueError(f'{source} says in recipe.yaml how its features are made; leave preset at auto')
         chosen = get_preset('paper' if preset == 'auto' else preset)
         recipe = Recipe.read(written) if written else Recipe(chosen.backbone, contexts=chosen.contexts)
-        model, digest_ = Mirage.from_pretrained(source, **dict(revision=commit) if commit else {}), known_digest(path)
+        model = Mirage.from_pretrained(source, **dict(revision=commit) if commit else {})
     if revision and recipe.revision and revision != recipe.revision:
         raise ValueError(f'{weights} was trained on features of revision {recipe.revision} of {recipe.backbone}, not {revision}: leave revision empty')
     if recipe.atlas and model.config.parcels != PARCELS:

@@ -108,7 +108,7 @@ def inputs_now(cohort:str, config:dict # of a run
               ) -> dict:
     "What the run would read now, in the fields that it wrote down; features count where they are at hand."
     people = Cohort.open(cohort, subjects=list(config['inputs']['runs']))
-    if 'features' not in config['inputs']: return inputs_of(people)
+    if 'features' not in config['inputs'] or 'preset' not in config: return inputs_of(people)
     p = config['preset']; chosen = get_preset(p['name'], backbone=p['backbone'], protocol=p['protocol'], contexts=Contexts(**p['contexts']))
     if not features_there(people, chosen, config['fusion']): return inputs_of(people)
     return inputs_of(people, open_features(people, chosen, fusion=config['fusion']))

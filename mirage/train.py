@@ -7,7 +7,7 @@ __all__ = ['SIMULATED', 'squared_error', 'predict', 'parcel_r', 'find_fault', 's
            'write_predictions', 'summary', 'build_inputs', 'check_arguments', 'train', 'main']
 
 # %% ../nbs/05_train.ipynb #62b29c92
-import argparse, inspect, math, time
+import argparse, inspect, math, os, time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from .core import (SUBJECTS, Pearson, Preset, Run, atomic, build, cohort_name, check_overwrite, digest, finish_run, open_run, own_preset, progress, root, run_path, seal, seal_broken,
                          start_run, unfinished)
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from .cohort import Cohort, pick_subjects
 from .store import FAMILIES, inputs_of, open_features
 from .model import ModelConfig, first_model, save_weights
@@ -86,7 +87,7 @@ def load_state(path, config:dict # of the run that wants to go on
               ) -> dict|None:
     "The state saved at `path`, if it is of a run with this config."
     if not Path(path).is_file(): return None
-    if seal_broken(path): raise ValueError(f'{path} was altered or cut short: its digest does not fit its content. Delete it to train from the beginning.')
+    if seal_broken(path): raise ValueError(f'{path} cannot be read: it was altered or cut short, its digest does not fit its content. Delete it to train from the beginning.')
     try: state = torch.load(path, weights_only=True, map_location='cpu')
     except Exception as e: raise ValueError(f'{path} cannot be read ({type(e).__name__}). Delete it to train from the beginning.') from e
     return state if state['config'] == digest(config) else None
@@ -219,16 +220,19 @@ def train(cohort='auto', preset='auto', seed=-1, fusion='native', aggregate='que
     people = Cohort.open(cohort, subjects=subjects)
     features = open_features(people, chosen, fusion=fusion)
 
-    accelerator = Accelerator(mixed_precision=said['precision'])
     shape = ModelConfig.from_preset(chosen, {m: D for m, (L, D) in features.streams.items()}, people.subjects, people.parcels, aggregate=aggregate)
     config = said | dict(subjects=list(people.subjects), model=asdict(shape), inputs=inputs_of(people, features))
     if not unfinished(path, config):
-        accelerator.print(f'{path.relative_to(root())} is finished and was made with this very config: nothing to train.')
+        if not int(os.environ.get('RANK', 0)): print(f'{path.relative_to(root())} is finished and was made with this very config: nothing to train.')
         return open_run(path)
     check_overwrite(path, config, overwrite)           # on every process, before anything is written
+    if said['precision'] == 'fp16' and not torch.cuda.is_available():
+        raise ValueError('precision fp16 needs a GPU, and torch finds none here. With precision no or bf16 the run is another one, and named so')
     windows = make_windows(people, 'train', chosen.window, chosen.stride, batches, features.hz)
     val = make_windows(people, 'val', chosen.window, chosen.window, hz=features.hz)
     model = first_model(config)
+    AcceleratorState._reset_state()                    # a second call in one kernel may ask for another precision
+    accelerator = Accelerator(mixed_precision=said['precision'])
     accelerator.wait_for_everyone()
     run = start_run(path, config, overwrite) if accelerator.is_main_process else Run(path)
     accelerator.wait_for_everyone()

@@ -210,7 +210,7 @@ def test_a_flipped_resume_file_is_never_loaded(study, monkeypatch, at):
         with pytest.raises(KeyboardInterrupt): study.train(save_every=1)
     (path,) = (root()/'results').rglob('resume.pt')
     flip(path, at=int(at*path.stat().st_size))
-    with pytest.raises(ValueError, match='resume.pt was altered or cut short'): study.train(save_every=1)
+    with pytest.raises(ValueError, match='resume.pt cannot be read: it was altered or cut short'): study.train(save_every=1)
 
 
 def test_an_altered_truth_is_refused(tmp_path, study):
@@ -239,11 +239,11 @@ def test_what_was_drawn_does_not_make_the_code_dirty(tmp_path, monkeypatch):
     def git(*a): subprocess.run(['git', '-C', str(tmp_path), '-c', 'user.name=a', '-c', 'user.email=a@b', *a], check=True, capture_output=True)
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     for name in ('nbs', 'figures'): (tmp_path/name).mkdir()
-    for file in ('nbs/a.ipynb', 'figures/a.csv'): (tmp_path/file).write_text('1')
+    for file in ('nbs/00_core.ipynb', 'figures/a.csv'): (tmp_path/file).write_text('1')
     git('init'); git('add', '.'); git('commit', '-m', 'a')
     (tmp_path/'figures/a.csv').write_text('2')
     assert provenance()['dirty'] is False
-    (tmp_path/'nbs/a.ipynb').write_text('2')
+    (tmp_path/'nbs/00_core.ipynb').write_text('2')
     assert provenance()['dirty'] is True
 
 
