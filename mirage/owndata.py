@@ -8,7 +8,8 @@ __all__ = ['survey']
 # %% ../nbs/11_owndata.ipynb #1162ebd6
 import pandas as pd
 
-from .stimuli import Film, read_words
+from .stimuli import Film
+from .words import read_words
 
 # %% ../nbs/11_owndata.ipynb #9d843b59
 def survey(cohort # Cohort
