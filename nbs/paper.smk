@@ -6,9 +6,28 @@
 # Options after --config: cohort, preset, shards (of every extraction: on a cluster 64 for the real data), revisions (backbone → commit on the hub, '{qwen3-omni-thinking: …}').
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the modules
 # that the notebook imports, its parameters or its inputs change. Prose does not count.
-import ast, functools, hashlib, json, os, re, subprocess, sys
+import ast, functools, hashlib, json, os, re, shlex, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
+
+sys.path.insert(0, os.getcwd())   # this checkout's package, wherever another one is installed
+from mirage.processes import begin_pipeline, end_group_with
+
+
+def unlock():
+    print('The last pipeline here was killed; its lock is removed.', file=sys.stderr)
+    done = subprocess.run([sys.executable, '-m', 'snakemake', '-s', workflow.main_snakefile, '--unlock', '--cores', '1'],
+                          env=os.environ | {'MIRAGE_UNLOCKS': '1'}, capture_output=True, text=True)
+    if done.returncode: raise RuntimeError(f'the lock of a killed pipeline could not be removed:\n{done.stdout[-1000:]}{done.stderr[-1000:]}')
+
+
+if workflow.is_main_process and 'MIRAGE_UNLOCKS' not in os.environ:
+    for other in begin_pipeline(os.getcwd(), unlock):
+        print(f'Another pipeline is at work here: process {other["pid"]} on {other["host"]} since {other["since"]}.', file=sys.stderr)
+    if builder := os.environ.pop('MIRAGE_BUILD', ''): end_group_with(int(builder))
+    os.environ['MIRAGE_PIPELINE'] = str(os.getpid())
+# papermill through an encrypted channel, and ended when the pipeline has ended: chapter 00a
+shell.prefix(f'papermill() {{{{ {shlex.quote(sys.executable)} -m mirage.processes "$@"; }}}}; ')
 
 from mirage.core import cohort_id, cohort_name
 NAMED = cohort_name(str(config.get('cohort', 'embedded')))   # what opens it: a name or a path

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import h5py, numpy as np, pandas as pd, pytest
 
 from mirage.core import get_preset
+from mirage.processes import machine
 from mirage.store import FAMILIES, ArrayFeatures, Joined, Store, open_features, store_path
 
 STREAMS = dict(text=(5, 8), vision=(3, 4))
@@ -55,10 +56,11 @@ def test_killed_at_twenty_moments_and_resumed_the_store_is_the_same_bit_for_bit(
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
     store = Store.create(tmp_path, {}, STREAMS); (tmp_path/'text').mkdir()
     dead = subprocess.Popen(['true']); dead.wait()
-    gone, kept = (tmp_path/'text'/f'.a.{pid}-1.tmp.h5' for pid in (dead.pid, os.getppid()))
-    for f in (gone, kept): f.write_bytes(b'')
+    gone, kept = (tmp_path/'text'/f'.a.{machine()}.{pid}-1.tmp.h5' for pid in (dead.pid, os.getppid()))
+    elsewhere = tmp_path/'text'/f'.a.another-node-0.{dead.pid}-1.tmp.h5'
+    for f in (gone, kept, elsewhere): f.write_bytes(b'')
     store.write('text', 'a', states())
-    assert not gone.exists() and kept.exists() and store.has('text', 'a')
+    assert not gone.exists() and kept.exists() and elsewhere.exists() and store.has('text', 'a')
 
 
 def _same(path, seed): # one of many readers
