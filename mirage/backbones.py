@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np, torch
 
-from .core import HZ, Contexts, digest
+from .core import HZ, Contexts, check_number, digest, shown
 from .stimuli import word_overlaps
 
 # %% ../nbs/02a_backbones.ipynb #b4135c2a
@@ -145,6 +145,8 @@ def get_protocol(name:str|Protocol # released, aligned, streaming; changed: 'str
                 ) -> Protocol:
     "The protocol of that name. Changes stay in its name, and so in the name of every store made with it."
     if isinstance(name, Protocol): return name
+    if not isinstance(name, str) or not re.fullmatch(r'[a-z]+(,[a-z_]+=[a-z0-9.]+)*', name):
+        raise ValueError(f'protocol is {shown(name)}, expected one of {", ".join(PROTOCOLS)}, perhaps changed, as in streaming,hop=20')
     base, *changes = name.split(',')
     if base not in PROTOCOLS: raise ValueError(f'unknown protocol {base!r}; there are: {", ".join(PROTOCOLS)}')
     given, values = asdict(PROTOCOLS[base]), {}
@@ -153,6 +155,7 @@ def get_protocol(name:str|Protocol # released, aligned, streaming; changed: 'str
         if k == 'name' or k not in given: raise ValueError(f'a protocol has no {k!r}; it has: {", ".join(f for f in given if f != "name")}')
         try: values[k] = type(given[k])(v)
         except ValueError: raise ValueError(f'{k}={v} in protocol {name!r} is not a number') from None
+        if isinstance(given[k], float): check_number(f'{k} in protocol {name!r}', values[k], 0, 600)
     return Protocol(**given | values | dict(name=name))
 
 # %% ../nbs/02a_backbones.ipynb #f145c160

@@ -14,11 +14,11 @@ from types import SimpleNamespace
 
 import torch, yaml
 
-from .core import TR, Contexts, atomic, build, cohort_name, file_digest, get_preset, open_run, root, run_path
+from .core import PARCELS, TR, TR_RANGE, Contexts, atomic, build, check_name, check_number, cohort_id, cohort_name, file_digest, get_preset, open_run, read_yaml, root, run_path, shown
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from .cohort import Cohort
-from .backbones import get_protocol, load_backbone
+from .backbones import SPECS, get_protocol, load_backbone
 from .store import FAMILIES, Store, outdated, store_path
 from .extract import identity
 from .model import Mirage, load_model
@@ -39,6 +39,22 @@ class Recipe:
     revision:str = ''             # commit of the backbone
     made:dict = field(default_factory=dict)  # backbone → identity of the training features, where known
 
+    def __post_init__(self):
+        "A recipe comes with a shared model: what is not on a list, or out of its range, is refused."
+        known = (*SPECS, *FAMILIES)
+        if self.backbone not in known: raise ValueError(f'backbone is {shown(self.backbone)}; there are: {", ".join(known)}')
+        if self.fusion not in ('native', 'tower'): raise ValueError(f'fusion is {shown(self.fusion)}, expected native or tower')
+        get_protocol(self.protocol)
+        check_name('cohort', self.cohort)
+        check_number('tr', self.tr, *TR_RANGE)
+        if not isinstance(self.contexts, Contexts): raise ValueError(f'contexts is {shown(self.contexts)}')
+        if not isinstance(self.simulated, bool): raise ValueError(f'simulated is {shown(self.simulated)}, expected true or false')
+        if self.atlas not in (None, 'schaefer1000'): raise ValueError(f'atlas is {shown(self.atlas)}, expected schaefer1000 or null')
+        if not isinstance(self.revision, str) or not re.fullmatch('([0-9a-f]{40})?', self.revision):
+            raise ValueError(f'revision is {shown(self.revision)}, expected the 40 digits of a commit, or nothing')
+        if not isinstance(self.made, dict) or set(self.made) - set(self.backbones.values()) or not all(isinstance(v, dict) for v in self.made.values()):
+            raise ValueError(f'made is {shown(self.made)}, expected the identity of the features of {", ".join(self.backbones.values())}')
+
     @property
     def backbones(self) -> dict: # stream → name; all streams, if one gives them all
         return FAMILIES.get(self.backbone, {'': self.backbone})
@@ -50,16 +66,19 @@ class Recipe:
     @classmethod
     def read(cls, path):
         "From recipe.yaml."
-        try: values = yaml.safe_load(Path(path).read_text()); return cls(**values | dict(contexts=Contexts(**values['contexts'])))
-        except (yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError) as e: raise ValueError(f'{path} is no recipe ({e}); write it again with nbs/10a_card.ipynb, or take it away to use preset') from None
+        try:
+            values = read_yaml(path)
+            return cls(**values | dict(contexts=Contexts(**values['contexts'])))
+        except (TypeError, KeyError, ValueError) as e: raise ValueError(f'{path} is no recipe ({e}); write it again with nbs/10a_card.ipynb, or take it away to use preset') from None
 
     @classmethod
     def of_run(cls, config:dict # of a training run
               ):
-        name, preset = config['cohort'], config['preset']
+        try: name, preset, fusion, contexts = config['cohort'], config['preset'], config['fusion'], Contexts(**config['preset']['contexts'])
+        except (KeyError, TypeError) as e: raise ValueError(f'the config of this run does not say how its features are made: {e!r}') from None
         about = SimpleNamespace(tr=TR, atlas='schaefer1000', simulated=name != 'algonauts2025', rates={}) if name in (*SIMULATED, 'algonauts2025') else Cohort.open(name)
         if about.rates: raise ValueError(f'the features of cohort {name} came ready-made; they cannot be made for another film. Train on features of a backbone.')
-        recipe = cls(preset['backbone'], config['fusion'], preset['protocol'], Contexts(**preset['contexts']), Path(name).name, about.simulated, about.tr, about.atlas)
+        recipe = cls(preset['backbone'], fusion, preset['protocol'], contexts, cohort_id(name), about.simulated, about.tr, about.atlas)
         stores = {b: store_path(name, b, recipe.fusion, recipe.protocol, recipe.contexts) for b in recipe.backbones.values()}
         made = {b: Store.open(path).identity for b, path in stores.items() if (path/'store.json').is_file()}
         return replace(recipe, made=made, revision=next((i['backbone'].get('revision', '') for i in made.values()), ''))
@@ -119,6 +138,8 @@ def open_weights(weights='auto', # a training run, a folder, an id on the hub, i
         model, digest_ = Mirage.from_pretrained(source, **dict(revision=commit) if commit else {}), file_digest(path)
     if revision and recipe.revision and revision != recipe.revision:
         raise ValueError(f'{weights} was trained on features of revision {recipe.revision} of {recipe.backbone}, not {revision}: leave revision empty')
+    if recipe.atlas and model.config.parcels != PARCELS:
+        raise ValueError(f'{weights}: the recipe says atlas {recipe.atlas}, which has {PARCELS} parcels; the model has {model.config.parcels}')
     where = folder.relative_to(root()) if folder and folder.is_relative_to(root()) else folder or weights
     return Weights(model, replace(recipe, revision=revision or recipe.revision), f'{where}, trained on {recipe.cohort}', digest_)
 
