@@ -18,7 +18,8 @@ import h5py, numpy as np, pandas as pd, torch
 from .core import TR, atomic, digest, file_digest, finish_run, open_run, root, run_path, start_run, unfinished, write_json
 from .cohort import pick_subjects
 from .cortex import parcel_table
-from .stimuli import RATE, SHORT, Film, window_table
+from .movies import SHORT
+from .stimuli import RATE, Film, window_table
 from .words import read_words
 from .backbones import get_protocol
 from .store import Joined, store_path
