@@ -13,7 +13,7 @@ from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, yaml
 
-from .core import MODALITIES, PARCELS, SUBJECTS, TR, progress, root
+from .core import BUILT_IN, MODALITIES, PARCELS, SUBJECTS, TR, cohort_id, find_cohort, holds_cohort, progress, root
 from .release import COLUMNS, RELEASE, SETS, h5_shapes, present, release_runs, runs_table
 
 # %% ../nbs/01_cohort.ipynb #a7499e63
@@ -123,9 +123,9 @@ HOW |= {f'control-{name}': f'Make it: papermill nbs/01a_simulate.ipynb out.ipynb
 
 def cohort_folder(name, folder=None) -> Path:
     "The folder that holds the release's tree, or a cohort.yaml."
-    folder = Path(folder or (root()/'data'/name if name in HOW else name if Path(name).is_dir() else root()/name))
+    folder = Path(folder) if folder else find_cohort(name) or (root()/'data'/name if name in HOW else Path(name))
     if folder.name == RELEASE: folder = folder.parent
-    if (folder/RELEASE).is_dir() or (folder/'cohort.yaml').is_file(): return folder
+    if holds_cohort(folder): return folder
     if name in HOW: raise FileNotFoundError(f'{folder/RELEASE} is not there. {HOW[name]}')
     raise FileNotFoundError(f'unknown cohort {str(name)!r}: it is none of {", ".join(HOW)}, nor a folder with a cohort.yaml or {RELEASE}')
 
@@ -157,7 +157,7 @@ class Cohort:
              subjects='all'  # or some of them: a list, or 'sub-01,sub-03'
             ) -> 'Cohort':
         "Open a cohort by looking at its files; BOLD is read later."
-        folder = cohort_folder(name, root); name = Path(name).name
+        folder = cohort_folder(name, root); name = name if name in BUILT_IN else cohort_id(folder)
         if (folder/'cohort.yaml').is_file():
             about = read_about(folder/'cohort.yaml'); runs = own_runs(folder, about)
             subjects = pick_subjects(subjects, tuple(runs.subject.unique()), name)

@@ -8,7 +8,7 @@ __all__ = ['COLUMN', 'PAGE_WIDTH', 'DPI', 'STYLE', 'new_figure', 'panel', 'simul
            'save_figure', 'draw_table']
 
 # %% ../nbs/09a_figures.ipynb #38ee052c
-import json, textwrap, warnings
+import html, json, shlex, textwrap, warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.text import Text
 
-from .core import MODALITIES, Run, atomic, build, file_digest, open_run, root, run_path, write_json
+from .core import MODALITIES, Run, atomic, build, cohort_id, file_digest, open_run, root, run_path, write_json
 from .statistics import Bootstrap, Interval
 
 # %% ../nbs/09a_figures.ipynb #6086968c
@@ -96,7 +96,7 @@ class Claim:
 def show_claims(*claims:Claim):
     "A table of claims and verdicts."
     colour = {'holds': '#1B7837', 'fails': '#B2182B', 'undecided': '#666'}
-    row = lambda c: f'<tr>{"".join(f"<td style=text-align:left>{x}</td>" for x in (c.paper, c.here, c.number))}<td><b style="color:{colour[c.verdict]}">{c.verdict}</b></td></tr>'
+    row = lambda c: f'<tr>{"".join(f"<td style=text-align:left>{html.escape(x)}</td>" for x in (c.paper, c.here, c.number))}<td><b style="color:{colour[c.verdict]}">{c.verdict}</b></td></tr>'
     display(HTML('<table><tr>' + ''.join(f'<th style=text-align:left>{x}</th>' for x in ('claim', 'measured here', 'estimate [95 % interval]', 'verdict')) + '</tr>' + ''.join(map(row, claims)) + '</table>'))
 
 # %% ../nbs/09a_figures.ipynb #b10d4489
@@ -118,8 +118,8 @@ def request(cohort:str, *runs:str # stage/name, such as train/mirage-native-s0
 
 def input_run(cohort:str, stage:str, name:str) -> Run:
     "A finished run of this cohort, or an error that says what is wrong."
-    run = open_run(run_path(cohort, stage, name)); made = Path(str(run.config.get('cohort', cohort))).name
-    if made != Path(cohort).name: raise ValueError(f'{run.path} was made on cohort {made}, not {Path(cohort).name}: it was put there by hand. Remove it and make the run again.')
+    run = open_run(run_path(cohort, stage, name)); made = cohort_id(run.config.get('cohort', cohort))
+    if made != cohort_id(cohort): raise ValueError(f'{run.path} was made on cohort {made}, not {cohort_id(cohort)}: it was put there by hand. Remove it and make the run again.')
     return run
 
 def attribution_of(cohort:str, name:str, # of a training run
@@ -153,8 +153,7 @@ def command(notebook:str, # figures/fig3_modalities
             params:dict # as check_parameters returned them
            ) -> str:
     "The shell line that makes it again."
-    value = lambda v: f"'{v}'" if v == '' or ' ' in str(v) else v
-    return f'papermill nbs/{notebook}.ipynb out.ipynb ' + ' '.join(f'-p {k} {value(v)}' for k, v in params.items())
+    return f'papermill nbs/{notebook}.ipynb out.ipynb ' + ' '.join(f'-p {k} {shlex.quote(str(v))}' for k, v in params.items())
 
 def save_figure(fig, item:str, # fig3_modalities
                 cohort:str, # its name
@@ -167,11 +166,11 @@ def save_figure(fig, item:str, # fig3_modalities
     "Write figures/<cohort>/<item>.png, .pdf and .csv; what is said of them, with their digests, goes to results/<cohort>/figures/<item>.json, last."
     if simulated: simulated_tag(fig)
     for fault in (found := faults(fig)): warnings.warn(f'{item}: {fault}')
-    base = root()/'figures'/Path(cohort).name/item; path = lambda end: base.with_name(f'{item}.{end}')
+    base = root()/'figures'/cohort_id(cohort)/item; path = lambda end: base.with_name(f'{item}.{end}')
     with atomic(path('pdf')) as tmp: fig.savefig(tmp, dpi=DPI, metadata=dict(CreationDate=None, ModDate=None, Creator='mirage', Producer=None, Title=title))
     with atomic(path('csv')) as tmp: data.to_csv(tmp, index=False, float_format='%.6g')
     with atomic(path('png')) as tmp: fig.savefig(tmp, dpi=DPI, metadata={'Software': None, 'Title': title})
-    write_json(root()/'results'/Path(cohort).name/'figures'/f'{item}.json', dict(item=item, title=title, caption=caption, cohort=Path(cohort).name, simulated=simulated, command=command(f'figures/{item}', params or {}),
+    write_json(root()/'results'/cohort_id(cohort)/'figures'/f'{item}.json', dict(item=item, title=title, caption=caption, cohort=cohort_id(cohort), simulated=simulated, command=command(f'figures/{item}', params or {}),
                                   notebook=f'nbs/figures/{item}.ipynb', files={p.name: file_digest(p) for p in (path('png'), path('pdf'), path('csv'), *map(Path, extra))}, faults=found,
                                   claims=[asdict(c) | dict(verdict=c.verdict, number=c.number) for c in claims]))
     display(Image(str(path('png')), width=int(STYLE['figure.dpi']*fig.get_figwidth())))

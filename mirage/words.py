@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROLES', 'UNITS', 'TIMED', 'LONGEST', 'EARLY', 'SLOW', 'FAST', 'FORMS', 'REMEDY', 'UNREAD', 'BINARY', 'literal_list',
            'plain_seconds', 'read_table', 'column_role', 'find_columns', 'read_time', 'Entry', 'table_entries',
-           'in_seconds', 'json_rows', 'json3_cues', 'entry_words', 'read_words', 'transcript_seconds']
+           'in_seconds', 'json_rows', 'json3_cues', 'entry_words', 'read_words', 'transcript_seconds', 'released_words']
 
 # %% ../nbs/01c_words.ipynb #94417adf
 import ast, csv, io, itertools, json, math, re, shlex, statistics, warnings
@@ -380,3 +380,23 @@ def transcript_seconds(path, tr:float=TR) -> float: # seconds
     "How far a transcript reaches: to the end of its last word, and, for a table of the release, of its last row."
     table, covered, _ = _table(path, tr)
     return float(max([covered, *table.offset]))
+
+# %% ../nbs/01c_words.ipynb #808d8de9
+def released_words(path, tr:float=TR) -> pd.DataFrame: # word, onset, offset, duration in seconds, in the file's own order
+    "The words of a transcript to the letter: nothing stripped, durations as a table of the release gives them."
+    table = read_words(path, tr)                       # says what is wrong with a file
+    table['duration'] = (table.offset - table.onset).round(6)
+    text = read_text(path)[0]
+    is_table = Path(path).suffix.lower() in ('.tsv', '.csv') and text.strip() and not _holds_cues(text, path)
+    rows, columns = read_table(text, path) if is_table else ([], [])
+    if 'words_per_tr' not in columns: return table
+    words = []
+    for i, row in enumerate(rows):
+        cells = [literal_list(row.get(k) or '') for k in ('words_per_tr', 'onsets_per_tr', 'durations_per_tr')]
+        kept = [cell for cell in zip(*cells) if cell[0] is not None and str(cell[0]).strip()]
+        words += [(str(w), plain_seconds(on, i*tr), plain_seconds(d, 0.)) for w, on, d in kept]
+    table = pd.DataFrame(words, columns=['word', 'onset', 'duration']).astype(dict(onset=float, duration=float))
+    table['duration'] = table.duration.clip(lower=0.)
+    table['offset'] = (table.onset + table.duration).clip(lower=0.)
+    table['onset'] = table.onset.clip(lower=0.)
+    return table[['word', 'onset', 'offset', 'duration']]

@@ -6,11 +6,33 @@
 # Options after --config: cohort, preset, shards (of every extraction: on a cluster 64 for the real data), revisions (backbone → commit on the hub, '{qwen3-omni-thinking: …}').
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the modules
 # that the notebook imports, its parameters or its inputs change. Prose does not count.
-import ast, functools, hashlib, json, os, re, subprocess, sys
+import ast, functools, hashlib, json, os, re, shlex, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 
-COHORT = config.get('cohort', 'embedded')
+sys.path.insert(0, os.getcwd())   # this checkout's package, wherever another one is installed
+from mirage.processes import begin_pipeline, end_group_with
+
+
+def unlock():
+    print('The last pipeline here was killed; its lock is removed.', file=sys.stderr)
+    done = subprocess.run([sys.executable, '-m', 'snakemake', '-s', workflow.main_snakefile, '--unlock', '--cores', '1'],
+                          env=os.environ | {'MIRAGE_UNLOCKS': '1'}, capture_output=True, text=True)
+    if done.returncode: raise RuntimeError(f'the lock of a killed pipeline could not be removed:\n{done.stdout[-1000:]}{done.stderr[-1000:]}')
+
+
+if workflow.is_main_process and 'MIRAGE_UNLOCKS' not in os.environ:
+    for other in begin_pipeline(os.getcwd(), unlock):
+        print(f'Another pipeline is at work here: process {other["pid"]} on {other["host"]} since {other["since"]}.', file=sys.stderr)
+    if builder := os.environ.pop('MIRAGE_BUILD', ''): end_group_with(int(builder))
+    os.environ['MIRAGE_PIPELINE'] = str(os.getpid())
+# papermill through an encrypted channel, and ended when the pipeline has ended: chapter 00a
+shell.prefix(f'papermill() {{{{ {shlex.quote(sys.executable)} -m mirage.processes "$@"; }}}}; ')
+
+from mirage.core import cohort_id, cohort_name
+NAMED = cohort_name(str(config.get('cohort', 'embedded')))   # what opens it: a name or a path
+COHORT = cohort_id(NAMED)                                    # what features, results and figures go by
+OPENS = lambda w: NAMED if w.cohort == COHORT else w.cohort
 SIMULATED = 'embedded|smoke'
 PRESET = lambda w: config.get('preset', 'smoke' if w.cohort.endswith('smoke') else 'tiny')
 SHARDS = int(config.get('shards', 1))
@@ -133,9 +155,9 @@ rule paper:
 rule overview:
     input: expand('results/{{cohort}}/figures/{item}.json', item=RUNS), notebook=ancient('nbs/09b_overview.ipynb')
     output: 'figures/{cohort}/index.html'
-    params: code=code('nbs/09b_overview.ipynb'), shown=','.join(RUNS)
+    params: cohort=OPENS, code=code('nbs/09b_overview.ipynb'), shown=','.join(RUNS)
     log: 'results/{cohort}/notebooks/overview.ipynb'
-    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p items {params.shown}'
+    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p items {params.shown}'
 
 rule simulate:
     input: notebook=ancient('nbs/01a_simulate.ipynb')
@@ -158,87 +180,87 @@ rule control:
 rule shard:
     input: cohort_of, notebook=ancient('nbs/02c_extract.ipynb')
     output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}-{k}of{n}/provenance.json'
-    params: code=code('nbs/02c_extract.ipynb'), preset=PRESET, revision=REVISION
+    params: cohort=OPENS, code=code('nbs/02c_extract.ipynb'), preset=PRESET, revision=REVISION
     log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}-{k}of{n}.ipynb'
     threads: cores('extract')
     resources: **needs('extract')
-    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p backbone {wildcards.backbone}'
+    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p preset {params.preset} -p backbone {wildcards.backbone}'
            ' -p fusion {wildcards.fusion} -p protocol {wildcards.protocol} -p workers {threads} -p shard {wildcards.k}/{wildcards.n}{params.revision}'
 
 rule extract:
     "Everything; what shards have stored is found, not made again."
     input: cohort_of, shards_of, notebook=ancient('nbs/02c_extract.ipynb')
     output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}/provenance.json'
-    params: code=code('nbs/02c_extract.ipynb'), preset=PRESET, revision=REVISION
+    params: cohort=OPENS, code=code('nbs/02c_extract.ipynb'), preset=PRESET, revision=REVISION
     log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}.ipynb'
     threads: cores('extract')
     resources: **needs('figure' if SHARDS > 1 else 'extract')
-    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p backbone {wildcards.backbone}'
+    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p preset {params.preset} -p backbone {wildcards.backbone}'
            ' -p fusion {wildcards.fusion} -p protocol {wildcards.protocol} -p workers {threads}{params.revision}'
 
 rule ridge:
     input: cohort_of, features_of, notebook=ancient('nbs/04_ridge.ipynb')
     output: 'results/{cohort}/ridge/linear-{fusion}/provenance.json'
-    params: code=code('nbs/04_ridge.ipynb'), preset=PRESET
+    params: cohort=OPENS, code=code('nbs/04_ridge.ipynb'), preset=PRESET
     log: 'results/{cohort}/notebooks/linear-{fusion}.ipynb'
     threads: cores('ridge')
     resources: **needs('ridge')
-    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p fusion {wildcards.fusion}'
+    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p preset {params.preset} -p fusion {wildcards.fusion}'
 
 rule challenge:
     input: cohort_of, lambda w: features_of(w, 'tower'), notebook=ancient('nbs/04_ridge.ipynb')
     output: 'results/{cohort}/ridge/linear-challenge/provenance.json'
-    params: code=code('nbs/04_ridge.ipynb'), preset=PRESET
+    params: cohort=OPENS, code=code('nbs/04_ridge.ipynb'), preset=PRESET
     log: 'results/{cohort}/notebooks/linear-challenge.ipynb'
     threads: cores('ridge')
     resources: **needs('ridge')
-    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p fusion tower -p recipe challenge'
+    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p preset {params.preset} -p fusion tower -p recipe challenge'
 
 rule train:
     input: cohort_of, trained_on, notebook=ancient('nbs/05_train.ipynb')
     output: 'results/{cohort}/train/{run}/provenance.json'
-    params: code=code('nbs/05_train.ipynb'), preset=PRESET, options=options
+    params: cohort=OPENS, code=code('nbs/05_train.ipynb'), preset=PRESET, options=options
     log: 'results/{cohort}/notebooks/{run}.ipynb'
     threads: cores('train')
     resources: **needs('train')
-    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} {params.options}'
+    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p preset {params.preset} {params.options}'
 
 rule ensemble:
     input: cohort_of, members_of, notebook=ancient('nbs/07_ensemble.ipynb')
     output: 'results/{cohort}/ensemble/mirage-{fusion}/provenance.json'
-    params: code=code('nbs/07_ensemble.ipynb'), preset=PRESET
+    params: cohort=OPENS, code=code('nbs/07_ensemble.ipynb'), preset=PRESET
     log: 'results/{cohort}/notebooks/ensemble-mirage-{fusion}.ipynb'
     threads: cores('ensemble')
     resources: **needs('ensemble')
-    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p preset {params.preset} -p name mirage-{wildcards.fusion}'
+    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p preset {params.preset} -p name mirage-{wildcards.fusion}'
            ' -p members "mirage-{wildcards.fusion}-s*"'
 
 rule attribute:
     input: cohort_of, 'results/{cohort}/train/{model}-{fusion}-s{seed}/provenance.json', notebook=ancient('nbs/08_attribute.ipynb')
     output: 'results/{cohort}/attribute/{model}-{fusion}-s{seed}/provenance.json'
-    params: code=code('nbs/08_attribute.ipynb')
+    params: cohort=OPENS, code=code('nbs/08_attribute.ipynb')
     log: 'results/{cohort}/notebooks/attribute-{model}-{fusion}-s{seed}.ipynb'
     threads: cores('attribute')
     resources: **needs('attribute')
-    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p run {wildcards.model}-{wildcards.fusion}-s{wildcards.seed}'
+    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p run {wildcards.model}-{wildcards.fusion}-s{wildcards.seed}'
 
 rule depth:
     input: cohort_of, 'results/{cohort}/train/{run}/provenance.json', notebook=ancient('nbs/08b_depth.ipynb')
     output: 'results/{cohort}/depth/{run}/provenance.json'
-    params: code=code('nbs/08b_depth.ipynb')
+    params: cohort=OPENS, code=code('nbs/08b_depth.ipynb')
     log: 'results/{cohort}/notebooks/depth-{run}.ipynb'
     threads: cores('attribute')
     resources: **needs('attribute')
-    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p run {wildcards.run}'
+    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p run {wildcards.run}'
 
 rule figure:
     input: cohort_of, runs_of, notebook=ancient('nbs/figures/{item}.ipynb')
     output: 'results/{cohort}/figures/{item}.json', 'figures/{cohort}/{item}.png', 'figures/{cohort}/{item}.pdf', 'figures/{cohort}/{item}.csv'
-    params: code=lambda w: code(f'nbs/figures/{w.item}.ipynb')
+    params: cohort=OPENS, code=lambda w: code(f'nbs/figures/{w.item}.ipynb')
     log: 'results/{cohort}/notebooks/{item}.ipynb'
     threads: cores('figure')
     resources: **needs('figure')
-    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort}'
+    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q}'
 
 rule cost:
     "What all that is still to be made asks of a cluster at most, and what extraction computes and stores."

@@ -1,11 +1,11 @@
 "The cohort: the release's skeleton counted, and everything that can be wrong with a folder of data."
-import csv, json, os, pickle, shutil, subprocess, sys, time
+import csv, json, os, pickle, re, shutil, subprocess, sys, time
 from pathlib import Path
 
 import h5py, numpy as np, pytest
 
 from mirage.cohort import Cohort
-from mirage.core import PARCELS, SUBJECTS
+from mirage.core import PARCELS, SUBJECTS, cohort_id, cohort_name, root, run_path
 from mirage.release import RELEASE, read_lengths
 
 FACTS = Path(__file__).parent/'data'/'algonauts2025'
@@ -223,11 +223,64 @@ def own(tmp_path):
 
 def test_own_data(own):
     cohort = Cohort.open(own).check()
-    assert (cohort.name, cohort.tr, cohort.parcels, cohort.subjects, cohort.atlas, cohort.ceiling) == ('mine', 2., 5, ('ann', 'bob'), None, None)
+    assert (cohort.name, cohort.tr, cohort.parcels, cohort.subjects, cohort.atlas, cohort.ceiling) == (cohort_id(own), 2., 5, ('ann', 'bob'), None, None)
     assert cohort.runs.n_tr.tolist() == [20, 19, 12, 12]*2 and cohort.runs.film.tolist() == ['a', 'a', 'b', 'c']*2
     assert cohort.features.streams == {'text': (3, 4), 'vision': (6, 7)} and cohort.features.read('text', 'b', -1, 3).shape == (4, 3, 4)
     for row in cohort.runs.itertuples(): assert np.allclose(cohort.bold(row).mean(0), 0, atol=1e-5) and cohort.bold(row).shape == (row.n_tr, 5)
     assert Cohort.open(own, subjects=['bob']).runs.subject.unique().tolist() == ['bob']
+
+
+@pytest.fixture
+def elsewhere(own, tmp_path, monkeypatch):
+    "A project of its own, and a working directory outside it."
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'project')); (tmp_path/'project/data').mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return own
+
+
+def names_of(path): return Cohort.open(path).name, cohort_id(path), run_path(path, 'train', 'a').parts[-3], cohort_id(cohort_name(str(path))), Cohort.open(cohort_name(str(path))).name
+
+
+def test_two_studies_whose_folders_bear_the_same_name_share_nothing(elsewhere, tmp_path):
+    shutil.copytree(elsewhere, tmp_path/'other/mine')
+    here, there = names_of(elsewhere), names_of(tmp_path/'other/mine')
+    assert len({*here}) == len({*there}) == 1 and here[0] != there[0] and all(n.startswith('mine-') for n in (here[0], there[0]))
+
+
+def test_a_relative_and_an_absolute_path_and_a_link_are_one_cohort(elsewhere, tmp_path, monkeypatch):
+    (tmp_path/'link').symlink_to(elsewhere)
+    known = {names_of(p)[k] for p in (elsewhere, 'mine', './mine', 'mine/', 'mine/../mine', 'link', tmp_path/'link') for k in range(5)}
+    (tmp_path/'mine/deep').mkdir(); monkeypatch.chdir(tmp_path/'mine/deep')
+    assert known == {*names_of('..')} == {*names_of('../../mine')}
+    monkeypatch.chdir(tmp_path/'mine')
+    assert known == {*names_of('.')} and Cohort.open('.').name not in ('', '.')
+
+
+def test_a_folder_in_data_goes_by_its_name_and_opens_by_it_from_anywhere(elsewhere, tmp_path, monkeypatch):
+    shutil.copytree(elsewhere, root()/'data/study')
+    assert {*names_of('study')} == {*names_of(root()/'data/study')} == {*names_of('data/study')} == {'study'}
+    monkeypatch.chdir('/'); assert Cohort.open('study').root == root()/'data/study'
+    shutil.copytree(elsewhere, root()/'data/films')           # where predictions go
+    assert Cohort.open('data/films').name.startswith('films-') and run_path('films', 'predict', 'a').parts[-3] == 'films'
+
+
+def test_a_word_that_names_two_cohorts_is_refused_and_each_path_opens_its_own(elsewhere):
+    shutil.copytree(elsewhere, root()/'data/mine')
+    with pytest.raises(ValueError, match='mine is a cohort in .*data/mine and another in .*mine: give the path of one'): Cohort.open('mine')
+    assert Cohort.open('data/mine').name == cohort_id('mine') == 'mine' and Cohort.open('./mine').name.startswith('mine-')
+
+
+@pytest.mark.parametrize('folder', ['my scans', 'été', '-x', '.hidden', "it's; rm", 'embedded', 'algonauts2025', 'films'])
+def test_a_folder_of_any_name_has_an_id_that_is_a_plain_word(elsewhere, tmp_path, folder):
+    shutil.copytree(elsewhere, tmp_path/'other'/folder)
+    found = {*names_of(tmp_path/'other'/folder)}
+    assert len(found) == 1 and re.fullmatch(r'\w[\w.-]*-[0-9a-f]{6}', *found) and folder not in found
+
+
+def test_a_cohort_without_a_name_is_refused():
+    for name in ('', ' '):
+        with pytest.raises(ValueError, match='a cohort needs a name'): Cohort.open(name)
+        with pytest.raises(ValueError, match='a cohort needs a name'): run_path(name, 'train', 'a')
 
 
 def text(file, old, new):

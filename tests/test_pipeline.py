@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np, pytest
 
 import slurm
+from mirage.core import cohort_id
 from mirage.simulate import make_stimulus
 from mirage.release import stimulus_paths
 
@@ -20,18 +21,18 @@ def cluster(tmp_path_factory):
     for name in ('nbs', 'mirage', 'profiles'): shutil.copytree(ROOT/name, d/name, ignore=shutil.ignore_patterns('__pycache__', '.*'))
     for name in ('settings.ini', 'data_manifest.yaml', 'pyproject.toml'): shutil.copy(ROOT/name, d/name)
     for split in FILMS:
-        make_stimulus(d/'mine', split, split[:3], 10, 0); video, transcript = (p.relative_to(d/'mine') for p in stimulus_paths(d/'mine', split))
+        make_stimulus(d/'data/mine', split, split[:3], 10, 0); video, transcript = (p.relative_to(d/'data/mine') for p in stimulus_paths(d/'data/mine', split))
         for s in ('sub-01', 'sub-02'):
-            np.save(d/f'mine/{s}_{split}.npy', rng.standard_normal((10, 20)).astype(np.float32)); lines.append(f'{s},{split},{"val" if split[2] == "6" else "train"},{s}_{split}.npy,{video},{transcript}')
-    (d/'mine/runs.csv').write_text('\n'.join(lines)); (d/'mine/cohort.yaml').write_text('tr: 1.49\nparcels: 20\n')
+            np.save(d/f'data/mine/{s}_{split}.npy', rng.standard_normal((10, 20)).astype(np.float32)); lines.append(f'{s},{split},{"val" if split[2] == "6" else "train"},{s}_{split}.npy,{video},{transcript}')
+    (d/'data/mine/runs.csv').write_text('\n'.join(lines)); (d/'data/mine/cohort.yaml').write_text('tr: 1.49\nparcels: 20\n')
     slurm.install(d/'bin'); (d/'state').mkdir()
     return d
 
 
-def snakemake(d, *options, on='slurm', **config):
+def snakemake(d, *options, on='slurm', cohort='data/mine', **config):
     env = {k: v for k, v in os.environ.items() if k not in ('IN_TEST', 'MIRAGE_ROOT')} | dict(PATH=f'{d/"bin"}:{Path(sys.executable).parent}:{os.environ["PATH"]}', PYTHONPATH=str(d), STANDIN=str(d/'state'), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
     where = ['--profile', 'profiles/slurm', '--slurm-init-seconds-before-status-checks', '1', '--latency-wait', '5', '--jobs', '3'] if on == 'slurm' else ['--cores', '1']
-    done = subprocess.run([Path(sys.executable).parent/'snakemake', *options, '-s', 'nbs/paper.smk', *where, '--config', 'cohort=mine', 'preset=smoke', *(f'{k}={v}' for k, v in config.items())], cwd=d, env=env, capture_output=True, text=True)
+    done = subprocess.run([Path(sys.executable).parent/'snakemake', *options, '-s', 'nbs/paper.smk', *where, '--config', f'cohort={cohort}', 'preset=smoke', *(f'{k}={v}' for k, v in config.items())], cwd=d, env=env, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -46,6 +47,16 @@ def test_a_dry_run_lists_the_jobs_with_what_they_ask_for(cluster):
     assert code == 0 and f'-p shard 64/64 -r revision {revision}' in said
 
 
+def test_a_folder_anywhere_is_a_cohort_and_goes_by_its_id(cluster, tmp_path_factory):
+    away = tmp_path_factory.mktemp('a study')/'mine'; shutil.copytree(cluster/'data/mine', away)
+    name = cohort_id(away); run = 'ridge/linear-native/provenance.json'
+    assert re.fullmatch('mine-[0-9a-f]{6}', name)
+    code, said = snakemake(cluster, f'results/{name}/{run}', '--dry-run', '--printshellcmds', on='here', cohort=away); assert code == 0, said[-3000:]
+    assert f"-p cohort '{away}' -p preset" in said and f'results/{name}/notebooks/linear-native.ipynb' in said and 'results/mine/' not in said
+    code, said = snakemake(cluster, f'results/mine/{run}', '--dry-run', '--printshellcmds', on='here', cohort=cluster/'data/mine'); assert code == 0, said[-3000:]
+    assert '-p cohort mine -p preset' in said          # in data/, the folder's name is enough, wherever it is typed
+
+
 def test_the_cost_is_printed_before_anything_is_made(cluster):
     code, said = snakemake(cluster, 'cost', on='here', shards=2); assert code == 0, said[-3000:]
     shards = re.search(r'shard +(\d+) +120 +8 +(\d+)\b', said)      # jobs of 120 GB, 8 hours and one GPU each
@@ -58,7 +69,7 @@ def test_the_cost_is_printed_before_anything_is_made(cluster):
 def test_a_failing_and_a_killed_job_stop_nobody_else_and_a_rerun_completes(cluster):
     targets = f'{SHARDED}/provenance.json', 'results/mine/figures/table3_licences.json'
     shards = [cluster/f'{SHARDED}-{k}of3/provenance.json' for k in (1, 2, 3)]
-    broken = stimulus_paths(cluster/'mine', FILMS[0])[0]; kept = broken.read_bytes(); broken.write_bytes(kept[:100])           # in shard 1
+    broken = stimulus_paths(cluster/'data/mine', FILMS[0])[0]; kept = broken.read_bytes(); broken.write_bytes(kept[:100])           # in shard 1
     (cluster/'state/oom').write_text(json.dumps(dict(match='_2_3$|_3_2$|2of3|-2-3', when=str(cluster/'results/mine/notebooks/extract-tiny-qwen3-omni-thinking-tower-aligned-2of3.ipynb'))))
     code, said = snakemake(cluster, *targets, shards=3); jobs = slurm.jobs(cluster/'state')
     assert code != 0

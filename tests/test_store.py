@@ -2,11 +2,13 @@
 import functools, os, signal, subprocess, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py, numpy as np, pandas as pd, pytest
 
 from mirage.core import get_preset
+from mirage.processes import machine
 from mirage.store import FAMILIES, ArrayFeatures, Joined, Store, open_features, store_path
 
 STREAMS = dict(text=(5, 8), vision=(3, 4))
@@ -54,10 +56,11 @@ def test_killed_at_twenty_moments_and_resumed_the_store_is_the_same_bit_for_bit(
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
     store = Store.create(tmp_path, {}, STREAMS); (tmp_path/'text').mkdir()
     dead = subprocess.Popen(['true']); dead.wait()
-    gone, kept = (tmp_path/'text'/f'.a.{pid}-1.tmp.h5' for pid in (dead.pid, os.getppid()))
-    for f in (gone, kept): f.write_bytes(b'')
+    gone, kept = (tmp_path/'text'/f'.a.{machine()}.{pid}-1.tmp.h5' for pid in (dead.pid, os.getppid()))
+    elsewhere = tmp_path/'text'/f'.a.another-node-0.{dead.pid}-1.tmp.h5'
+    for f in (gone, kept, elsewhere): f.write_bytes(b'')
     store.write('text', 'a', states())
-    assert not gone.exists() and kept.exists() and store.has('text', 'a')
+    assert not gone.exists() and kept.exists() and elsewhere.exists() and store.has('text', 'a')
 
 
 def _same(path, seed): # one of many readers
@@ -190,7 +193,7 @@ def test_arrays_that_disagree_or_overflow(tmp_path):
 
 def test_open_features(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); preset = get_preset('tiny')
-    cohort = SimpleNamespace(name='mine', features=None, splits=pd.DataFrame(dict(split=['a', 'b'])))
+    cohort = SimpleNamespace(name='mine', root=Path('mine'), features=None, splits=pd.DataFrame(dict(split=['a', 'b'])))
     with pytest.raises(FileNotFoundError, match='papermill nbs/02c_extract.ipynb .*-p cohort mine -p preset tiny'):
         open_features(cohort, preset)
     store = Store.create(store_path('mine', preset.backbone, 'native', preset.protocol, preset.contexts), {}, STREAMS)
@@ -203,7 +206,7 @@ def test_open_features(tmp_path, monkeypatch):
 
 def test_a_family_of_three_stores_reads_as_one(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); preset = get_preset('tiny')
-    cohort = SimpleNamespace(name='mine', features=None, splits=pd.DataFrame(dict(split=['a'])))
+    cohort = SimpleNamespace(name='mine', root=Path('mine'), features=None, splits=pd.DataFrame(dict(split=['a'])))
     for i, (m, name) in enumerate(FAMILIES['tiny-tribe'].items()):
         path = store_path('mine', name, 'tower', preset.protocol, preset.contexts)
         Store.create(path, dict(name=name), {m: (i + 1, 4)}).write(m, 'a', states(i, (9, i + 1, 4)))
