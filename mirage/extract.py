@@ -7,14 +7,15 @@ __all__ = ['Stimulus', 'my_share', 'open_film', 'estimate', 'identity', 'check_s
            'ExtractionError', 'one_thread', 'extract_splits']
 
 # %% ../nbs/02c_extract.ipynb #937a939f
-import contextlib, functools, multiprocessing
+import contextlib, functools
 from collections import namedtuple
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict
 
 import numpy as np, pandas as pd, torch
 
 from .core import HZ, TR, Contexts, progress
+from .processes import DiskFull, worker_pool
 from .stimuli import Film
 from .store import Store
 from .backbones import Backbone, Work, get_protocol, load_backbone
@@ -100,7 +101,7 @@ def _results(model, store, rows, how, workers): # yields (row, seconds of film o
             if there: yield row, 0.
             else: todo.append(row)
     if (n := min(workers, len(todo))) > 1:
-        with ProcessPoolExecutor(n, multiprocessing.get_context('spawn')) as pool:
+        with worker_pool(n) as pool:
             jobs = {pool.submit(_work, model, store.path, row, how): row for row in todo}
             for job in as_completed(jobs): yield jobs[job], job.exception() or job.result()
     else:
@@ -123,6 +124,7 @@ def extract_splits(splits, # split, video, transcript, perhaps audio_track: as i
     store = Store.create(path, identity(extractor, fusion, protocol, contexts), extractor.streams(fusion))
     how, failed = (fusion, protocol, contexts, tr), {}
     for row, done in progress(_results(model, store, rows, how, workers), f'{backbone} {fusion}', total=len(rows)):
+        if isinstance(done, DiskFull): raise done      # the others would fail too, after hours of work
         if isinstance(done, Exception): failed[row.split] = done
     if failed: raise ExtractionError('\n'.join([f'{len(failed)} of {len(rows)} stimuli failed, the others are stored:',
                                                 *(f'  {s}: {type(e).__name__}: {e}' for s, e in failed.items())]))
