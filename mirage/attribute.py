@@ -12,7 +12,7 @@ from itertools import combinations
 import h5py, numpy as np, pandas as pd, torch
 from sklearn.random_projection import SparseRandomProjection
 
-from .core import atomic
+from .core import atomic, mean_of
 from .ridge import film_rows, tr_mean
 from .statistics import Bootstrap
 
@@ -126,7 +126,7 @@ def write_bootstraps(path, found:dict # condition → Bootstrap
     with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
         for name, b in found.items():
             g = f.create_group(name); g.attrs.update(df=b.df, plan=b.plan)
-            g['r'], g['draws'] = b.r.mean(0).astype(np.float32), b.draws.mean(1).astype(np.float32)
+            g['r'], g['draws'] = mean_of(b.r, 0).astype(np.float32), mean_of(b.draws, 1).astype(np.float32)
 
 def read_bootstrap(run, # a finished attribution run
                    name:str # a subset such as subset/text+audio, absent/text, or a stage such as stage/raw

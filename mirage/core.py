@@ -13,7 +13,7 @@ __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES',
            'Run', 'run_path', 'as_written', 'differences', 'name_differences', 'settings_of', 'former_config',
            'check_overwrite', 'start_run', 'finish_run', 'unfinished', 'open_run', 'pipeline_name', 'missing_files',
            'check_notebooks', 'one_build', 'follow', 'stop_pipeline', 'run_pipeline', 'why_not_built', 'build',
-           'Pearson', 'pearson', 'atomic']
+           'Pearson', 'pearson', 'mean_of', 'atomic']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
 import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, re, reprlib, shlex, signal, subprocess, sys, time, warnings
@@ -56,7 +56,7 @@ def check_name(kind:str, # what it names, for the message: subject, cohort, run 
                also:str='' # further characters that names of this kind may hold
               ) -> str: # the value
     "Refuse a name that could mean something in a path, a page or a shell line."
-    plain = isinstance(value, str) and re.fullmatch(rf'\w[\w.{re.escape(also)}-]*', value)
+    plain = isinstance(value, str) and re.fullmatch(rf'[^\W_][\w.{re.escape(also)}-]*', value)
     if plain and len(value.encode()) <= 150: return value
     raise ValueError(f'{kind} is {shown(value)}. Use letters, digits, dots and hyphens, beginning with a letter or a digit.')
 
@@ -615,25 +615,59 @@ def build(*targets, # files that paper.smk knows how to make
 
 # %% ../nbs/00_core.ipynb #c06e8f25
 class Pearson:
-    "Correlation per column, from blocks of rows. A column that never changes has no correlation: NaN."
-    def __init__(self): self.n, self.sums = 0, None
+    "Correlation per column, from blocks of rows; the same as NumPy's over all rows at once."
+    def __init__(self): self.n = 0
     def update(self, x, # (rows, columns) predicted
                y # (rows, columns) measured
               ):
-        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-        if x.shape != y.shape: raise ValueError(f'predicted {x.shape} and measured {y.shape} differ in shape')
-        if not len(x): return self
-        if self.sums is None: self.x0, self.y0, self.sums = x[0].copy(), y[0].copy(), np.zeros((5, x.shape[1]))
-        x, y = x - self.x0, y - self.y0
-        self.n += len(x); self.sums += [x.sum(0), y.sum(0), (x*y).sum(0), (x*x).sum(0), (y*y).sum(0)]
+        both = [np.asarray(v, np.float64) for v in (x, y)]
+        if both[0].shape != both[1].shape:
+            raise ValueError(f'predicted {both[0].shape} and measured {both[1].shape} differ in shape')
+        return self.join(self._of(np.stack(both))) if len(both[0]) else self
+
+    @staticmethod
+    @np.errstate(invalid='ignore')      # a column with an infinite value has no r
+    def _of(both # (2, rows, columns)
+           ):
+        "The sums of one block."
+        p = Pearson()
+        p.n = both.shape[1]
+        p.first, p.low, p.high = both[:, 0].copy(), both.min(1), both.max(1)
+        around = both - p.first[:, None]
+        p.mean = around.mean(1)
+        around -= p.mean[:, None]
+        p.squares, p.products = np.square(around).sum(1), np.prod(around, axis=0).sum(0)
+        return p
+
+    @np.errstate(invalid='ignore')
+    def join(self, other:'Pearson'):
+        "Take in the rows that another one saw."
+        if not self.n: vars(self).update(vars(other))
+        elif other.n:
+            n, delta = self.n + other.n, other.mean + (other.first - self.first) - self.mean
+            share = self.n*other.n/n
+            self.squares = self.squares + other.squares + share*delta**2
+            self.products = self.products + other.products + share*np.prod(delta, axis=0)
+            self.mean = self.mean + delta*other.n/n
+            self.low, self.high, self.n = np.minimum(self.low, other.low), np.maximum(self.high, other.high), n
         return self
-    def r(self): # (columns,)
-        sx, sy, sxy, sxx, syy = self.sums; n = self.n
-        vx, vy = n*sxx - sx**2, n*syy - sy**2
-        flat = (vx <= 1e-12*np.maximum(n*sxx, 1e-300)) | (vy <= 1e-12*np.maximum(n*syy, 1e-300))
-        with np.errstate(invalid='ignore', divide='ignore'): return np.where(flat, np.nan, (n*sxy - sx*sy)/np.sqrt(vx*vy))
+
+    def r(self, constant:float=np.nan # of a column that is predicted as one value only
+         ): # (columns,)
+        if not self.n: raise ValueError('there are no rows to correlate')
+        with np.errstate(invalid='ignore', divide='ignore'):
+            r = np.clip(self.products/np.sqrt(self.squares[0])/np.sqrt(self.squares[1]), -1, 1)
+        still = self.low == self.high
+        return np.where(still[1] | np.isnan(self.low[1]), np.nan, np.where(still[0], constant, r))
 
 def pearson(x, # (rows, columns)
             y # (rows, columns)
            ): # (columns,)
     return Pearson().update(x, y).r()
+
+def mean_of(a, # r, for one; NaN where nothing was measured
+            axis=-1):
+    "The mean over what is not NaN; NaN where nothing is left."
+    there = ~np.isnan(a)
+    count = there.sum(axis)
+    return np.where(count > 0, np.where(there, a, 0).sum(axis)/np.maximum(count, 1), np.nan)

@@ -76,15 +76,20 @@ def score_weights(predicted:dict, # {subject: {split: (n_tr, P)}}
     for s, films in measured.items():
         inside = {k: np.s_[trim:len(y) - trim] for k, y in films.items()}
         x, y = (np.concatenate([np.asarray(d[s][k][inside[k]], np.float64) for k in films]) for d in (predicted, measured))
-        spread = len(y)*x.std(0)*y.std(0); rows = np.divide(y - y.mean(0), spread, out=np.zeros_like(y), where=spread > 0)
+        spread = len(y)*x.std(0)*np.where(np.isnan(y).any(0), 0, y.std(0))
+        rows = np.divide(y - y.mean(0), spread, out=np.zeros_like(y), where=spread > 0)
         pieces = np.split(rows, np.cumsum([len(films[k][inside[k]]) for k in films])[:-1])
         weights[s] = {k: np.pad(p, ((trim, trim), (0, 0))).astype(np.float32) for k, p in zip(films, pieces)}
     return weights
 
 class Parts:
-    "Each window's part of r by stream and layer, averaged over subjects."
+    "Each window's part of r by stream and layer, averaged over the subjects in whom a parcel was measured; NaN where it was in none."
     def __init__(self, weights:dict, # of score_weights
-                 subjects): self.weights, self.subjects, self.kept, self.rest = weights, subjects, {}, []
+                 subjects,
+                 measured=None # (P,) in how many subjects; None: in all
+                ):
+        self.weights, self.subjects, self.kept, self.rest = weights, subjects, {}, []
+        self.over = len(weights) if measured is None else np.where(np.asarray(measured) > 0, measured, np.nan)
     def update(self, windows, # of mirage.loader
                given:dict, still # as `contributions` returns them
               ):
@@ -93,8 +98,8 @@ class Parts:
             for s, who in enumerate(self.subjects):
                 if w.split in self.weights.get(who, {}):
                     piece = torch.from_numpy(self.weights[who][w.split][w.start:w.start + size]); rows[s, :len(piece)] = piece.to(rows)
-            for m, c in given.items(): self.kept.setdefault(m, []).append((torch.einsum('lstp,stp->lp', c[:, i], rows)/len(self.weights)).cpu().numpy())
-            self.rest.append((torch.einsum('stp,stp->p', still[i], rows)/len(self.weights)).cpu().numpy())
+            for m, c in given.items(): self.kept.setdefault(m, []).append(torch.einsum('lstp,stp->lp', c[:, i], rows).cpu().numpy()/self.over)
+            self.rest.append(torch.einsum('stp,stp->p', still[i], rows).cpu().numpy()/self.over)
     def write(self, path):
         with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
             for m, parts in self.kept.items(): f[f'parts/{m}'] = np.stack(parts).astype(np.float32)   # (windows, L, P)

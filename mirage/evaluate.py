@@ -10,9 +10,9 @@ __all__ = ['PUBLISHED', 'read_predictions', 'read_bold', 'Score', 'challenge_sco
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py, pandas as pd
+import h5py, numpy as np, pandas as pd
 
-from .core import Pearson
+from .core import Pearson, mean_of
 from .statistics import TRIM, Bootstrap, paired, resample
 
 # %% ../nbs/06_evaluate.ipynb #4659a6fb
@@ -40,13 +40,17 @@ def read_bold(cohort, # Cohort
 @dataclass(frozen=True)
 class Score:
     "r with every step of its averages."
-    r:pd.DataFrame       # one row per (subject, film), one column per parcel (from 1); film is 'all' where splits are joined
-    constant:pd.Series   # per (subject, film): parcels without a correlation, counted as 0
+    r:pd.DataFrame       # one row per (subject, film), one column per parcel (from 1), NaN where nothing was measured; film is 'all' where splits are joined
+    constant:pd.Series   # per (subject, film): parcels that are predicted as constant, counted as 0
 
     @property
+    def measured(self) -> pd.Series: # (subject, film)
+        "How many parcels the means are over."
+        return self.r.notna().sum(axis=1)
+    @property
     def films(self) -> pd.Series: # (subject, film)
-        "Mean over parcels."
-        return self.r.mean(axis=1)
+        "Mean over the parcels that were measured."
+        return self.r.mean(axis=1, skipna=True)
     @property
     def subjects(self) -> pd.Series: # (subject,)
         "Mean over parcels, then films."
@@ -73,9 +77,10 @@ def challenge_score(predictions:dict, # {subject: {split: (n_tr, parcels)}}
     for subject, pairs in paired(predictions, bold, trim).items():
         for split, (x, y) in pairs.items():
             sums.setdefault((subject, films[split] if style == 'ood' else 'all'), Pearson()).update(x, y)
-    r = pd.DataFrame([p.r() for p in sums.values()], index=pd.MultiIndex.from_tuples(sums, names=['subject', 'film']))
+    keys = pd.MultiIndex.from_tuples(sums, names=['subject', 'film'])
+    r, defined = (pd.DataFrame([p.r(constant) for p in sums.values()], index=keys) for constant in (0., np.nan))
     r.columns = pd.RangeIndex(1, r.shape[1] + 1, name='parcel')
-    return Score(r.fillna(0.), r.isna().sum(axis=1))
+    return Score(r, r.notna().sum(axis=1) - defined.notna().sum(axis=1))
 
 # %% ../nbs/06_evaluate.ipynb #7a00514d
 PUBLISHED = pd.DataFrame([
@@ -102,11 +107,14 @@ class Evaluation:
     bootstrap:Bootstrap   # the same score with its draws
     films:dict            # film → Bootstrap of that film alone; empty where splits are joined
 
-    def table(self) -> pd.DataFrame: # subject, film, score, low, high
+    def table(self) -> pd.DataFrame: # subject, film, score, low, high, parcels that the mean is over
         "Every average with its interval; films are averaged over subjects."
         rows = [(subject, 'all', *self.bootstrap.interval(subject)[:3]) for subject in ('mean', *self.bootstrap.subjects)]
         rows += [('mean', film, *b.interval()[:3]) for film, b in self.films.items()]
-        return pd.DataFrame(rows, columns=['subject', 'film', 'score', 'low', 'high'])
+        there = ~np.isnan(self.bootstrap.r)
+        over = {'mean': there.any(0).sum()} | dict(zip(self.bootstrap.subjects, there.sum(1)))
+        table = pd.DataFrame(rows, columns=['subject', 'film', 'score', 'low', 'high'])
+        return table.assign(parcels=table.subject.map(over))
 
 def evaluate_set(run, # Run, or a run's folder
                  cohort, # Cohort
@@ -121,8 +129,8 @@ def evaluate_set(run, # Run, or a run's folder
     alone = lambda data, film: {s: {k: v for k, v in d.items() if films[k] == film} for s, d in data.items()}
     names = sorted({films[k] for d in bold.values() for k in d}) if style == 'ood' else []
     return Evaluation(challenge_score(predictions, bold, style, films),
-                      resample(predictions, bold, films, style != 'ood', draws=draws, seed=seed),
-                      {f: resample(alone(predictions, f), alone(bold, f), films, draws=draws, seed=seed) for f in names})
+                      resample(predictions, bold, films, style != 'ood', draws=draws, seed=seed, tr=cohort.tr),
+                      {f: resample(alone(predictions, f), alone(bold, f), films, draws=draws, seed=seed, tr=cohort.tr) for f in names})
 
 def evaluate(run, cohort, draws:int=1000, seed:int=0) -> dict[str, Evaluation]: # by set
     "The challenge's score of a run on every set that it predicted and whose BOLD is at hand."

@@ -83,6 +83,7 @@ class Batch:
     features:dict # stream → (B, T, L, D) float16
     bold:torch.Tensor # (B, S, repeats, N, P) float32, zero where not seen
     seen:torch.Tensor # (B, S, repeats, N) bool
+    measured:torch.Tensor|None=None # (S, P) bool, the same in every window; None: every parcel of everybody
 
     @classmethod
     def empty(cls, windows, streams:dict, subjects:int, frames:int, window:int, parcels:int, pin:bool=False) -> 'Batch':
@@ -93,10 +94,11 @@ class Batch:
 
     def to(self, device) -> 'Batch':
         move = lambda x: x.to(device, non_blocking=True)
-        return Batch(self.windows, {m: move(x) for m, x in self.features.items()}, move(self.bold), move(self.seen))
+        measured = None if self.measured is None else move(self.measured)
+        return Batch(self.windows, {m: move(x) for m, x in self.features.items()}, move(self.bold), move(self.seen), measured)
 
     def __getitem__(self, i:int) -> 'Batch': # one window
-        return Batch(self.windows[i:i + 1], {m: x[i:i + 1] for m, x in self.features.items()}, self.bold[i:i + 1], self.seen[i:i + 1])
+        return Batch(self.windows[i:i + 1], {m: x[i:i + 1] for m, x in self.features.items()}, self.bold[i:i + 1], self.seen[i:i + 1], self.measured)
 
 # %% ../nbs/04a_loader.ipynb #dff2df6e
 IN_FLIGHT = 4  # windows a worker, at most
@@ -105,7 +107,7 @@ class Loader:
     "Batches of a cohort, read ahead by threads."
     def __init__(self, cohort, reader:Reader, window:int, # TRs
                  workers:int=2, pin:bool=False):
-        self.cohort, self.reader, self.window, self.workers, self.pin = cohort, reader, window, workers, pin
+        self.cohort, self.reader, self.window, self.workers, self.pin, self.lock = cohort, reader, window, workers, pin, Lock()
         self.frames, self.waited = frames_in_window(window, cohort.tr, reader.features.hz), 0.
 
     def fill(self, batch:Batch, i:int):
@@ -116,8 +118,18 @@ class Loader:
             except Exception as e: e.add_note(f'while reading the {m} stream of {w}'); raise
         for subject, repeat, row in w.runs:
             bold = self.cohort.bold_window(row, w.start, min(w.start + self.window, row.n_tr))
-            batch.bold[i, subject, repeat, :len(bold)] = torch.from_numpy(bold)
+            if np.isnan(bold).any():
+                with self.lock: batch.measured = self.without(batch.measured, subject, ~np.isnan(bold).any(0))
+            batch.bold[i, subject, repeat, :len(bold)] = torch.from_numpy(np.nan_to_num(bold))
             batch.seen[i, subject, repeat, :len(bold)] = True
+
+    def without(self, measured, # (S, P) bool so far, or None
+                subject:int, there # (P,) bool
+               ) -> torch.Tensor: # (S, P) bool
+        "Note the parcels that a subject has."
+        if measured is None: measured = torch.ones(len(self.cohort.subjects), self.cohort.parcels, dtype=torch.bool)
+        measured[subject] = torch.from_numpy(there)
+        return measured
 
     def __call__(self, plan # lists of windows, one list a batch
                 ):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TRIM', 'STEP', 'BLOCK', 'Interval', 'slow_noise', 'planted', 'paired', 'cell_sums', 'r_of_sums', 'block_weights',
-           'Bootstrap', 'timeline', 'film_sums', 'resample', 'seed_spread', 'ceiling_of', 'reliability',
+           'Bootstrap', 'timeline', 'units_of', 'film_sums', 'resample', 'seed_spread', 'ceiling_of', 'reliability',
            'noise_ceiling', 'normalised']
 
 # %% ../nbs/05a_statistics.ipynb #12ee9499
@@ -15,7 +15,7 @@ import numpy as np, pandas as pd
 from scipy.signal import lfilter
 from scipy.stats import false_discovery_control, t as student
 
-from .core import digest
+from .core import TR, digest, mean_of
 
 # %% ../nbs/05a_statistics.ipynb #961da256
 def slow_noise(rng, # numpy Generator
@@ -62,7 +62,7 @@ def paired(predicted:dict, # {subject: {split: (rows, parcels)}}
             x = predicted[s][split]
             if x.shape != y.shape: raise ValueError(f'{s} {split}: predicted {x.shape}, measured {y.shape} (rows, parcels)')
             if len(y) <= 2*trim: raise ValueError(f'{s} {split} has {len(y)} rows, none is left when {trim} are cut at both ends')
-            bad = np.flatnonzero(~np.isfinite(x).all(0))
+            bad = np.flatnonzero(~np.isfinite(x).all(0) & np.isfinite(y).all(0))   # where nothing was measured, anything goes
             if len(bad): raise ValueError(f'{s} {split}: the prediction has NaN or infinite values, the first in parcel {bad[0] + 1}')
             pairs.setdefault(s, {})[split] = x[trim:len(y) - trim], y[trim:len(y) - trim]
     return pairs
@@ -87,11 +87,11 @@ def r_of_sums(sums, # (..., 5, parcels)
               rows, # (...,)
               undefined:float=0. # r of a column that never changes
              ): # (..., parcels)
-    "Pearson's r from the five sums."
+    "Pearson's r from the five sums, taken in units in which every column is about 1."
     sx, sy, sxy, sxx, syy = np.moveaxis(sums, -2, 0); n = np.asarray(rows)[..., None]
     vx, vy = n*sxx - sx**2, n*syy - sy**2
     flat = (vx <= 1e-10*n*sxx) | (vy <= 1e-10*n*syy)
-    return np.where(flat, undefined, (n*sxy - sx*sy)/np.sqrt(np.where(flat, 1., vx*vy)))
+    with np.errstate(invalid='ignore'): return np.where(flat, undefined, (n*sxy - sx*sy)/np.sqrt(np.where(flat, 1., vx*vy)))
 
 # %% ../nbs/05a_statistics.ipynb #ccf8f3f9
 def block_weights(cells:int, # in the film
@@ -133,9 +133,9 @@ class Bootstrap:
     def interval(self, subject:str='mean', # one subject, or the mean over subjects
                  parcels=slice(None), # which parcels to average: slice, mask or indices
                  level:float=0.95) -> Interval:
-        "The mean over parcels (and subjects) and its interval."
+        "The mean over parcels (then subjects), without those that were not measured, and its interval."
         who = slice(None) if subject == 'mean' else [self.subjects.index(subject)]
-        mean = lambda a: a[..., who, :][..., parcels].mean((-2, -1))
+        def mean(a): return mean_of(mean_of(a[..., who, :][..., parcels]))
         r = mean(self.r)
         return Interval(*map(float, (r, *self.limits(r, mean(self.draws), level))))
 
@@ -143,10 +143,12 @@ class Bootstrap:
         "Interval and two-sided test against zero of every parcel, per subject and for their mean; q: false discoveries."
         tables = []
         for i, subject in enumerate((*self.subjects, 'mean')):
-            r, draws = (self.r.mean(0), self.draws.mean(1)) if subject == 'mean' else (self.r[i], self.draws[:, i])
+            r, draws = (mean_of(self.r, 0), mean_of(self.draws, 1)) if subject == 'mean' else (self.r[i], self.draws[:, i])
             low, high, se = self.limits(r, draws, level)
             p = np.where(se > 0, 2*student.sf(np.abs(r)/np.where(se > 0, se, 1), self.df), 1.)
-            numbers = dict(estimate=r, low=low, high=high, p=p, q=false_discovery_control(p))
+            p, q, there = np.where(np.isnan(r), np.nan, p), np.full(len(r), np.nan), ~np.isnan(r)
+            q[there] = false_discovery_control(p[there])
+            numbers = dict(estimate=r, low=low, high=high, p=p, q=q)
             tables.append(pd.DataFrame(dict(subject=subject, parcel=np.arange(1, len(r) + 1), **numbers)))
         return pd.concat(tables, ignore_index=True)
 
@@ -161,13 +163,25 @@ def timeline(pairs:dict, # of `paired`
         cells.setdefault(films[split], {})[split] = -(-longest//STEP)
     return cells
 
+def units_of(pairs # [(predicted, measured)], (rows, parcels) each
+            ) -> list: # [(mean, deviation)] of predicted and measured, (parcels,) each
+    "What to count from and in: r does not see it, rounding does. NaN where nothing was measured."
+    units = []
+    for values in zip(*pairs):
+        v = np.concatenate(values).astype(np.float64)
+        units.append((v.mean(0), np.where(v.min(0) == v.max(0), 0., v.std(0))))
+    return [units[0], (units[1][0], np.where(units[1][1] > 0, units[1][1], np.nan))]
+
 def film_sums(pairs:dict, # one subject's {split: (predicted, measured)}
               cells:dict, # one film's {split: cells}
-              origin # (predicted, measured) values to count from, (parcels,) each: r does not see them, rounding does
+              units # of `units_of`
              ): # (cells, 5, parcels), (cells,)
     "One subject's cells of one film; empty where the subject has no recording."
-    empty = [np.zeros((0, len(o))) for o in origin]
-    parts = [cell_sums(*(v - o for v, o in zip(pairs.get(split, empty), origin)), n) for split, n in cells.items()]
+    empty = [np.zeros((0, len(mean))) for mean, _ in units]
+    parts = []
+    for split, n in cells.items():
+        scaled = [np.where(std == 0, 0., (v - mean)/np.where(std == 0, 1., std)) for v, (mean, std) in zip(pairs.get(split, empty), units)]
+        parts.append(cell_sums(*scaled, n))
     return [np.concatenate(p) for p in zip(*parts)]
 
 def resample(predicted:dict, # {subject: {split: (rows, parcels)}}
@@ -175,12 +189,13 @@ def resample(predicted:dict, # {subject: {split: (rows, parcels)}}
              films:dict, # split → film; blocks stay within a film
              pooled:bool=True, # one correlation over all films, or the mean over films of one each
              trim:int=TRIM, # TRs
-             block:int=BLOCK, # TRs
+             block:int=BLOCK, # TRs of 1.49 s: as many seconds at any other TR
              draws:int=1000,
-             seed:int=0
+             seed:int=0,
+             tr:float=TR # seconds
             ) -> Bootstrap:
     "The score per subject and parcel, and under resampled blocks of time."
-    pairs = paired(predicted, measured, trim); cells = timeline(pairs, films)
+    pairs = paired(predicted, measured, trim); cells = timeline(pairs, films); block = max(STEP, round(block*TR/tr))
     rng = np.random.default_rng(seed); weights = {}; df = 0
     for film, splits in cells.items():
         w, k = block_weights(sum(splits.values()), block//STEP, draws, rng)
@@ -188,10 +203,11 @@ def resample(predicted:dict, # {subject: {split: (rows, parcels)}}
         df += k
     scores, resampled = [], []
     for p in pairs.values():
-        origin = [v.mean(0, dtype=np.float64) for v in next(iter(p.values()))]; drawn = []
+        whole, drawn = units_of(list(p.values())), []
         for film in cells:
             if p.keys().isdisjoint(cells[film]): continue
-            sums, rows = film_sums(p, cells[film], origin)
+            units = whole if pooled else units_of([v for split, v in p.items() if split in cells[film]])
+            sums, rows = film_sums(p, cells[film], units)
             drawn.append(((weights[film] @ sums.reshape(len(sums), -1)).reshape(draws + 1, 5, -1), weights[film] @ rows))
         if pooled: drawn = [[sum(v) for v in zip(*drawn)]]
         r = np.mean([r_of_sums(*d) for d in drawn], axis=0)
@@ -229,7 +245,7 @@ def reliability(cohort, # a Cohort whose runs have films shown twice
         first.setdefault(subject, {})[split], second.setdefault(subject, {})[split] = a[:n], b[:n]
     if not first: raise ValueError(f'nobody in cohort {cohort.name} saw a film twice: it has no noise ceiling from repeats')
     films = cohort.splits.set_index('split').film.to_dict()
-    return resample(first, second, films, trim=trim, draws=draws)
+    return resample(first, second, films, trim=trim, draws=draws, tr=cohort.tr)
 
 def noise_ceiling(cohort, trim:int=TRIM, draws:int=1000) -> pd.DataFrame: # subject, parcel, reliability, ceiling, low, high
     "Ceiling per subject and parcel, from films shown twice."

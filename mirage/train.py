@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py, numpy as np, pandas as pd, torch
 from safetensors.torch import load_file
 
-from .core import (SUBJECTS, Pearson, Preset, Run, atomic, build, cohort_name, check_overwrite, digest, finish_run, open_run, own_preset, progress, root, run_path, seal, seal_broken,
+from .core import (SUBJECTS, Pearson, Preset, Run, atomic, build, cohort_name, check_overwrite, digest, finish_run, mean_of, open_run, own_preset, progress, root, run_path, seal, seal_broken,
                          start_run, unfinished)
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -26,9 +26,12 @@ from .loader import Loader, Reader, epoch_plan, make_windows, tile_plan
 
 # %% ../nbs/05_train.ipynb #d49f87e6
 def squared_error(predicted, # (B, S, N, P)
-                  batch # its .bold (B, S, R, N, P) and .seen (B, S, R, N)
-                 ): # sum over seen samples of the mean over parcels
-    return ((predicted.float()[:, :, None] - batch.bold).square().mean(-1)*batch.seen).sum()
+                  batch # its .bold (B, S, R, N, P), .seen (B, S, R, N) and, where not every parcel was measured, .measured (S, P)
+                 ): # sum over seen samples of the mean over measured parcels
+    errors = (predicted.float()[:, :, None] - batch.bold).square()
+    if batch.measured is None: mean = errors.mean(-1)
+    else: mean = (errors*batch.measured[:, None, None]).sum(-1)/batch.measured.sum(-1)[:, None, None]
+    return (mean*batch.seen).sum()
 
 # %% ../nbs/05_train.ipynb #029dded8
 @torch.no_grad()
@@ -48,14 +51,14 @@ def predict(model, loader, windows, per_step:int,
 
 def parcel_r(predictions, # (window, prediction) pairs
              cohort) -> np.ndarray: # (S, P)
-    "Pearson's r of each subject and parcel over all measured samples; NaN where nothing was measured or nothing varies."
+    "Pearson's r of each subject and parcel over all measured samples; 0 where the prediction is constant, NaN where nothing was measured."
     sums = [Pearson() for _ in cohort.subjects]
     for w, y in predictions:
         for subject, _, row in w.runs:
             if row.bold is None: continue
             bold = cohort.bold_window(row, w.start, min(w.start + y.shape[1], row.n_tr))
             sums[subject].update(y[subject, :len(bold)], bold)
-    return np.stack([s.r() if s.n else np.full(cohort.parcels, np.nan) for s in sums])
+    return np.stack([s.r(constant=0.) if s.n else np.full(cohort.parcels, np.nan) for s in sums])
 
 # %% ../nbs/05_train.ipynb #a52daab5
 def find_fault(model, batch) -> str:
@@ -127,9 +130,9 @@ def fit(run:Run, cohort, model, windows, val, # windows of the training and vali
 
         if step % steps == 0:
             r = parcel_r(predict(model, loader, val, per_step, accelerator), cohort)
-            subject_r = np.nan_to_num(r).mean(1)       # a parcel predicted as constant is not predicted
+            subject_r = mean_of(r)                     # over the parcels that were measured
             now = time.perf_counter()
-            history.append(dict(epoch=step//steps, step=step, loss=float(np.mean(losses)), val_r=float(subject_r.mean()), lr=schedule.get_last_lr()[0],
+            history.append(dict(epoch=step//steps, step=step, loss=float(np.mean(losses)), val_r=float(mean_of(subject_r)), lr=schedule.get_last_lr()[0],
                                 grad_norm=float(np.mean(norms)), **{f'val_r {s}': float(v) for s, v in zip(cohort.subjects, subject_r)}, seconds=now - began,
                                 waited=loader.waited - waited, read=loader.reader.bytes_read - read))
             began, waited, read, losses, norms = now, loader.waited, loader.reader.bytes_read, [], []

@@ -88,7 +88,7 @@ def cohort_of(data, sets):
     rows = [dict(subject=s, split=k, repeat=r, film=k[:-2], set=sets.get(k, 'train'), bold=None if v is None else 'memory')
             for (s, k, r), v in data.items()]
     runs = pd.DataFrame(rows)
-    return SimpleNamespace(name='toy', runs=runs, subjects=tuple(sorted(runs.subject.unique())), splits=runs.drop_duplicates('split'),
+    return SimpleNamespace(name='toy', tr=1.49, runs=runs, subjects=tuple(sorted(runs.subject.unique())), splits=runs.drop_duplicates('split'),
                            bold=lambda row: data[row.subject, row.split, row.repeat])
 
 
