@@ -21,13 +21,13 @@ from .cortex import parcel_table
 from .movies import SHORT
 from .stimuli import RATE, Film, window_table
 from .words import read_words
-from .backbones import get_protocol
+from .backbones import Schedule, get_protocol
 from .store import Joined, store_path
 from .extract import estimate, extract_splits
 from .loader import Loader, Reader, Window
 from .train import predict as predict_windows
 from .page import MEANING, Prediction, movie_mp4, page_html
-from .recipe import Weights, gigabytes, open_backbones, open_weights
+from .recipe import Weights, check_features, gigabytes, open_backbones, open_weights
 
 # %% ../nbs/10_predict.ipynb #becf537d
 def open_input(video, transcript=None, tr:float=TR) -> Film:
@@ -83,12 +83,14 @@ class Job:
                     transcript=self.film.transcript and Path(self.film.transcript).name)
     @property
     def said(self) -> str: # what the text stream is made of
-        if n := len(self.film.words): return f'{n} words of {Path(self.film.transcript).name}'
+        if n := len(Schedule(self.film, get_protocol(self.weights.recipe.protocol)).words): return f'{n} words of {Path(self.film.transcript).name}'
         instead = get_protocol(self.weights.recipe.protocol).speechless
         return f'no words: the text stream is {dict(zeros="silence", mean="the mean of sound and picture")[instead]}, as the protocol {self.weights.recipe.protocol} says'
     @property
-    def n_tr(self) -> int: # samples that are taken while the film runs
-        return max(1, math.ceil(self.film.seconds/self.weights.recipe.tr - 1e-6))
+    def n_tr(self) -> int: # samples that are taken while the film runs; `released` rounds where ours counts a sample that has begun
+        samples = self.film.seconds/self.weights.recipe.tr
+        rounded = get_protocol(self.weights.recipe.protocol).last_step == 'rounded'
+        return max(1, round(samples) if rounded else math.ceil(samples - 1e-6))
 
     def cost(self) -> pd.Series:
         "Told before anything is computed: nothing of this needs the weights."
@@ -135,6 +137,7 @@ def film_features(job:Job): # FeatureSet, and the film's name in it
 def predict_bold(weights:Weights, features, split:str, n_tr:int, subjects, per_step:int=4 # windows at once
                 ) -> dict: # subject → (n_tr, parcels) float32
     "Every window once, for all subjects."
+    check_features(weights, features)
     model, window = weights.model, weights.model.config.n_output
     table = window_table(pd.DataFrame(dict(split=[split], n_tr=[n_tr])), window, window, weights.recipe.tr, features.hz)
     people = SimpleNamespace(subjects=model.config.subjects, tr=weights.recipe.tr, parcels=model.config.parcels)   # nobody's BOLD is read

@@ -15,7 +15,7 @@ import av, numpy as np, pandas as pd
 
 from .core import DELAY, HZ, TR, digest, file_digest
 from .movies import FilmError, Stand, check_clock, features, listed, open_movie, pick_picture, pick_sound, shape, span, survey
-from .words import read_words
+from .words import read_words, released_words, transcript_seconds
 
 # %% ../nbs/02_stimuli.ipynb #85b060a8
 RATE = 16_000     # samples a second: what every audio backbone here listens to
@@ -163,12 +163,29 @@ class Film:
             return pd.DataFrame(columns=['word', 'onset', 'offset']).astype(dict(word=str, onset=float, offset=float))
         words = read_words(self.transcript, self.tr)
         words = words.sort_values(['offset', 'onset'], kind='stable', ignore_index=True)     # a word enters the context when it ends (App. A.2)
+        inside = self._begun(words)
+        if late := (~inside).sum(): warnings.warn(f'{self.transcript}: {late} words begin after the film ends ({self.seconds:.1f} s) and are left out')
+        return words[inside].assign(offset=words.offset.clip(upper=self.seconds)).reset_index(drop=True)
+
+    def _begun(self, words) -> pd.Series: # bool
+        "Which words begin before the film ends; a transcript of which most do not is refused."
         inside = words.onset < self.seconds
         if (late := (~inside).sum()) > inside.sum():
             raise ValueError(f'{self.transcript}: {late} of {len(words)} words begin after {self.path} ends ({self.seconds:.1f} s); '
                              'it belongs to another film, or its times are not in seconds')
-        if late: warnings.warn(f'{self.transcript}: {late} words begin after the film ends ({self.seconds:.1f} s) and are left out')
-        return words[inside].assign(offset=words.offset.clip(upper=self.seconds)).reset_index(drop=True)
+        return inside
+
+    @cached_property
+    def transcript_words(self) -> pd.DataFrame: # word, onset, offset, duration (seconds), in the transcript's order
+        "All words to the letter, those beyond the film's end too: what the protocol `released` reads (chapter 02a)."
+        if self.transcript is None: return self.words.assign(duration=0.)
+        words = released_words(self.transcript, self.tr)
+        self._begun(words)
+        return words
+
+    @cached_property
+    def transcript_seconds(self) -> float: # seconds
+        return 0. if self.transcript is None else transcript_seconds(self.transcript, self.tr)
 
     @cached_property
     def digest(self) -> str:
