@@ -1,12 +1,14 @@
-# make paper: environment and the whole paper on the embedded cohort. make test: environment and all tests.
+# make lab: environment and JupyterLab. make paper: environment and the whole paper on the embedded cohort.
+# make test: environment and all tests but the long ones; make test-all: those too.
 PYTHON ?= python3.11
 BIN := .venv/bin
-CORES ?= $(shell getconf _NPROCESSORS_ONLN)
+# what this process may use, which on a shared machine is less than there is
+CORES ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 TESTERS := $(shell expr $(CORES) + 1)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: env paper test data readme clean
+.PHONY: env lab paper test test-all data readme clean
 
 env: .venv/installed
 
@@ -17,10 +19,14 @@ env: .venv/installed
 	$(BIN)/python -m pip check
 	touch $@
 
+lab: env
+	$(BIN)/jupyter lab $(LAB)
+
 # the table and the first map are made before everything else
 FIRST := $(patsubst %,results/embedded/figures/%.json,table1_scores fig3_modalities)
 paper: env
-	$(BIN)/snakemake paper -s nbs/paper.smk --cores $(CORES) --rerun-incomplete --prioritize $(FIRST)
+	$(BIN)/snakemake paper -s nbs/paper.smk --cores $(CORES) --rerun-incomplete --quiet host reason --prioritize $(FIRST)
+	@echo 'The paper is made. Open figures/embedded/index.html: every item with its picture, its claims and what became of them.'
 
 # one more at work than there are cores: some wait for a cluster's queue, or for what another one builds
 test: env
@@ -28,6 +34,10 @@ test: env
 	$(BIN)/ruff check --select F821,F811,E9 mirage tests
 	$(BIN)/nbdev_test --n_workers $(TESTERS) --do_print --timing
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 25
+
+# the long tests: hundreds of kills, many seeds
+test-all: test
+	$(BIN)/python -m pytest -m long -n $(TESTERS) --durations 25
 
 # what is there of the real data, what is missing, what was altered; GROUP=bold, transcripts, ... and ACTION=check or fetch
 GROUP ?= bold

@@ -54,7 +54,7 @@ def check_name(kind:str, # what it names, for the message: subject, cohort, run 
                also:str='' # further characters that names of this kind may hold
               ) -> str: # the value
     "Refuse a name that could mean something in a path, a page or a shell line."
-    plain = isinstance(value, str) and re.fullmatch(rf'\w[\w.{re.escape(also)}-]*', value)
+    plain = isinstance(value, str) and re.fullmatch(rf'[^\W_][\w.{re.escape(also)}-]*', value)
     if plain and len(value.encode()) <= 150: return value
     raise ValueError(f'{kind} is {shown(value)}. Use letters, digits, dots and hyphens, beginning with a letter or a digit.')
 

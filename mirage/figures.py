@@ -8,7 +8,7 @@ __all__ = ['COLUMN', 'PAGE_WIDTH', 'DPI', 'STYLE', 'new_figure', 'panel', 'simul
            'save_figure', 'draw_table']
 
 # %% ../nbs/09a_figures.ipynb #38ee052c
-import json, textwrap, warnings
+import html, json, shlex, textwrap, warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -96,7 +96,7 @@ class Claim:
 def show_claims(*claims:Claim):
     "A table of claims and verdicts."
     colour = {'holds': '#1B7837', 'fails': '#B2182B', 'undecided': '#666'}
-    row = lambda c: f'<tr>{"".join(f"<td style=text-align:left>{x}</td>" for x in (c.paper, c.here, c.number))}<td><b style="color:{colour[c.verdict]}">{c.verdict}</b></td></tr>'
+    row = lambda c: f'<tr>{"".join(f"<td style=text-align:left>{html.escape(x)}</td>" for x in (c.paper, c.here, c.number))}<td><b style="color:{colour[c.verdict]}">{c.verdict}</b></td></tr>'
     display(HTML('<table><tr>' + ''.join(f'<th style=text-align:left>{x}</th>' for x in ('claim', 'measured here', 'estimate [95 % interval]', 'verdict')) + '</tr>' + ''.join(map(row, claims)) + '</table>'))
 
 # %% ../nbs/09a_figures.ipynb #b10d4489
@@ -153,8 +153,7 @@ def command(notebook:str, # figures/fig3_modalities
             params:dict # as check_parameters returned them
            ) -> str:
     "The shell line that makes it again."
-    value = lambda v: f"'{v}'" if v == '' or ' ' in str(v) else v
-    return f'papermill nbs/{notebook}.ipynb out.ipynb ' + ' '.join(f'-p {k} {value(v)}' for k, v in params.items())
+    return f'papermill nbs/{notebook}.ipynb out.ipynb ' + ' '.join(f'-p {k} {shlex.quote(str(v))}' for k, v in params.items())
 
 def save_figure(fig, item:str, # fig3_modalities
                 cohort:str, # its name

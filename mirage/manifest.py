@@ -17,6 +17,7 @@ import pandas as pd, yaml
 import mirage.core
 from .cohort import inside
 from .core import progress, root, write_json
+from .processes import cores
 
 # %% ../nbs/01b_manifest.ipynb #9d786cab
 def _faults(name:str, a:dict): # yields what is wrong with an entry
@@ -112,7 +113,7 @@ def check_files(files:dict, # path → bytes, md5
             before = remembered.stamp(folder/p); found = md5_of(folder/p, tick)
             if remembered.stamp(folder/p) == before: remembered.add(folder/p, before, found)
         try:
-            with bar, ThreadPoolExecutor(threads or os.cpu_count()) as pool: list(pool.map(read, todo))
+            with bar, ThreadPoolExecutor(threads or cores()) as pool: list(pool.map(read, todo))
         finally: remembered.save()
     verdict = lambda p: 'sized' if not md5 else 'ok' if remembered.get(folder/p) == files[p]['md5'] else 'altered'
     return pd.DataFrame([dict(path=p, bytes=files[p]['bytes'], state=s or verdict(p)) for p, s in state.items()])

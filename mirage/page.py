@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt
 
 from .core import DELAY, PARCELS, TR, atomic, progress
-from .cortex import DIVERGING, NETWORK_COLOURS, NETWORKS, by_network, flatmap, parcel_table, patch
+from .cortex import DIVERGING, NETWORK_COLOURS, NETWORKS, POLICY, by_network, fill_page, flatmap, parcel_table, patch, script_json
 from .figures import PAGE_WIDTH, new_figure, simulated_tag
 from .stimuli import RATE, Film
 
@@ -185,14 +185,12 @@ def page_html(p:Prediction, path) -> Path:
     room = MEGABYTES*1e6*max(1., len(p.times)*p.tr/600) - 12_000 - sum(len(json.dumps(v)) for v in data.values()) - 3*len(p.times)
     data['stills'] = stills(p.film, p.seen[first:], room)
     tag = f'<b class="tag">{SIMULATED}</b>' if p.simulated else ''
-    marks = dict(TITLE=html.escape(p.name), SOURCE=html.escape(p.source), TAG=tag, MEANING=MEANING, DELAY=f'{DELAY:g}', DATA=json.dumps(data, separators=(',', ':')).replace('</', '<\\/'))
-    page = PAGE
-    for mark, value in marks.items(): page = page.replace(f'__{mark}__', value)
-    with atomic(path) as tmp: tmp.write_text(page, encoding='utf-8')
+    marks = dict(TITLE=html.escape(p.name), SOURCE=html.escape(p.source), TAG=tag, MEANING=MEANING, DELAY=f'{DELAY:g}', DATA=script_json(data), POLICY=POLICY)
+    with atomic(path) as tmp: tmp.write_text(fill_page(PAGE, **marks), encoding='utf-8')
     return Path(path)
 
 # %% ../nbs/09b_page.ipynb #c0608f74
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>__TITLE__</title><link rel="icon" href="data:,"><style>
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta http-equiv="Content-Security-Policy" content="__POLICY__"><title>__TITLE__</title><link rel="icon" href="data:,"><style>
 *{box-sizing:border-box} body{font:15px/1.4 system-ui,sans-serif;margin:0 auto;padding:0 1.2em 1em;max-width:1500px;color:#222;background:#fff}
 header{display:flex;gap:.4em 1.2em;align-items:baseline;flex-wrap:wrap;padding:.7em 0} h1{font-size:1.2em;margin:0} .tag{color:#8a1c1c;background:#fbeded;border:1px solid #8a1c1c;border-radius:4px;padding:.1em .5em}
 main{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,2fr);gap:1.2em;align-items:center} @media(max-width:800px){main{grid-template-columns:1fr}}

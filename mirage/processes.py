@@ -130,12 +130,15 @@ def atomic(path # the file's final name
         part.touch()
         mode = part.stat().st_mode & 0o777           # what the umask leaves; some libraries write for their owner only
         part.unlink()
+    except OSError as error:
+        explain_refusal(path, error)
+        raise
+    try:
         yield part
         with open(part, 'rb') as file: os.fsync(file.fileno())
         part.chmod(mode)
         os.replace(part, path)
     except Exception as error:
-        if isinstance(error, OSError) and error.filename in (str(part), part): explain_refusal(path, error)
         if SAYS_FULL.search(str(error)) or no_room(path.parent): raise DiskFull(full_message(path)) from error
         raise
     finally:

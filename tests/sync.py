@@ -35,10 +35,10 @@ def dirty():
     for path in sorted((ROOT/'nbs').rglob('*.ipynb')):
         cells = json.loads(path.read_text())['cells']
         tags = [t for c in cells for t in c['metadata'].get('tags', [])]
-        if 'injected-parameters' in tags: yield f'{path.name} is an executed copy'
+        if 'injected-parameters' in tags: yield f'{path.name} is an executed copy: move it out of nbs/, or delete it'
         if tags.count('parameters') > 1: yield f'{path.name} has {tags.count("parameters")} cells tagged parameters'
-        if 'parameters' in tags and any(c.get('outputs') for c in cells): yield f'{path.name} is run by papermill and must be stored without outputs'
-        if any(o['output_type'] == 'error' for c in cells for o in c.get('outputs', [])): yield f'{path.name} stores an error'
+        if 'parameters' in tags and any(c.get('outputs') for c in cells): yield f'{path.name} is run by papermill and must be stored without outputs: jupyter nbconvert --clear-output --inplace {path.relative_to(ROOT)}'
+        if any(o['output_type'] == 'error' for c in cells for o in c.get('outputs', [])): yield f'{path.name} stores an error: mend it and run it again, or jupyter nbconvert --clear-output --inplace {path.relative_to(ROOT)}'
 
 
 def undefined():

@@ -64,7 +64,7 @@ def test_two_shards_at_once_make_what_one_run_makes(films, whole, tmp_path):
 
 
 def test_workers_change_nothing_but_the_time(films, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr("mirage.extract.multiprocessing.get_context", lambda kind: FORK)
+    monkeypatch.setattr("mirage.processes.multiprocessing.get_context", lambda kind: FORK)
     run(films.iloc[:2], tmp_path/'store', workers=2)
     ours, theirs = content(tmp_path/'store'), content(whole)
     assert len(ours) == 7 and all(v == theirs[k] for k, v in ours.items())
@@ -74,7 +74,7 @@ def test_what_is_there_is_not_made_again_and_what_changed_is(films, tmp_path, mo
     path = tmp_path/'store'; run(films.iloc[:2], path)
     stamp = {f: f.stat().st_mtime_ns for f in path.rglob('*.h5')}
     run(pd.concat([films.iloc[:2]]*2), path)                                         # every repeat has a row of its own
-    with monkeypatch.context() as m: m.setattr('mirage.extract.ProcessPoolExecutor', None); run(films.iloc[:2], path, workers=2)   # no process starts for nothing
+    with monkeypatch.context() as m: m.setattr('mirage.extract.worker_pool', None); run(films.iloc[:2], path, workers=2)   # no process starts for nothing
     assert stamp == {f: f.stat().st_mtime_ns for f in path.rglob('*.h5')}
     run(films.iloc[:2], path, contexts=Contexts(words=7, audio=2., video=1.))        # another identity in the same folder
     assert all(f.stat().st_mtime_ns != t for f, t in stamp.items())

@@ -107,7 +107,7 @@ def test_sound_that_ends_early_is_silent_to_the_end(tmp_path):
 
 
 @pytest.mark.parametrize('case, message', [
-    ('missing', 'there is no film .*x.mkv; fetch it'), ('text', "x.mkv is text, not a film; it begins with 'a film.*fetch it again"),
+    ('missing', 'there is no film .*x.mkv; fetch it'), ('text', "x.mkv cannot be decoded .*text.*'a film.* fetch it again"),
     ('empty', 'x.mkv cannot be decoded'), ('sound only', 'x.mkv has no picture track'), ('cut', r'x.mkv says it lasts 30.0 s but ends at .* fetch it again')])
 def test_what_is_no_film_is_refused_at_once(tmp_path, case, message):
     path = tmp_path/'x.mkv'
