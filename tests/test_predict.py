@@ -3,6 +3,7 @@ import json, os, re, shutil, subprocess, sys, tempfile
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av, h5py, numpy as np, pandas as pd, pytest, soundfile, torch, yaml
 from safetensors.torch import save_file
@@ -11,11 +12,13 @@ import mirage.model, mirage.recipe, test_model
 from mirage.backbones import load_backbone
 from mirage.card import card, evaluation_of, share
 from mirage.core import Contexts, finish_run, run_path, start_run, unfinished
+from mirage.extract import identity
 from mirage.model import Mirage, ModelConfig, TemporalEncoder, save_weights
 from mirage.page import MEANING, Prediction, movie_mp4, page_html, stencil
-from mirage.predict import PredictionError, make, open_input, predict, predict_films, prepare, read_films, stop_if_failed, transcribe
+from mirage.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_films, prepare, read_films, stop_if_failed, transcribe
 from mirage.recipe import Recipe, open_backbones, open_weights
 from mirage.stimuli import RATE, Film
+from mirage.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = 'tiny-qwen3-omni-thinking'
@@ -93,6 +96,46 @@ def test_the_published_layout_predicts_what_a_plain_reimplementation_predicts(gi
     expected = test_model.plain_mirage(load_file(given/'published'/'model.safetensors'), padded, 'old', 20)[:, :8]      # 12 s are 8.05 TRs
     assert list(p.bold) == ['sub-01', 'sub-02', 'sub-03', 'sub-05'] and p.bold['sub-01'].shape == (8, 1000)
     assert test_model.close(torch.from_numpy(np.stack(list(p.bold.values()))), expected, 1e-4) and expected.std() > .01
+
+
+@pytest.mark.parametrize('seconds, released, aligned', [(12., 8, 9), (12.67, 9, 9), (11.9, 8, 8), (3.5, 2, 3), (.5, 1, 1)])
+def test_a_movie_has_as_many_samples_as_the_release_counts(given, seconds, released, aligned):
+    "8.05, 8.503, 7.987, 2.349 and 0.336 TRs: rounded under `released`, every one that began under `aligned`."
+    film = Film.open(given/'clip.mkv', given/'clip.srt')
+    for protocol, n in (('released', released), ('aligned', aligned)):
+        weights = SimpleNamespace(recipe=replace(RECIPE, protocol=protocol))
+        assert Job('clip', replace(film, seconds=seconds), weights, (), {}, 'cpu').n_tr == n
+
+
+def test_weights_are_not_fed_features_of_another_protocol(given, tmp_path):
+    w = open_weights(given/'ours')
+    def features(rules=2, **changes):
+        r = replace(RECIPE, **changes)
+        made = identity(load_backbone(TINY), r.fusion, r.protocol, r.contexts) | dict(rules=rules)
+        store = Store.create(tmp_path/'store', made, {m: (13, 48) for m in ('text', 'audio', 'vision')})
+        for m in store.streams: store.write(m, 'clip', np.ones((60, 13, 48), np.float32))
+        return store
+    assert predict_bold(w, features(), 'clip', 9, ['sub-01'])['sub-01'].shape == (9, 1000)
+    for wrong, says in ((dict(protocol='released'), 'read features whose protocol is aligned, those at .*store have released'), (dict(fusion='tower'), 'fusion is native.*have tower'),
+                        (dict(protocol='aligned,audio_span=2'), 'have aligned,audio_span=2'), (dict(contexts=Contexts(words=9, audio=4., video=2.)), "contexts is .*'words': 8"),
+                        (dict(rules=1), 'version 1 of the rules')):
+        with pytest.raises(ValueError, match=says): predict_bold(w, features(**wrong), 'clip', 9, ['sub-01'])
+
+
+def test_published_weights_mean_released_and_ours_without_a_recipe_mean_nothing(given, tmp_path):
+    assert open_weights(given/'published', preset='smoke').recipe.protocol == 'released'
+    shutil.copytree(given/'published', tmp_path/'p'); RECIPE.write(tmp_path/'p'/'recipe.yaml')
+    with pytest.raises(ValueError, match='published form, which read features cut as released, but its recipe.yaml says aligned'): open_weights(tmp_path/'p')
+    replace(RECIPE, protocol='released').write(tmp_path/'p'/'recipe.yaml'); assert open_weights(tmp_path/'p').recipe.protocol == 'released'
+    shutil.copytree(given/'ours', tmp_path/'o'); (tmp_path/'o'/'recipe.yaml').unlink()
+    for preset in ('auto', 'smoke'):
+        with pytest.raises(ValueError, match='nothing says with which protocol'): open_weights(tmp_path/'o', preset=preset)
+
+
+def test_a_run_trained_on_features_of_older_rules_says_so(given):
+    w = open_weights(given/'ours')
+    old = identity(load_backbone(TINY), 'native', 'aligned', RECIPE.contexts); old.pop('rules')
+    with pytest.raises(ValueError, match='version 1 of the rules .* Train it again'): open_backbones(replace(w, recipe=replace(w.recipe, made={TINY: json.loads(json.dumps(old))})), 'cpu')
 
 
 def test_four_subjects_cost_one_extraction_and_one_pass(given, tmp_path, monkeypatch):
