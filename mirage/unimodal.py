@@ -83,7 +83,8 @@ class Wav2VecBert(Backbone):
     @torch.inference_mode()
     def extract(self, film, fusion='tower', protocol='aligned', contexts=Contexts()):
         plan = Schedule(film, get_protocol(protocol), contexts)
-        wave, sound = np.zeros(round(plan.sound_seconds*RATE), np.float32), plan.sound()[:round(plan.sound_seconds*RATE)]
+        wave = np.zeros(round(plan.sound_seconds*RATE), np.float32)
+        sound = plan.sound()[:len(wave)]
         wave[:len(sound)] = sound
         chunks, out = self.chunks(plan), []
         every = [self.processor(wave[a:b], sampling_rate=RATE, return_tensors='pt') for a, b in chunks]

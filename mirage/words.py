@@ -119,7 +119,8 @@ def transcript_seconds(path, tr:float=TR) -> float: # seconds
     return float(max([covered, *words.offset]))
 
 # %% ../nbs/01c_words.ipynb #d6c66b15
-def released_words(path, tr:float=TR) -> pd.DataFrame: # word, onset, offset, duration in seconds, in the file's own order
+def released_words(path, tr:float=TR
+                  ) -> pd.DataFrame: # word, onset, offset, duration in seconds, in the file's own order
     "The words of a transcript to the letter: nothing stripped, durations as a table of the release gives them."
     table = read_words(path, tr)                       # says what is wrong with a file
     table['duration'] = (table.offset - table.onset).round(6)
@@ -128,7 +129,8 @@ def released_words(path, tr:float=TR) -> pd.DataFrame: # word, onset, offset, du
     words = []
     for i, row in enumerate(rows):
         cells = [literal_list(row.get(k) or '') for k in ('words_per_tr', 'onsets_per_tr', 'durations_per_tr')]
-        words += [(str(w), _seconds(on, i*tr), _seconds(d, 0.)) for w, on, d in zip(*cells) if w is not None and str(w).strip()]
+        spoken = [(w, on, d) for w, on, d in zip(*cells) if w is not None and str(w).strip()]
+        words += [(str(w), _seconds(on, i*tr), _seconds(d, 0.)) for w, on, d in spoken]
     table = pd.DataFrame(words, columns=['word', 'onset', 'duration']).astype(dict(onset=float, duration=float))
     table['duration'] = table.duration.clip(lower=0.)
     table['offset'] = (table.onset + table.duration).clip(lower=0.)
