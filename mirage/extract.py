@@ -32,9 +32,11 @@ def my_share(splits, # table, one row a stimulus; a repeat may have its own row
     return splits.drop_duplicates('split').iloc[k - 1::n]
 
 # %% ../nbs/02c_extract.ipynb #beb40e16
-def open_film(row, # split, video, transcript
+def open_film(row, # split, video, transcript; audio_track where it is not the film's own choice
               tr:float=TR) -> Film:
-    return Film.open(row.video, None if row.transcript is None or pd.isna(row.transcript) else row.transcript, tr)
+    track = getattr(row, 'audio_track', '')
+    return Film.open(row.video, None if row.transcript is None or pd.isna(row.transcript) else row.transcript, tr,
+                     '' if pd.isna(track) else track)
 
 def estimate(splits, # split, video, transcript
              backbone:Backbone, fusion:str='native', protocol='aligned', contexts:Contexts=Contexts(), tflops:float=150., tr:float=TR) -> pd.Series:
@@ -82,7 +84,7 @@ def extract_one(backbone:Backbone, store:Store, row, # split, video, transcript
 # %% ../nbs/02c_extract.ipynb #c7ea4995
 class ExtractionError(RuntimeError): "Some stimuli could not be extracted."
 
-Stimulus = namedtuple('Stimulus', 'split video transcript')
+Stimulus = namedtuple('Stimulus', 'split video transcript audio_track')
 _backbone = functools.lru_cache(1)(load_backbone)
 
 @contextlib.contextmanager
@@ -114,7 +116,7 @@ def _results(model, store, rows, how, workers): # yields (row, seconds of film o
             except Exception as error: done = error
             yield row, done
 
-def extract_splits(splits, # split, video, transcript: as in `Cohort.splits`
+def extract_splits(splits, # split, video, transcript, perhaps audio_track: as in `Cohort.splits`
                    path, # folder of the store, see `store_path`
                    backbone:str, # name
                    fusion:str='native', protocol='aligned', contexts:Contexts=Contexts(),
@@ -123,7 +125,7 @@ def extract_splits(splits, # split, video, transcript: as in `Cohort.splits`
                    device:str='cpu', revision:str='', tr:float=TR) -> Store:
     "All streams of the shard's stimuli; the store has them when this returns."
     model = (backbone, device, revision)
-    extractor, rows = _backbone(*model), [Stimulus(r.split, r.video, r.transcript) for r in my_share(splits, shard).itertuples()]
+    extractor, rows = _backbone(*model), [Stimulus(r.split, r.video, r.transcript, getattr(r, 'audio_track', '')) for r in my_share(splits, shard).itertuples()]
     store = Store.create(path, identity(extractor, fusion, protocol, contexts), extractor.streams(fusion))
     how, failed = (fusion, protocol, contexts, tr), {}
     for row, done in progress(_results(model, store, rows, how, workers), f'{backbone} {fusion}', total=len(rows)):

@@ -7,7 +7,7 @@ __all__ = ['RATE', 'GAP', 'STILL', 'Film', 'word_overlaps', 'frames_in_window', 
 
 # %% ../nbs/02_stimuli.ipynb #f13416d7
 import math, warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class Film:
     picture:int           # stream of the pictures
     track:int|None        # stream of the sound; None where there is none
     channels:int          # of the sound
-    audio_track:str       # what of the sound tracks was taken, where there are several
+    audio_track:str       # which sound track was asked for; '': the one that everybody hears
+    heard:str             # which was taken, where there are several
     stand:Stand           # how coded pictures are turned
     notes:tuple           # what was told when the film was opened
     tr:float = TR
@@ -73,7 +74,8 @@ class Film:
         sounds = [t for t in seen.tracks if t.kind == 'audio']
         taken = f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({features(sound)})' if len(sounds) > 1 else ''
         return cls(video, None if transcript is None else Path(transcript), seconds, size, start, picture.index,
-                   sound.index if sound else None, sound.channels if sound else 0, taken, stand, notes, tr)
+                   sound.index if sound else None, sound.channels if sound else 0, str(audio_track or '').strip(), taken, stand,
+                   notes, tr)
 
     @property
     def has_sound(self) -> bool:
@@ -84,15 +86,15 @@ class Film:
         return max(1, math.ceil(self.seconds*HZ - 1e-3))
 
     def _decode(self, kind:str, # video or audio
-                since:float=0. # seconds; decoding begins at a key frame before it
+                since:float=0. # seconds; pictures begin with the first key frame that is found near it, and may be none
                ): # yields (seconds, frame)
         "Everything that can be decoded, in order; warns of what could not."
-        damaged, holes, end = 0, [], None
+        damaged, holes, end, lost = 0, [], None, since > 0
         def begins(frame): return end or 0. if frame.time is None else frame.time - self.start
         with open_movie(self.path) as c:
             stream = c.streams[self.track if kind == 'audio' else self.picture]; stream.thread_type = 'AUTO'
             lasts = (lambda f: f.samples/f.rate) if kind == 'audio' else (lambda f: float(1/(stream.average_rate or 25)))
-            if since > 4: c.seek(int((since + self.start - 2)/stream.time_base), stream=stream)
+            if since > 0: c.seek(int((since + self.start)/stream.time_base), stream=stream)
             packets = c.demux(stream)
             try:
                 while True:
@@ -100,17 +102,31 @@ class Film:
                         if (packet := next(packets, None)) is None: break
                         if not packet.size and packet.dts is not None: continue        # nothing new: the picture stays
                         frames = packet.decode()
-                    except av.FFmpegError: damaged += 1; continue
+                    except av.FFmpegError: damaged += not lost; continue
                     for f in frames:
+                        if lost and not f.key_frame: continue      # made from pictures before the jump
+                        lost = False
                         t = begins(f); damaged += f.is_corrupt
                         if end is not None and t - end > (GAP if kind == 'audio' else STILL): holes.append((end, t))
                         end = t + lasts(f)
                         yield t, f
-                if end is None: raise FilmError(f'{self.path}: its {kind} cannot be decoded; fetch it again, or convert it with FFmpeg')
-                if self.seconds - end > STILL: holes.append((end, self.seconds))
+                if end is None and not since: raise FilmError(f'{self.path}: its {kind} cannot be decoded; fetch it again, or convert it with FFmpeg')
+                if end is not None and self.seconds - end > STILL: holes.append((end, self.seconds))
             finally:
                 if damaged: warnings.warn(f'{self.path}: {damaged} pieces of the {kind} are damaged')
                 if holes: warnings.warn(f'{self.path}: no {kind} at ' + ', '.join(f'{a:.1f}–{b:.1f} s' for a, b in holes))
+
+    def _near(self, time:float): # (seconds, frame) not after it, and the rest
+        "The pictures from a key frame on; where the index is no help, from one further back."
+        for back in (2., 12., 60.):
+            if time - back <= 2:
+                break
+            frames = self._decode('video', time - back)
+            first = next(frames, None)
+            if first and first[0] <= time:
+                return first, frames
+        frames = self._decode('video')
+        return next(frames), frames
 
     def iter_frames(self, times, # seconds, ascending
                     size=None # (height, width); None: the film's own
@@ -119,8 +135,7 @@ class Film:
         times, (height, width) = np.asarray(times, float), size or self.size
         if (np.diff(times) < 0).any(): raise ValueError('pictures are decoded in order: give ascending times')
         if not len(times): return
-        frames = self._decode('video', times[0]); now = next(frames)
-        if now[0] > times[0] > 4: frames = self._decode('video'); now = next(frames)    # the key frame was not before it
+        now, frames = self._near(times[0])
         coming, picture = next(frames, None), None
         coded = (height, width) if self.stand.transposed else (width, height)
         for t in times:
@@ -189,10 +204,9 @@ class Film:
 
     @cached_property
     def digest(self) -> str:
-        "Of the bytes of film and transcript and of what is read from them: a film made anew, read another way or heard on another track never meets the features of the old one."
-        read = dict(seconds=self.seconds, start=self.start, size=self.size, stand=asdict(self.stand), streams=(self.picture, self.track))
-        words = read_words(self.transcript, self.tr).to_csv(index=False) if self.transcript else ''
-        return digest(dict(video=file_digest(self.path), transcript=self.transcript and file_digest(self.transcript), tr=self.tr, read=read, words=words), 64)
+        "Of the bytes of film and transcript: a film made anew, or heard on another track, never meets the features of the old one."
+        track = dict(audio_track=self.audio_track) if self.audio_track else {}
+        return digest(dict(video=file_digest(self.path), transcript=self.transcript and file_digest(self.transcript), tr=self.tr) | track, 64)
 
 # %% ../nbs/02_stimuli.ipynb #8bf2b1fe
 def word_overlaps(words:pd.DataFrame, # onset, offset

@@ -173,7 +173,7 @@ def test_an_id_on_the_hub_is_fetched_at_its_commit(given, monkeypatch):
     asked = []
     def fetched(repo, name, revision=None, **k):
         asked.append((repo, name, revision)); path = given/'ours'/name
-        if not path.is_file(): raise mirage.recipe.EntryNotFoundError(name, response=None)
+        if not path.is_file(): raise mirage.recipe.EntryNotFoundError(name)
         return str(path)
     for module in (mirage.recipe, mirage.model): monkeypatch.setattr(module, 'hf_hub_download', fetched)
     w = open_weights('someone/encoder@abc123'); assert w.recipe == RECIPE and {(r, v) for r, n, v in asked} == {('someone/encoder', 'abc123')}
