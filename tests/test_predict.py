@@ -203,7 +203,7 @@ def bad(given, d, kind):
     if kind == 'published widths': how, says = dict(weights=given/'published'), 'pin it with revision'
     if kind == 'broken recipe': shutil.copytree(given/'ours', d/'w'); (d/'w'/'recipe.yaml').write_text('backbone: [x\n'); how, says = dict(weights=d/'w'), 'is no recipe'
     if kind == 'unknown device': how, says = dict(device='tpu'), 'device is auto, cpu or cuda'
-    if kind == 'bad name': how, says = dict(name='../up'), 'use letters, digits'
+    if kind == 'bad name': how, says = dict(name='../up'), 'Use letters, digits'
     return video, words, dict(weights=given/'ours', device='cpu') | how, says
 
 @pytest.mark.parametrize('kind', ['no video', 'no audio', 'no length', 'no film', 'missing film', 'missing words', 'words are no subtitles', 'time runs backwards', 'words are no table',
