@@ -83,17 +83,17 @@ def sound_features(table, # rms and left–right difference, every 40 ms
     "Loudness and where it comes from."
     loudness = half_seconds(table.onset, 20*np.log10(table.rms + 1e-4), steps)
     side = half_seconds(table.onset, table.lrdiff, steps)
-    return np.hstack([tuning_curves(loudness, -80, -5, 12), tuning_curves(side, -.03, .03, 4)])
+    return np.hstack([tuning_curves(loudness, -70, -10, 12), tuning_curves(side, -.02, .02, 4)])
 
 def picture_features(table, # brightness, its differences, change of the picture, every 40 ms
                      steps:int): # (steps, 24)
     "Brightness, its balance from left to right and from top to bottom, and how much moves."
-    columns = [('brmean', 0, 255, 8), ('brlr', -80, 80, 4), ('brud', -80, 80, 4)]
+    columns = [('brmean', 0, 150, 8), ('brlr', -120, 120, 4), ('brud', -120, 120, 4)]
     coded = []
     for name, low, high, curves in columns:
         coded.append(tuning_curves(half_seconds(table.onset, table[name], steps), low, high, curves))
     change = half_seconds(table.onset, np.sqrt(table.norm_diff), steps)
-    return np.hstack([*coded, tuning_curves(change, 0, .9, 8)])
+    return np.hstack([*coded, tuning_curves(change, 0, .65, 8)])
 
 # %% ../nbs/01g_studyforrest.ipynb #382d17ac
 def lines_of_run(dialogue:pd.DataFrame, # start, end in seconds of the whole movie, text
