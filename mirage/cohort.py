@@ -95,7 +95,8 @@ def own_runs(folder:Path, about:dict) -> pd.DataFrame:
 
 # %% ../nbs/01_cohort.ipynb #33da6c3c
 HOW = {'embedded': 'Make it: papermill nbs/01a_simulate.ipynb out.ipynb', 'algonauts2025': 'Fetch it: make data GROUP=bold ACTION=fetch',
-       'smoke': 'Make it: papermill nbs/01a_simulate.ipynb out.ipynb -p cohort smoke'}
+       'smoke': 'Make it: papermill nbs/01a_simulate.ipynb out.ipynb -p cohort smoke',
+       'studyforrest': 'Fetch it: make data GROUP=studyforrest ACTION=fetch, then: papermill nbs/01g_studyforrest.ipynb out.ipynb'}
 HOW |= {f'control-{name}': f'Make it: papermill nbs/01a_simulate.ipynb out.ipynb -p cohort control-{name} -p interactions False -p planted tower' for name in ('embedded', 'smoke')}
 
 def cohort_folder(name, folder=None) -> Path:
@@ -103,7 +104,7 @@ def cohort_folder(name, folder=None) -> Path:
     folder = Path(folder) if folder else find_cohort(name) or (root()/'data'/name if name in HOW else Path(name))
     if folder.name == RELEASE: folder = folder.parent
     if holds_cohort(folder): return folder
-    if name in HOW: raise FileNotFoundError(f'{folder/RELEASE} is not there. {HOW[name]}')
+    if name in HOW: raise FileNotFoundError(f'there is no cohort in {folder}. {HOW[name]}')
     raise FileNotFoundError(f'unknown cohort {str(name)!r}: it is none of {", ".join(HOW)}, nor a folder with a cohort.yaml or {RELEASE}')
 
 def pick_subjects(wanted, # 'all', 'sub-01,sub-03' or a list
