@@ -215,23 +215,26 @@ def present(path:Path, remedy:str) -> Path:
 
 def _shape(f:h5py.File, key:str) -> tuple|None: # of numbers that lie in this file; None for anything else, also a link into another file
     if not isinstance(f.get(key, getlink=True), h5py.HardLink) or not isinstance(f[key], h5py.Dataset): return None
-    return None if f[key].is_virtual or f[key].external or f[key].dtype.kind not in 'fiu' else f[key].shape
+    data = f[key]
+    if data.is_virtual or data.external or data.dtype.kind not in 'fiu' or data.shape is None: return None
+    if data.nbytes > 1100*f.id.get_filesize() + 2**20: raise OSError(f'{key} claims the shape {data.shape}, for which the file is too small')   # gzip packs a thousandfold
+    return data.shape
 
 def h5_shapes(path:Path) -> dict[str, tuple]: # name → shape, None for what is no array of numbers
     "What an HDF5 file holds."
     try:
         with h5py.File(path, 'r') as f: return {k: _shape(f, k) for k in f}
-    except (OSError, RuntimeError, KeyError) as e:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as e:
         raise OSError(f'{path} is cut short or is not HDF5 ({e}). Check it against the manifest and fetch it again.') from None
 
 # %% ../nbs/00a_release.ipynb #4815e37b
-COLUMNS = 'subject task film split repeat set key bold n_tr video transcript'.split()
+COLUMNS = 'subject task film split repeat set key bold n_tr video transcript onset'.split()
 
 def runs_table(rows # tuples in the order of COLUMNS
               ) -> pd.DataFrame:
     "One row per (subject, split, repeat); paths are `Path` or None."
     runs = pd.DataFrame(list(rows), columns=COLUMNS, dtype=object)
-    runs = runs.astype({c: 'str' for c in ('subject', 'task', 'film', 'split', 'set')} | {c: int for c in ('repeat', 'n_tr')})
+    runs = runs.astype({c: 'str' for c in ('subject', 'task', 'film', 'split', 'set')} | {c: int for c in ('repeat', 'n_tr')} | {'onset': float})
     return runs.sort_values(['subject', 'task', 'split', 'repeat'], ignore_index=True)
 
 def keyed_runs(path:Path # ..._task-friends_..._bold.h5
@@ -273,7 +276,7 @@ def release_runs(tree:Path, # algonauts_2025.competitors
     rows = []
     def add(subject, split, repeat, key, bold, n):
         task, film, which = split_info(split)
-        rows.append((subject, task, film, split, repeat, which, key, bold, n, *stimulus_paths(tree, split)))
+        rows.append((subject, task, film, split, repeat, which, key, bold, n, *stimulus_paths(tree, split), 0.))
     for subject in subjects:
         folder = present(tree/'fmri'/subject, 'Fetch the group bold, or name the subjects that you have.')
         for task in ('friends', 'movie10'):
