@@ -204,7 +204,8 @@ def join_highlights(cues:list) -> tuple: # cues, how many were joined
     for cue in cues:
         text, span = _marked(cue)
         same = groups and text == groups[-1][-1][1] and cue.begins - groups[-1][-1][0].ends <= GAP
-        if same and (span or reached is not None) and (not span or span[0] >= (reached or 0)): groups[-1].append((cue, text, span))
+        onward = reached is not None if span is None else span[0] >= (reached or 0)
+        if same and onward: groups[-1].append((cue, text, span))
         else:
             groups.append([(cue, text, span)])
             reached = None
