@@ -84,11 +84,13 @@ class Job:
     @property
     def said(self) -> str: # what the text stream is made of
         heard = f'{self.film.heard}; ' if self.film.heard else ''
-        if n := len(Schedule(self.film, get_protocol(self.weights.recipe.protocol)).words): return f'{heard}{n} words of {Path(self.film.transcript).name}'
+        plan = Schedule(self.film, get_protocol(self.weights.recipe.protocol))
+        if n := len(plan.words): return f'{heard}{n} words of {Path(self.film.transcript).name}'
         instead = get_protocol(self.weights.recipe.protocol).speechless
         return f'{heard}no words: the text stream is {dict(zeros="silence", mean="the mean of sound and picture")[instead]}, as the protocol {self.weights.recipe.protocol} says'
     @property
-    def n_tr(self) -> int: # samples that are taken while the film runs; `released` rounds where ours counts a sample that has begun
+    def n_tr(self) -> int: # samples that are taken while the film runs
+        "`released` rounds; ours counts every sample that has begun."
         samples = self.film.seconds/self.weights.recipe.tr
         rounded = get_protocol(self.weights.recipe.protocol).last_step == 'rounded'
         return max(1, round(samples) if rounded else math.ceil(samples - 1e-6))

@@ -101,17 +101,18 @@ def _fetch(source:str, name:str, revision:str|None): # a file of a folder or of 
 def found_recipe(source:str, commit:str|None, preset:str) -> Recipe:
     "The recipe beside the weights; without one, the published form means features cut as `released`."
     written, published = _fetch(source, 'recipe.yaml', commit), _fetch(source, 'config.yaml', commit)
-    if written and preset != 'auto': raise ValueError(f'{source} says in recipe.yaml how its features are made; leave preset at auto')
+    if written and preset != 'auto':
+        raise ValueError(f'{source} says in recipe.yaml how its features are made; leave preset at auto')
     if not written and not published:
-        raise ValueError(f'{source} has neither recipe.yaml nor the published config.yaml: nothing says with which protocol the features that it read were cut. '
-                         'Put its recipe.yaml beside it (nbs/10a_card.ipynb writes one)')
+        raise ValueError(f'{source} has neither recipe.yaml nor the published config.yaml: nothing says with which protocol the '
+                         'features that it read were cut. Put its recipe.yaml beside it (nbs/10a_card.ipynb writes one)')
     if not written:
         chosen = get_preset('paper' if preset == 'auto' else preset)
         return Recipe(chosen.backbone, protocol='released', contexts=chosen.contexts)
     recipe = Recipe.read(written)
     if published and recipe.protocol.split(',')[0] != 'released':
-        raise ValueError(f'{source} holds weights in the published form, which read features cut as released, but its recipe.yaml says {recipe.protocol}. '
-                         'Take recipe.yaml away, or correct it')
+        raise ValueError(f'{source} holds weights in the published form, which read features cut as released, but its recipe.yaml '
+                         f'says {recipe.protocol}. Take recipe.yaml away, or correct it')
     return recipe
 
 def find_folder(weights # a path, from here or from the project's root
@@ -156,7 +157,8 @@ def open_backbones(weights:Weights, device:str='auto') -> dict: # name → Backb
         raise ValueError(f'{weights.source}: the model reads streams of width {say(needed)}, but {r.backbone} ({r.fusion}) gives {say(given)}. Choose the weights, or the preset, that belong together.')
     for name, made in r.made.items():
         now = json.loads(json.dumps(identity(opened[name], r.fusion, r.protocol, r.contexts), default=str))
-        if why := outdated(made): raise ValueError(f'{weights.source}: {why}. Train it again on features made anew, or use the code of its time.')
+        if why := outdated(made):
+            raise ValueError(f'{weights.source}: {why}. Train it again on features made anew, or use the code of its time.')
         if different := [k for k, v in made.items() if now.get(k) != v]:
             raise ValueError(f'{weights.source}: its features were made with another {" and ".join(different)} than {name} has now ({made[different[0]]}). Train it again, or use the code of its time.')
     return opened
@@ -165,14 +167,16 @@ def check_features(weights:Weights, features # FeatureSet
                   ):
     "Features that were cut by another protocol than those that the weights were trained on are refused."
     recipe = weights.recipe
-    wanted = json.loads(json.dumps(dict(fusion=recipe.fusion, protocol=asdict(get_protocol(recipe.protocol)), contexts=asdict(recipe.contexts))))
+    wanted = dict(fusion=recipe.fusion, protocol=asdict(get_protocol(recipe.protocol)), contexts=asdict(recipe.contexts))
+    wanted = json.loads(json.dumps(wanted))
     for part in getattr(features, 'parts', dict(all=features)).values():
         given = getattr(part, 'identity', {})
-        if why := outdated(given): raise ValueError(f'{part.path}: {why}. Extract them again with nbs/02c_extract.ipynb.')
+        if why := outdated(given):
+            raise ValueError(f'{part.path}: {why}. Extract them again with nbs/02c_extract.ipynb.')
         for k, v in wanted.items():
             if k in given and given[k] != v:
-                raise ValueError(f'{weights.source}: the weights read features whose {k} is {short(v)}, those at {part.path} have {short(given[k])}. '
-                                 f'Extract the films with {k} {short(v)}')
+                raise ValueError(f'{weights.source}: the weights read features whose {k} is {short(v)}, those at {part.path} '
+                                 f'have {short(given[k])}. Extract the films with {k} {short(v)}')
 
 def short(value) -> str: # a protocol by its name
     return value.get('name', str(value)) if isinstance(value, dict) else str(value)

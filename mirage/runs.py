@@ -56,6 +56,6 @@ def sensitivity_sweeps(preset) -> dict: # parameter → (value, seed) → run
     return {k: sweep(preset, k, values, preset.sensitivity_seeds) for k, values in grids.items()}
 
 def backbone_sweep(preset) -> dict: # (backbone, fusion) → run
-    "Families and scales of backbones; separate unimodal ones (TRIBE's) cannot be fused natively."
+    "Families and scales of backbones; separate models of one modality (the family `tribe`) cannot be fused natively."
     return {(b, fusion): variant(preset, fusion=fusion, backbone=b) for b in preset.sweep_backbones for fusion in ('tower', 'native')
             if (b.removeprefix('tiny-'), fusion) != ('tribe', 'native')}

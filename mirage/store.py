@@ -228,14 +228,15 @@ class Joined(FeatureSet):
     def _fill(self, stream, split, start, out): self.parts[stream]._fill(stream, split, start, out)
 
 RULES = 2      # version of the rules by which tokens are placed and read: part of a store's identity
-OLD_RULES = ('the marks after sound and pictures stood too far to the right in the first seconds of a movie, and the protocol `released` placed and read words '
-             'otherwise than the release (chapter 02a)')
+OLD_RULES = ('the marks after sound and pictures stood too far to the right in the first seconds of a movie, and the protocol '
+             '`released` placed and read words otherwise than the release (chapter 02a)')
 
 def outdated(identity:dict # of a store
             ) -> str: # why it does not count; empty when it does
     "Features that were extracted by the rules of an earlier version of this code."
     if 'protocol' not in identity or identity.get('rules', 1) == RULES: return ''
-    return f'its features were made by version {identity.get("rules", 1)} of the rules by which tokens are placed and read, this is version {RULES}; before, {OLD_RULES}'
+    return (f'its features were made by version {identity.get("rules", 1)} of the rules by which tokens are placed and read, '
+            f'this is version {RULES}; before, {OLD_RULES}')
 
 def _open_store(cohort, preset, backbone, fusion, protocol, splits) -> Store:
     path = store_path(cohort.name, backbone, fusion, protocol, preset.contexts)

@@ -3,6 +3,7 @@ import json, os, re, shutil, subprocess, sys, tempfile
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av, h5py, numpy as np, pandas as pd, pytest, soundfile, torch, yaml
 from safetensors.torch import save_file
@@ -11,11 +12,13 @@ import mirage.model, mirage.recipe, test_model
 from mirage.backbones import load_backbone
 from mirage.card import card, evaluation_of, share
 from mirage.core import Contexts, finish_run, run_path, start_run, unfinished
+from mirage.extract import identity
 from mirage.model import Mirage, ModelConfig, TemporalEncoder, save_weights
 from mirage.page import MEANING, Prediction, movie_mp4, page_html, stencil
-from mirage.predict import PredictionError, make, open_input, predict, predict_films, prepare, read_films, stop_if_failed, transcribe
+from mirage.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_films, prepare, read_films, stop_if_failed, transcribe
 from mirage.recipe import Recipe, open_backbones, open_weights
 from mirage.stimuli import RATE, Film
+from mirage.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = 'tiny-qwen3-omni-thinking'
@@ -95,6 +98,46 @@ def test_the_published_layout_predicts_what_a_plain_reimplementation_predicts(gi
     assert test_model.close(torch.from_numpy(np.stack(list(p.bold.values()))), expected, 1e-4) and expected.std() > .01
 
 
+@pytest.mark.parametrize('seconds, released, aligned', [(12., 8, 9), (12.67, 9, 9), (11.9, 8, 8), (3.5, 2, 3), (.5, 1, 1)])
+def test_a_movie_has_as_many_samples_as_the_release_counts(given, seconds, released, aligned):
+    "8.05, 8.503, 7.987, 2.349 and 0.336 TRs: rounded under `released`, every one that began under `aligned`."
+    film = Film.open(given/'clip.mkv', given/'clip.srt')
+    for protocol, n in (('released', released), ('aligned', aligned)):
+        weights = SimpleNamespace(recipe=replace(RECIPE, protocol=protocol))
+        assert Job('clip', replace(film, seconds=seconds), weights, (), {}, 'cpu').n_tr == n
+
+
+def test_weights_are_not_fed_features_of_another_protocol(given, tmp_path):
+    w = open_weights(given/'ours')
+    def features(rules=2, **changes):
+        r = replace(RECIPE, **changes)
+        made = identity(load_backbone(TINY), r.fusion, r.protocol, r.contexts) | dict(rules=rules)
+        store = Store.create(tmp_path/'store', made, {m: (13, 48) for m in ('text', 'audio', 'vision')})
+        for m in store.streams: store.write(m, 'clip', np.ones((60, 13, 48), np.float32))
+        return store
+    assert predict_bold(w, features(), 'clip', 9, ['sub-01'])['sub-01'].shape == (9, 1000)
+    for wrong, says in ((dict(protocol='released'), 'read features whose protocol is aligned, those at .*store have released'), (dict(fusion='tower'), 'fusion is native.*have tower'),
+                        (dict(protocol='aligned,audio_span=2'), 'have aligned,audio_span=2'), (dict(contexts=Contexts(words=9, audio=4., video=2.)), "contexts is .*'words': 8"),
+                        (dict(rules=1), 'version 1 of the rules')):
+        with pytest.raises(ValueError, match=says): predict_bold(w, features(**wrong), 'clip', 9, ['sub-01'])
+
+
+def test_published_weights_mean_released_and_ours_without_a_recipe_mean_nothing(given, tmp_path):
+    assert open_weights(given/'published', preset='smoke').recipe.protocol == 'released'
+    shutil.copytree(given/'published', tmp_path/'p'); RECIPE.write(tmp_path/'p'/'recipe.yaml')
+    with pytest.raises(ValueError, match='published form, which read features cut as released, but its recipe.yaml says aligned'): open_weights(tmp_path/'p')
+    replace(RECIPE, protocol='released').write(tmp_path/'p'/'recipe.yaml'); assert open_weights(tmp_path/'p').recipe.protocol == 'released'
+    shutil.copytree(given/'ours', tmp_path/'o'); (tmp_path/'o'/'recipe.yaml').unlink()
+    for preset in ('auto', 'smoke'):
+        with pytest.raises(ValueError, match='nothing says with which protocol'): open_weights(tmp_path/'o', preset=preset)
+
+
+def test_a_run_trained_on_features_of_older_rules_says_so(given):
+    w = open_weights(given/'ours')
+    old = identity(load_backbone(TINY), 'native', 'aligned', RECIPE.contexts); old.pop('rules')
+    with pytest.raises(ValueError, match='version 1 of the rules .* Train it again'): open_backbones(replace(w, recipe=replace(w.recipe, made={TINY: json.loads(json.dumps(old))})), 'cpu')
+
+
 def test_four_subjects_cost_one_extraction_and_one_pass(given, tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); seen = dict(extract=0, trunk=0, windows=0)
     extract, forward = type(load_backbone(TINY)).extract, TemporalEncoder.forward
@@ -169,6 +212,47 @@ def test_bad_input_is_refused_with_a_remedy_before_anything_is_written(given, tm
     video, words, how, says = bad(given, tmp_path, kind); (tmp_path/'root').mkdir(); monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root'))
     with pytest.raises((ValueError, FileNotFoundError), match=says): predict(video, words, **how)
     assert not everything(tmp_path/'root')
+
+
+def dubbed(path): # a film with two sound tracks: French commentary with a tone at 4 s, English with one at 1 s
+    with av.open(str(path), 'w') as out:
+        video, t = out.add_stream('libx264', rate=10, width=128, height=72, pix_fmt='yuv420p'), np.arange(8*RATE)/RATE
+        tracks = [(out.add_stream('flac', rate=RATE, layout='mono'), tone) for tone in (4, 1)]
+        for (track, _), language, mark in zip(tracks, ('fra', 'eng'), ('comment', 'default')):
+            track.metadata['language'], track.disposition = language, getattr(av.stream.Disposition, mark)
+        for i in range(80):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(np.full((72, 128, 3), 3*i, np.uint8), 'rgb24')))
+        for track, tone in tracks:
+            wave = (16_000*np.sin(2*np.pi*440*t)*((t >= tone) & (t < tone + 1))).astype(np.int16)
+            for k in range(0, len(wave), 4096):
+                frame = av.AudioFrame.from_ndarray(wave[None, k:k + 4096], 's16', 'mono')
+                frame.rate, frame.pts, frame.time_base = RATE, k, Fraction(1, RATE)
+                out.mux(track.encode(frame))
+            out.mux(track.encode())
+        out.mux(video.encode())
+    return path
+
+
+def test_another_sound_track_is_another_prediction_and_what_was_taken_is_told(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    path, w = dubbed(tmp_path/'dubbed.mkv'), open_weights(given/'ours')
+    with pytest.warns(UserWarning, match='2 sound tracks.*number 2 is taken'):
+        usual = predict(path, None, w, 'sub-01', device='cpu')
+    asked = {k: predict(path, None, w, 'sub-01', device='cpu', audio_track=k) for k in ('fr', 2)}
+    assert np.array_equal(asked[2].bold['sub-01'], usual.bold['sub-01']) and not np.allclose(asked['fr'].bold['sub-01'], usual.bold['sub-01'], atol=1e-5)
+    (tmp_path/'films.csv').write_text('video,name,audio_track\ndubbed.mkv,french,fr\ndubbed.mkv,german,de\n')
+    state, done = predict_films(read_films(tmp_path/'films.csv'), w, 'sub-01', device='cpu', page=False, movie=False)
+    assert state.state.tolist() == ['predicted', 'failed'] and np.array_equal(done['french'].bold['sub-01'], asked['fr'].bold['sub-01'])
+    assert "no sound track 'de'; there are: 1 (fra" in state.error[1] and 'french: sound track 1 of 2 (fra' in capsys.readouterr().out
+
+
+def test_a_film_of_three_seconds_says_that_there_is_nothing_to_draw(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    (tmp_path/'films.csv').write_text(f'video\n{clip(tmp_path/"short.mkv", 3.)}\n')
+    state, done = predict_films(read_films(tmp_path/'films.csv'), open_weights(given/'ours'), 'sub-01', device='cpu')
+    assert state.state.tolist() == ['predicted'] and done['short'].bold['sub-01'].shape == (3, 1000)
+    assert 'short: numbers only, no page and no film of the map: its last sample is taken at 2.98 s, and BOLD answers 4.47 s late' in capsys.readouterr().out
+    assert not [f for f in everything(tmp_path/'results') if f.endswith(('.html', '.mp4'))]
 
 
 # ---- many films
