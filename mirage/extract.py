@@ -67,9 +67,9 @@ def check_states(states:dict, # stream → (T, L, D)
             raise ValueError(f'{film.path}: {m} is zero throughout, though the film has it')
 
 def stored(store:Store, row, film:Film) -> bool:
-    "Whether the store has every stream of this very film and transcript; the film is read for its digest only where its name is there."
-    there = lambda *source: all(store.has(m, row.split, *source) for m in store.streams)
-    return there() and there(film.digest)
+    "Whether the store has every stream of this very film and transcript, unaltered; the film is read for its digest only where its name is there."
+    def there(**how): return all(store.has(m, row.split, **how) for m in store.streams)
+    return there() and there(source=film.source, verify=True)
 
 def extract_one(backbone:Backbone, store:Store, row, # split, video, transcript
                 fusion:str, protocol, contexts:Contexts, tr:float=TR) -> float: # seconds of film; 0 when there was nothing to do
@@ -78,7 +78,7 @@ def extract_one(backbone:Backbone, store:Store, row, # split, video, transcript
     if stored(store, row, film): return 0.
     states = backbone.extract(film, fusion, protocol, contexts)
     check_states(states, backbone, film, fusion, protocol)
-    for m, x in states.items(): store.write(m, row.split, x, film.digest)
+    for m, x in states.items(): store.write(m, row.split, x, film.source)
     return film.seconds
 
 # %% ../nbs/02c_extract.ipynb #c7ea4995

@@ -275,6 +275,52 @@ def test_a_table_of_films_goes_on_after_failures_and_resumes(given, tmp_path, mo
     with pytest.raises(ValueError, match="no subject"): predict_films(table, w, 'sub-09', device='cpu')
 
 
+def test_two_films_of_the_same_name_keep_both_predictions(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root')); (tmp_path/'root').mkdir(); (tmp_path/'other').mkdir()
+    clip(tmp_path/'other'/'clip.mkv', 3.)
+    w, how = open_weights(given/'ours'), dict(page=False, movie=False)
+    _, first, _ = make(prepare(given/'clip.mkv', None, w, device='cpu'), **how)
+    kept = (first.path/'predictions.h5').read_bytes()
+    _, second, _ = make(prepare(tmp_path/'other'/'clip.mkv', None, w, device='cpu'), **how)
+    assert first.path.name == 'clip' and re.fullmatch('clip-[0-9a-f]{6}', second.path.name) and (first.path/'predictions.h5').read_bytes() == kept
+    assert 'is the prediction of another film, and stays' in capsys.readouterr().out
+    for video, run in ((given/'clip.mkv', first), (tmp_path/'other'/'clip.mkv', second)):      # both are found again
+        _, again, there = make(prepare(video, None, w, device='cpu'), **how)
+        assert there and again.path == run.path
+    with pytest.raises(FileExistsError, match='movie: .*overwrite=True'): make(prepare(tmp_path/'other'/'clip.mkv', None, w, name='clip', device='cpu'), **how)
+    assert (first.path/'predictions.h5').read_bytes() == kept
+
+
+def test_altered_features_of_a_predicted_film_are_made_again(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root')); (tmp_path/'root').mkdir()
+    w = open_weights(given/'ours')
+    p = predict(given/'clip.mkv', given/'clip.srt', w, device='cpu')
+    for file in (tmp_path/'root'/'features').rglob('*.h5'):
+        with h5py.File(file, 'r+') as f: f['states'][...] = 0
+    q = predict(given/'clip.mkv', given/'clip.srt', w, device='cpu')
+    assert all(np.array_equal(p.bold[s], q.bold[s]) for s in p.bold)
+
+
+def test_a_changed_transcript_of_the_same_name_is_another_prediction(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root')); (tmp_path/'root').mkdir()
+    w = open_weights(given/'ours'); words = tmp_path/'words.srt'; words.write_text(SRT)
+    make(prepare(given/'clip.mkv', words, w, name='c', device='cpu'), False, False)
+    words.write_text(SRT.replace(',', '.'))
+    _, _, there = make(prepare(given/'clip.mkv', words, w, name='c', device='cpu'), False, False)
+    assert not there and 'inputs.transcript: ' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'config.json', 'recipe.yaml'])
+def test_a_shared_model_that_was_altered_is_refused(given, tmp_path, name):
+    from mirage.core import file_digest, write_sealed
+    folder = tmp_path/'shared'; shutil.copytree(given/'ours', folder)
+    write_sealed(folder/'digests.json', dict(files={k: file_digest(folder/k) for k in ('model.safetensors', 'config.json', 'recipe.yaml')}))
+    open_weights(folder)
+    whole = (folder/name).read_bytes(); at = len(whole) - 9
+    (folder/name).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1:])
+    with pytest.raises(ValueError, match=f'{name} was altered or cut short since it was shared'): open_weights(folder)
+
+
 def test_a_film_without_words_and_one_heard_by_a_recogniser(given, shared):
     from whisper_twin import tiny_whisper
     quiet = open_input(given/'clip.mkv'); assert not len(quiet.words)
