@@ -17,8 +17,8 @@ import numpy as np, pandas as pd, torch
 from .core import HZ, TR, Contexts, progress
 from .processes import DiskFull, worker_pool
 from .stimuli import Film
-from .store import Store
-from .backbones import Backbone, Work, get_protocol, load_backbone
+from .store import RULES, Store
+from .backbones import Backbone, Schedule, Work, get_protocol, load_backbone
 
 # %% ../nbs/02c_extract.ipynb #1e014388
 def my_share(splits, # table, one row a stimulus; a repeat may have its own row
@@ -32,32 +32,37 @@ def my_share(splits, # table, one row a stimulus; a repeat may have its own row
     return splits.drop_duplicates('split').iloc[k - 1::n]
 
 # %% ../nbs/02c_extract.ipynb #beb40e16
-def open_film(row, # split, video, transcript
+def open_film(row, # split, video, transcript; audio_track where it is not the film's own choice
               tr:float=TR) -> Film:
-    return Film.open(row.video, None if row.transcript is None or pd.isna(row.transcript) else row.transcript, tr)
+    track = getattr(row, 'audio_track', '')
+    return Film.open(row.video, None if row.transcript is None or pd.isna(row.transcript) else row.transcript, tr,
+                     '' if pd.isna(track) else track)
 
 def estimate(splits, # split, video, transcript
              backbone:Backbone, fusion:str='native', protocol='aligned', contexts:Contexts=Contexts(), tflops:float=150., tr:float=TR) -> pd.Series:
     "What an extraction of these stimuli would cost."
     films = [open_film(row, tr) for row in splits.drop_duplicates('split').itertuples()]
     total = Work(*np.sum([backbone.work(f, fusion, protocol, contexts) for f in films], 0))
-    size = sum(f.steps for f in films)*sum(2*L*D for L, D in backbone.streams(fusion).values())
+    plans = [Schedule(f, get_protocol(protocol), contexts) for f in films]
+    size = sum(2*L*D*sum(p.text_steps if m == 'text' else p.steps for p in plans) for m, (L, D) in backbone.streams(fusion).items())
     return pd.Series({'stimuli': len(films), 'hours of film': sum(f.seconds for f in films)/3600, 'forwards': total.forwards,
                       'million tokens': total.tokens/1e6, 'PFLOP': total.flop/1e15, f'GPU-hours at {tflops:g} TFLOP/s': total.flop/tflops/3.6e15, 'GB on disk': size/1e9})
 
 # %% ../nbs/02c_extract.ipynb #82c7ca3f
 def identity(backbone:Backbone, fusion:str, protocol, contexts:Contexts) -> dict:
     "Everything that shapes the states; change any of it and it is another store."
-    return dict(backbone=backbone.identity(), fusion=fusion, protocol=asdict(get_protocol(protocol)), contexts=asdict(contexts), hz=HZ)
+    return dict(backbone=backbone.identity(), fusion=fusion, protocol=asdict(get_protocol(protocol)), contexts=asdict(contexts), hz=HZ,
+                rules=RULES)
 
 def check_states(states:dict, # stream → (T, L, D)
-                 backbone:Backbone, film:Film, fusion:str):
+                 backbone:Backbone, film:Film, fusion:str, protocol='aligned'):
     "Refuse what cannot be right."
+    plan = Schedule(film, get_protocol(protocol))
     for m, (L, D) in backbone.streams(fusion).items():
-        x = states[m]
-        if x.shape != (film.steps, L, D): raise ValueError(f'{film.path}: {m} has shape {x.shape}, expected {(film.steps, L, D)}')
+        x, steps = states[m], plan.text_steps if m == 'text' else plan.steps
+        if x.shape != (steps, L, D): raise ValueError(f'{film.path}: {m} has shape {x.shape}, expected {(steps, L, D)}')
         if bad := x.size - int(np.isfinite(x).sum()): raise ValueError(f'{film.path}: {bad} of {x.size} values of {m} are not finite; try another dtype')
-        if not x.any() and (m != 'text' or len(film.words)): raise ValueError(f'{film.path}: {m} is zero throughout, though the film has it')
+        if not x.any() and (m != 'text' or len(plan.words)): raise ValueError(f'{film.path}: {m} is zero throughout, though the film has it')
 
 def stored(store:Store, row, film:Film) -> bool:
     "Whether the store has every stream of this very film and transcript; the film is read for its digest only where its name is there."
@@ -70,14 +75,14 @@ def extract_one(backbone:Backbone, store:Store, row, # split, video, transcript
     film = open_film(row, tr)
     if stored(store, row, film): return 0.
     states = backbone.extract(film, fusion, protocol, contexts)
-    check_states(states, backbone, film, fusion)
+    check_states(states, backbone, film, fusion, protocol)
     for m, x in states.items(): store.write(m, row.split, x, film.digest)
     return film.seconds
 
 # %% ../nbs/02c_extract.ipynb #c7ea4995
 class ExtractionError(RuntimeError): "Some stimuli could not be extracted."
 
-Stimulus = namedtuple('Stimulus', 'split video transcript')
+Stimulus = namedtuple('Stimulus', 'split video transcript audio_track')
 _backbone = functools.lru_cache(1)(load_backbone)
 
 @contextlib.contextmanager
@@ -109,7 +114,7 @@ def _results(model, store, rows, how, workers): # yields (row, seconds of film o
             except Exception as error: done = error
             yield row, done
 
-def extract_splits(splits, # split, video, transcript: as in `Cohort.splits`
+def extract_splits(splits, # split, video, transcript, perhaps audio_track: as in `Cohort.splits`
                    path, # folder of the store, see `store_path`
                    backbone:str, # name
                    fusion:str='native', protocol='aligned', contexts:Contexts=Contexts(),
@@ -118,7 +123,7 @@ def extract_splits(splits, # split, video, transcript: as in `Cohort.splits`
                    device:str='cpu', revision:str='', tr:float=TR) -> Store:
     "All streams of the shard's stimuli; the store has them when this returns."
     model = (backbone, device, revision)
-    extractor, rows = _backbone(*model), [Stimulus(r.split, r.video, r.transcript) for r in my_share(splits, shard).itertuples()]
+    extractor, rows = _backbone(*model), [Stimulus(r.split, r.video, r.transcript, getattr(r, 'audio_track', '')) for r in my_share(splits, shard).itertuples()]
     store = Store.create(path, identity(extractor, fusion, protocol, contexts), extractor.streams(fusion))
     how, failed = (fusion, protocol, contexts, tr), {}
     for row, done in progress(_results(model, store, rows, how, workers), f'{backbone} {fusion}', total=len(rows)):

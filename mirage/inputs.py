@@ -34,7 +34,7 @@ class Sound:
     "A film's sound; mel frames that many stretches share are computed once."
     def __init__(self, extractor, # WhisperFeatureExtractor
                  sound, # (samples,) float32
-                 steps:int, # frames of the film's grid: the sound is padded with silence, or cut, to their length
+                 steps:float, # frames of the movie's grid that can be heard: the sound is padded with silence, or cut, to their length
                  tail:int=0 # zeros that the processor appends before it looks; 0: it reflects the sound
                 ):
         self.extractor, self.tail, n = extractor, tail, round(steps/HZ*RATE)
@@ -76,14 +76,28 @@ def twin_tokenizer() -> Qwen2Tokenizer:
 
 class WordTokens:
     "Token ids of words joined by spaces, word by word; every distinct word is tokenised once."
-    def __init__(self, tokenizer): self.tokenizer, self.known = tokenizer, {}
+    def __init__(self, tokenizer):
+        self.tokenizer, self.known, self.spaces = tokenizer, {}, {}
+
     def __call__(self, words, # list of str
                  first:bool=True # the first of them has no space before it
                 ) -> list[list]: # ids of each word
         return [self._ids(w if first and not i else ' ' + w) for i, w in enumerate(words)]
+
     def _ids(self, text):
         if text not in self.known: self.known[text] = self.tokenizer(text, add_special_tokens=False).input_ids
         return self.known[text]
+
+    def read(self, word:str,
+             first:bool, # no space before it
+             which:str # 'spaced': with the space before it; 'own': tokens that overlap its characters
+            ) -> int: # tokens to average, counted from its last
+        "How many of a word's tokens are its state."
+        if first or which == 'spaced': return len(self._ids(word if first else ' ' + word))
+        if word not in self.spaces:
+            offsets = self.tokenizer(' ' + word, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
+            self.spaces[word] = sum(stop <= 1 for _, stop in offsets)
+        return len(self._ids(' ' + word)) - self.spaces[word]
 
 # %% ../nbs/02aa_inputs.ipynb #b6f3c325
 def interleave(n_audio:int, # sound tokens; token i has position i
@@ -107,14 +121,20 @@ def pad_rows(rows # list of (ids (n,), positions (3, n), …)
     return torch.from_numpy(ids), torch.from_numpy(pos)
 
 def transcript_rows(words, # list of str
-                    groups, # list of (first word of the context, [words read]): one sequence each
-                    word_tokens:WordTokens, start=() # ids that open every sequence
+                    groups, # list of (words of the sequence, words read among them): one sequence each
+                    word_tokens:WordTokens,
+                    start=(), # ids that open every sequence
+                    which:str='spaced' # tokens of a word, as in `WordTokens.read`; or 'characters': as many as it has characters
                    ): # list of (ids (n,), positions (3, n), [token indices of each word read])
     "Sequences of words alone, joined by spaces."
     rows = []
-    for first, mine in groups:
-        tokens = word_tokens(words[first:mine[-1] + 1])
-        ends = len(start) + np.cumsum([len(t) for t in tokens])
-        reads = [np.arange(ends[i - first] - len(tokens[i - first]), ends[i - first]) for i in mine]
-        rows.append((np.concatenate([start, *tokens]).astype(int), np.tile(np.arange(ends[-1], dtype=np.float32), (3, 1)), reads))
+    for sequence, mine in groups:
+        tokens = word_tokens([words[i] for i in sequence])
+        ends = dict(zip(sequence, len(start) + np.cumsum([len(t) for t in tokens])))
+        reads = []
+        for i in mine:
+            n = len(words[i]) if which == 'characters' else word_tokens.read(words[i], i == sequence[0], which)
+            reads.append(np.arange(max(0, ends[i] - n), ends[i]))
+        length = len(start) + sum(map(len, tokens))
+        rows.append((np.concatenate([start, *tokens]).astype(int), np.tile(np.arange(length, dtype=np.float32), (3, 1)), reads))
     return rows

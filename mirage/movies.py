@@ -36,9 +36,9 @@ def open_movie(path): # av.container.InputContainer
         head = f.read(4096)
     if head and not re.search(rb'[\x00-\x08\x0e-\x1a\x1c-\x1f]', head):
         begins = head.decode('utf-8', 'replace').split('\n')[0].strip()[:40]
-        raise FilmError(f'{path} is text, not a film; it begins with {begins!r}. If it is a list of films, give one of '
-                        'them, or make one of them all: ffmpeg -i LIST -c copy OUT.mkv; if a server sent it instead of '
-                        'the film, fetch it again')
+        raise FilmError(f'{path} cannot be decoded (it is text, not a film, and begins with {begins!r}). If it lists '
+                        'films, give one of them, or make one of all: ffmpeg -i LIST -c copy OUT.mkv; if a server sent it '
+                        'instead of the film, fetch it again')
     try:
         return av.open(f'file:{path}', container_options=dict(protocol_whitelist='file', format_whitelist=READABLE))
     except av.ArgumentError:

@@ -15,24 +15,25 @@ from types import SimpleNamespace
 
 import h5py, numpy as np, pandas as pd, torch
 
-from .core import TR, atomic, digest, file_digest, finish_run, open_run, root, run_path, start_run, unfinished, write_json
+from .core import DELAY, TR, atomic, digest, file_digest, finish_run, open_run, root, run_path, start_run, unfinished, write_json
+from .processes import DiskFull
 from .cohort import pick_subjects
 from .cortex import parcel_table
 from .movies import SHORT
 from .stimuli import RATE, Film, window_table
 from .words import read_words
-from .backbones import get_protocol
+from .backbones import Schedule, get_protocol
 from .store import Joined, store_path
 from .extract import estimate, extract_splits
 from .loader import Loader, Reader, Window
 from .train import predict as predict_windows
 from .page import MEANING, Prediction, movie_mp4, page_html
-from .recipe import Weights, gigabytes, open_backbones, open_weights
+from .recipe import Weights, check_features, gigabytes, open_backbones, open_weights
 
 # %% ../nbs/10_predict.ipynb #becf537d
-def open_input(video, transcript=None, tr:float=TR) -> Film:
+def open_input(video, transcript=None, tr:float=TR, audio_track='') -> Film:
     "A film that can be used, or an error that says what to do."
-    film = Film.open(video, transcript or None, tr)
+    film = Film.open(video, transcript or None, tr, audio_track)
     if not film.has_sound: film.sound()      # says what to do about it
     next(film.iter_frames([0.]))
     if film.transcript and len(words := read_words(film.transcript, tr)) and (late := words.onset.max() - film.seconds) > SHORT:
@@ -56,7 +57,7 @@ def transcribe(film:Film, model:str, # id on the hub, id@commit, or a folder
                device:str='auto') -> Path: # of a .json that `read_words` reads
     "What a speech recogniser hears in a film; once per film and recogniser."
     repo, _, commit = (model, '', '') if Path(model).is_dir() else model.partition('@')
-    path = root()/'features'/'films'/'words'/f'{re.sub(r"[^A-Za-z0-9.-]+", "-", Path(repo).name)}-{digest([model, file_digest(film.path)], 16)}.json'
+    path = root()/'features'/'films'/'words'/f'{re.sub(r"[^A-Za-z0-9.-]+", "-", Path(repo).name)}-{digest([model, file_digest(film.path), film.audio_track], 16)}.json'
     if path.is_file(): return path
     from transformers import pipeline        # takes seconds to import, and few need it
     ears = pipeline('automatic-speech-recognition', model=repo, revision=commit or None, trust_remote_code=False, chunk_length_s=30, ignore_warning=True,
@@ -83,16 +84,26 @@ class Job:
                     transcript=self.film.transcript and Path(self.film.transcript).name)
     @property
     def said(self) -> str: # what the text stream is made of
-        if n := len(self.film.words): return f'{n} words of {Path(self.film.transcript).name}'
+        heard = f'{self.film.heard}; ' if self.film.heard else ''
+        if n := len(Schedule(self.film, get_protocol(self.weights.recipe.protocol)).words): return f'{heard}{n} words of {Path(self.film.transcript).name}'
         instead = get_protocol(self.weights.recipe.protocol).speechless
-        return f'no words: the text stream is {dict(zeros="silence", mean="the mean of sound and picture")[instead]}, as the protocol {self.weights.recipe.protocol} says'
+        return f'{heard}no words: the text stream is {dict(zeros="silence", mean="the mean of sound and picture")[instead]}, as the protocol {self.weights.recipe.protocol} says'
     @property
-    def n_tr(self) -> int: # samples that are taken while the film runs
-        return max(1, math.ceil(self.film.seconds/self.weights.recipe.tr - 1e-6))
+    def n_tr(self) -> int: # samples that are taken while the film runs; `released` rounds where ours counts a sample that has begun
+        samples = self.film.seconds/self.weights.recipe.tr
+        rounded = get_protocol(self.weights.recipe.protocol).last_step == 'rounded'
+        return max(1, round(samples) if rounded else math.ceil(samples - 1e-6))
+
+    @property
+    def undrawn(self) -> str: # why there will be no page and no film of the map; '' where there will be
+        r, last = self.weights.recipe, (self.n_tr - 1)*self.weights.recipe.tr
+        if r.atlas != 'schaefer1000': return 'numbers only: its parcels are not those of the atlas that pages and films of the map draw'
+        if last < DELAY: return f'numbers only, no page and no film of the map: its last sample is taken at {last:.2f} s, and BOLD answers {DELAY:g} s late'
+        return ''
 
     def cost(self) -> pd.Series:
         "Told before anything is computed: nothing of this needs the weights."
-        r, row = self.weights.recipe, pd.DataFrame([dict(split='film', video=self.film.path, transcript=self.film.transcript)])
+        r, row = self.weights.recipe, pd.DataFrame([dict(split='film', video=self.film.path, transcript=self.film.transcript, audio_track=self.film.audio_track)])
         each = [estimate(row, b, r.fusion, r.protocol, r.contexts, tr=r.tr) for b in self.backbones.values()]
         total = lambda k: sum(e[k] for e in each); here = speed(self.device)
         free = {'free on the GPU, GB': torch.cuda.mem_get_info()[0]/1e9} if torch.cuda.is_available() and self.device != 'cpu' else {}
@@ -110,7 +121,7 @@ def speed(device:str) -> float: # TFLOP/s
     for _ in range(3): a @ a
     wait(); return 3*2*len(a)**3/(time.perf_counter() - began)/1e12
 
-def prepare(video, transcript=None, weights='auto', subjects='all', name:str='', asr:str='', preset:str='auto', revision:str='', device:str='auto') -> Job:
+def prepare(video, transcript=None, weights='auto', subjects='all', name:str='', asr:str='', preset:str='auto', revision:str='', device:str='auto', audio_track='') -> Job:
     "Open and check everything; nothing is written but what a speech recogniser hears."
     if device not in ('auto', 'cpu', 'cuda'): raise ValueError(f'device is auto, cpu or cuda, not {device!r}')
     if device == 'cuda' and not torch.cuda.is_available(): raise ValueError('device is cuda, but this machine has none that torch can use; choose cpu or auto')
@@ -118,15 +129,15 @@ def prepare(video, transcript=None, weights='auto', subjects='all', name:str='',
     if not re.fullmatch(r'\w[\w.-]*', name): raise ValueError(f'name is {name!r}: use letters, digits, dots and hyphens')
     w = weights if isinstance(weights, Weights) else open_weights(weights, preset, revision)
     people = pick_subjects(subjects, w.model.config.subjects, w.source)
-    backbones, film = open_backbones(w, device), open_input(video, transcript, w.recipe.tr)
-    if asr and not transcript: film = open_input(video, transcribe(film, asr, device), w.recipe.tr)
+    backbones, film = open_backbones(w, device), open_input(video, transcript, w.recipe.tr, audio_track)
+    if asr and not transcript: film = open_input(video, transcribe(film, asr, device), w.recipe.tr, audio_track)
     return Job(name, film, w, people, backbones, device)
 
 # %% ../nbs/10_predict.ipynb #b5543951
 def film_features(job:Job): # FeatureSet, and the film's name in it
     "Extract what is not there yet."
     r, film, parts = job.weights.recipe, job.film, {}
-    split = film.digest[:16]; row = pd.DataFrame([dict(split=split, video=film.path, transcript=film.transcript)])
+    split = film.digest[:16]; row = pd.DataFrame([dict(split=split, video=film.path, transcript=film.transcript, audio_track=film.audio_track)])
     for name, backbone in job.backbones.items():
         path = store_path('films', name, r.fusion, r.protocol, r.contexts)
         parts[name] = extract_splits(row, path, name, r.fusion, r.protocol, r.contexts, device=backbone.device, revision=r.revision, tr=r.tr)
@@ -135,6 +146,7 @@ def film_features(job:Job): # FeatureSet, and the film's name in it
 def predict_bold(weights:Weights, features, split:str, n_tr:int, subjects, per_step:int=4 # windows at once
                 ) -> dict: # subject → (n_tr, parcels) float32
     "Every window once, for all subjects."
+    check_features(weights, features)
     model, window = weights.model, weights.model.config.n_output
     table = window_table(pd.DataFrame(dict(split=[split], n_tr=[n_tr])), window, window, weights.recipe.tr, features.hz)
     people = SimpleNamespace(subjects=model.config.subjects, tr=weights.recipe.tr, parcels=model.config.parcels)   # nobody's BOLD is read
@@ -152,7 +164,7 @@ def predict(video, # any file FFmpeg reads
             transcript=None, # .tsv, .csv, .json, .srt or .vtt; None: without words, or asr
             weights='auto', # as in `open_weights`, or what it returned
             subjects='all', # or a list, or 'sub-01,sub-03'
-            **how # name, asr, preset, revision, device, as in `prepare`
+            **how # name, asr, preset, revision, device, audio_track, as in `prepare`
            ) -> Prediction: # .bold: subject → (n_tr, parcels)
     "Predicted BOLD of a film."
     return compute(prepare(video, transcript, weights, subjects, **how))
@@ -186,31 +198,31 @@ def make(job:Job, page:bool=True, movie:bool=True) -> tuple: # Prediction, its R
     began = time.perf_counter(); p = compute(job); run = start_run(path, config)
     for old in run.path.glob('*.npy'): old.unlink()
     write_prediction(p, run.path)
-    drawn = p.atlas == 'schaefer1000' and bool(p.seen[-1] >= 0)
+    drawn = not job.undrawn
     for wanted, file, draw in ((page, 'page.html', page_html), (movie, 'map.mp4', movie_mp4)):
         (run.path/file).unlink(missing_ok=True)
         if wanted and drawn: draw(p, run.path/file)
-    finish_run(run, dict(samples=job.n_tr, seconds=round(time.perf_counter() - began, 1), drawn=drawn, cost=job.cost().to_dict()))
+    finish_run(run, dict(samples=job.n_tr, seconds=round(time.perf_counter() - began, 1), drawn=drawn, notes=list(job.film.notes), cost=job.cost().to_dict()))
     return p, run, False
 
 # %% ../nbs/10_predict.ipynb #3546c584
 class PredictionError(RuntimeError): "Some films could not be predicted."
 
-def read_films(path) -> pd.DataFrame: # video, transcript, name
+def read_films(path) -> pd.DataFrame: # video, transcript, name, audio_track
     "A table of films; one that cannot be right is an error."
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f'there is no table {path}; it has the columns video, transcript, name')
     try: table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding='utf-8-sig')
     except (ValueError, UnicodeDecodeError) as e: raise ValueError(f'{path} is not a table ({e})') from None
-    if 'video' not in table or set(table) - {'video', 'transcript', 'name'}: raise ValueError(f'{path} has the columns {", ".join(table)}; expected video, and perhaps transcript and name')
-    for c in ('transcript', 'name'): table[c] = table.get(c, '')
+    if 'video' not in table or set(table) - {'video', 'transcript', 'name', 'audio_track'}: raise ValueError(f'{path} has the columns {", ".join(table)}; expected video, and perhaps transcript, name and audio_track')
+    for c in ('transcript', 'name', 'audio_track'): table[c] = table.get(c, '')
     table['name'] = [n or re.sub(r'[^\w.-]+', '-', Path(v).stem).strip('-.') for n, v in zip(table.name, table.video)]
     if not len(table) or (table.video == '').any(): raise ValueError(f'{path} lists no films' if not len(table) else f'{path}, line {int((table.video == "").argmax()) + 2}: no video')
     if (twice := table.name[table.name.duplicated()]).any(): raise ValueError(f'{path} has two films of the name {twice.iloc[0]!r}; give each its own name')
     at = lambda v: str(path.parent/v) if v else ''
-    return table.assign(video=table.video.map(at), transcript=table.transcript.map(at))[['video', 'transcript', 'name']]
+    return table.assign(video=table.video.map(at), transcript=table.transcript.map(at))[['video', 'transcript', 'name', 'audio_track']]
 
-def predict_films(films, # table: video, transcript, name
+def predict_films(films, # table: video, transcript, name, perhaps audio_track
                   weights:Weights, subjects='all', asr:str='', device:str='auto', page:bool=True, movie:bool=True
                  ) -> tuple: # table: name, state, error; and name → Prediction
     "All of them, whatever happens to one."
@@ -218,9 +230,11 @@ def predict_films(films, # table: video, transcript, name
     rows, done = [], {}
     for f in films.itertuples(index=False):
         try:
-            job = prepare(f.video, f.transcript or None, weights, subjects, f.name, asr, device=device); print(f'{f.name}: {job.said}', flush=True)
+            job = prepare(f.video, f.transcript or None, weights, subjects, f.name, asr, device=device, audio_track=getattr(f, 'audio_track', '')); print(f'{f.name}: {job.said}', flush=True)
+            if (page or movie) and job.undrawn: print(f'{f.name}: {job.undrawn}', flush=True)
             done[f.name], run, there = make(job, page, movie)
             rows.append((f.name, 'there' if there else 'predicted', ''))
+        except DiskFull: raise      # the others would fail too
         except Exception as e: rows.append((f.name, 'failed', f'{type(e).__name__}: {e}'))
         print(f'{f.name}: {rows[-1][1]} {rows[-1][2]}'.strip(), flush=True)
     return pd.DataFrame(rows, columns=['name', 'state', 'error']), done

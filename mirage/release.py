@@ -225,13 +225,13 @@ def h5_shapes(path:Path) -> dict[str, tuple]: # name → shape, None for what is
         raise OSError(f'{path} is cut short or is not HDF5 ({e}). Check it against the manifest and fetch it again.') from None
 
 # %% ../nbs/00a_release.ipynb #4815e37b
-COLUMNS = 'subject task film split repeat set key bold n_tr video transcript'.split()
+COLUMNS = 'subject task film split repeat set key bold n_tr video transcript onset'.split()
 
 def runs_table(rows # tuples in the order of COLUMNS
               ) -> pd.DataFrame:
     "One row per (subject, split, repeat); paths are `Path` or None."
     runs = pd.DataFrame(list(rows), columns=COLUMNS, dtype=object)
-    runs = runs.astype({c: 'str' for c in ('subject', 'task', 'film', 'split', 'set')} | {c: int for c in ('repeat', 'n_tr')})
+    runs = runs.astype({c: 'str' for c in ('subject', 'task', 'film', 'split', 'set')} | {c: int for c in ('repeat', 'n_tr')} | {'onset': float})
     return runs.sort_values(['subject', 'task', 'split', 'repeat'], ignore_index=True)
 
 def keyed_runs(path:Path # ..._task-friends_..._bold.h5
@@ -273,7 +273,7 @@ def release_runs(tree:Path, # algonauts_2025.competitors
     rows = []
     def add(subject, split, repeat, key, bold, n):
         task, film, which = split_info(split)
-        rows.append((subject, task, film, split, repeat, which, key, bold, n, *stimulus_paths(tree, split)))
+        rows.append((subject, task, film, split, repeat, which, key, bold, n, *stimulus_paths(tree, split), 0.))
     for subject in subjects:
         folder = present(tree/'fmri'/subject, 'Fetch the group bold, or name the subjects that you have.')
         for task in ('friends', 'movie10'):

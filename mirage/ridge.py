@@ -267,7 +267,7 @@ class TrainingRows:
     def __iter__(self):
         everyone = {s for group in self.alike for s in group}
         for (split, _), runs in self.runs.groupby(['split', 'repeat']):
-            bold = {r.subject: self.cohort.bold(r) for r in runs.itertuples()}
+            bold = {r.subject: np.nan_to_num(self.cohort.bold(r)) for r in runs.itertuples()}   # what was not measured is predicted as 0
             stop = {s: len(y) - self.trim for s, y in bold.items()}
             common = max(min(stop.values()), self.trim) if set(bold) == everyone else self.trim
             for who, a, b in [(list(bold), self.trim, common), *((g, common, stop[g[0]]) for g in self.alike if g[0] in bold)]:

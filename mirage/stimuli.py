@@ -7,7 +7,7 @@ __all__ = ['RATE', 'GAP', 'STILL', 'Film', 'word_overlaps', 'frames_in_window', 
 
 # %% ../nbs/02_stimuli.ipynb #f13416d7
 import math, warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import av, numpy as np, pandas as pd
 
 from .core import DELAY, HZ, TR, digest, file_digest
 from .movies import FilmError, Stand, check_clock, features, listed, open_movie, pick_picture, pick_sound, shape, span, survey
-from .words import read_words
+from .words import read_words, released_words, transcript_seconds
 
 # %% ../nbs/02_stimuli.ipynb #85b060a8
 RATE = 16_000     # samples a second: what every audio backbone here listens to
@@ -46,7 +46,8 @@ class Film:
     picture:int           # stream of the pictures
     track:int|None        # stream of the sound; None where there is none
     channels:int          # of the sound
-    audio_track:str       # what of the sound tracks was taken, where there are several
+    audio_track:str       # which sound track was asked for; '': the one that everybody hears
+    heard:str             # which was taken, where there are several
     stand:Stand           # how coded pictures are turned
     notes:tuple           # what was told when the film was opened
     tr:float = TR
@@ -73,7 +74,8 @@ class Film:
         sounds = [t for t in seen.tracks if t.kind == 'audio']
         taken = f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({features(sound)})' if len(sounds) > 1 else ''
         return cls(video, None if transcript is None else Path(transcript), seconds, size, start, picture.index,
-                   sound.index if sound else None, sound.channels if sound else 0, taken, stand, notes, tr)
+                   sound.index if sound else None, sound.channels if sound else 0, str(audio_track or '').strip(), taken, stand,
+                   notes, tr)
 
     @property
     def has_sound(self) -> bool:
@@ -163,19 +165,35 @@ class Film:
             return pd.DataFrame(columns=['word', 'onset', 'offset']).astype(dict(word=str, onset=float, offset=float))
         words = read_words(self.transcript, self.tr)
         words = words.sort_values(['offset', 'onset'], kind='stable', ignore_index=True)     # a word enters the context when it ends (App. A.2)
+        inside = self._begun(words)
+        if late := (~inside).sum(): warnings.warn(f'{self.transcript}: {late} words begin after the film ends ({self.seconds:.1f} s) and are left out')
+        return words[inside].assign(offset=words.offset.clip(upper=self.seconds)).reset_index(drop=True)
+
+    def _begun(self, words) -> pd.Series: # bool
+        "Which words begin before the film ends; a transcript of which most do not is refused."
         inside = words.onset < self.seconds
         if (late := (~inside).sum()) > inside.sum():
             raise ValueError(f'{self.transcript}: {late} of {len(words)} words begin after {self.path} ends ({self.seconds:.1f} s); '
                              'it belongs to another film, or its times are not in seconds')
-        if late: warnings.warn(f'{self.transcript}: {late} words begin after the film ends ({self.seconds:.1f} s) and are left out')
-        return words[inside].assign(offset=words.offset.clip(upper=self.seconds)).reset_index(drop=True)
+        return inside
+
+    @cached_property
+    def transcript_words(self) -> pd.DataFrame: # word, onset, offset, duration (seconds), in the transcript's order
+        "All words to the letter, those beyond the film's end too: what the protocol `released` reads (chapter 02a)."
+        if self.transcript is None: return self.words.assign(duration=0.)
+        words = released_words(self.transcript, self.tr)
+        self._begun(words)
+        return words
+
+    @cached_property
+    def transcript_seconds(self) -> float: # seconds
+        return 0. if self.transcript is None else transcript_seconds(self.transcript, self.tr)
 
     @cached_property
     def digest(self) -> str:
-        "Of the bytes of film and transcript and of what is read from them: a film made anew, read another way or heard on another track never meets the features of the old one."
-        read = dict(seconds=self.seconds, start=self.start, size=self.size, stand=asdict(self.stand), streams=(self.picture, self.track))
-        words = read_words(self.transcript, self.tr).to_csv(index=False) if self.transcript else ''
-        return digest(dict(video=file_digest(self.path), transcript=self.transcript and file_digest(self.transcript), tr=self.tr, read=read, words=words), 64)
+        "Of the bytes of film and transcript: a film made anew, or heard on another track, never meets the features of the old one."
+        track = dict(audio_track=self.audio_track) if self.audio_track else {}
+        return digest(dict(video=file_digest(self.path), transcript=self.transcript and file_digest(self.transcript), tr=self.tr) | track, 64)
 
 # %% ../nbs/02_stimuli.ipynb #8bf2b1fe
 def word_overlaps(words:pd.DataFrame, # onset, offset

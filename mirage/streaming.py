@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backbones import film_cuts, word_context, word_ends
+from .core import HZ
+from .backbones import film_cuts, word_ends
 
 # %% ../nbs/02ab_streaming.ipynb #7e2d272d
 class Hop(NamedTuple):
@@ -82,13 +83,22 @@ def hop_sequence(hop:Hop, n_audio:int, rate:float, # sound tokens, and how many 
     return ids[:stop], pos[:, :stop], reads
 
 # %% ../nbs/02ab_streaming.ipynb #34e25056
-def transcript_groups(words, # offset
-                      protocol, contexts, seconds:float # of film
-                     ): # list of (first word of the context, [words read]): one forward each
-    groups = {}
-    if protocol.hop:
-        for hop in film_hops(film_cuts(words, 0), words, seconds, protocol.hop, contexts):
-            groups[(hop.before or hop.words).start, hop.start, hop.cuts[0].index] = [c.index for c in hop.cuts]
-    else:
-        for i, first in enumerate(word_context(words, contexts.words)): groups.setdefault((int(first),), []).append(i)
-    return [(key[0], mine) for key, mine in groups.items()]
+def transcript_groups(plan # Schedule
+                     ): # list of ([words of the sequence], [words read among them]): one forward each
+    groups, same_first = [], {}
+    if plan.protocol.hop:
+        for hop in film_hops(film_cuts(plan.words, 0), plan.words, plan.steps/HZ, plan.protocol.hop, plan.contexts):
+            mine = [c.index for c in hop.cuts]
+            groups.append((list(range((hop.before or hop.words).start, mine[-1] + 1)), mine))
+        return groups
+    for i in range(len(plan.words)):
+        context = plan.context(i).tolist()
+        begun = same_first.setdefault(context[0], [])
+        k = next((k for k in reversed(begun) if context[:len(groups[k][0])] == groups[k][0]), None)
+        if k is None:
+            begun.append(len(groups))
+            groups.append((context, [i]))
+        else:
+            groups[k][1].append(i)
+            groups[k] = context, groups[k][1]
+    return groups

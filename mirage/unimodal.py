@@ -13,7 +13,7 @@ import numpy as np, torch
 from .core import HZ, Contexts
 from transformers import (AutoTokenizer, LlamaForCausalLM, SeamlessM4TFeatureExtractor, VJEPA2Model, VJEPA2VideoProcessor, Wav2Vec2BertModel)
 from .stimuli import RATE
-from .backbones import Backbone, Tap, Work, batches, get_protocol, grow, in_order, prefetch, words_to_frames
+from .backbones import Backbone, Schedule, Tap, Work, batches, get_protocol, grow, in_order, prefetch
 from .streaming import transcript_groups
 from .inputs import WordTokens, pad_rows, transcript_rows, twin_tokenizer
 
@@ -36,21 +36,27 @@ class Llama(Backbone):
     @cached_property
     def word_tokens(self): return WordTokens(self.processor)
 
+    def rows(self, plan:Schedule): # groups of words, and a sequence for each
+        groups, ours = transcript_groups(plan), plan.protocol.unimodal == 'ours'
+        opening = [self.config.bos_token_id] if ours else []
+        which = plan.protocol.word_tokens if ours else 'characters'
+        return groups, transcript_rows(plan.texts, groups, self.word_tokens, opening, which)
+
     @torch.inference_mode()
     def extract(self, film, fusion='tower', protocol='aligned', contexts=Contexts()):
-        out = np.zeros((len(film.words), *self.streams()['text']), np.float32)
-        groups = transcript_groups(film.words, get_protocol(protocol), contexts, film.steps/HZ)
-        rows = transcript_rows(film.words.word.tolist(), groups, self.word_tokens, [self.config.bos_token_id])
+        plan = Schedule(film, get_protocol(protocol), contexts)
+        out = np.zeros((len(plan.words), *self.streams()['text']), np.float32)
+        groups, rows = self.rows(plan)
         for batch in batches([len(r[0]) for r in rows], self.tokens):
             ids, pos = pad_rows([rows[j][:2] for j in batch])
             reads = [b*ids.shape[1] + r for b, j in enumerate(batch) for r in rows[j][2]]
             run = lambda: self.model.model(input_ids=ids.to(self.place), position_ids=pos[0].long().to(self.place), use_cache=False)
             out[[i for j in batch for i in groups[j][1]]] = self.tap(run, reads)
-        return dict(text=words_to_frames(out, film.words, film.steps))
+        return dict(text=plan.on_grid(out))
 
     def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
-        rows = transcript_rows(film.words.word.tolist(), transcript_groups(film.words, get_protocol(protocol), contexts, film.steps/HZ), self.word_tokens)
-        n = sum(len(r[0]) + 1 for r in rows)
+        _, rows = self.rows(Schedule(film, get_protocol(protocol), contexts))
+        n = sum(len(r[0]) for r in rows)
         return Work(len(rows), n, 2.*n*sum(self.sizes.values()))
 
 # %% ../nbs/02ae_unimodal.ipynb #f6403290
@@ -68,22 +74,43 @@ class Wav2VecBert(Backbone):
     @cached_property
     def tap(self): return Tap(self.model.encoder.layers)
 
+    def chunks(self, plan:Schedule) -> list: # (first, stop) samples of each
+        length, end = round(plan.contexts.audio*RATE), round(plan.sound_seconds*RATE)
+        starts = list(range(0, end, length))
+        if plan.protocol.unimodal == 'released' and len(starts) > 1 and end - starts[-1] < length/2: starts.pop()
+        return list(zip(starts, [*starts[1:], end]))
+
     @torch.inference_mode()
     def extract(self, film, fusion='tower', protocol='aligned', contexts=Contexts()):
-        get_protocol(protocol)
-        n, chunk = film.steps, round(contexts.audio*HZ)
-        wave = np.zeros(round(n/HZ*RATE), np.float32); sound = film.sound()[:len(wave)]; wave[:len(sound)] = sound
-        out = []
-        for a in range(0, n, chunk):
-            steps = min(chunk, n - a)
-            inputs = self.processor(wave[round(a/HZ*RATE):round((a + steps)/HZ*RATE)], sampling_rate=RATE, return_tensors='pt').to(self.place)
-            mine = np.minimum(np.arange(int(inputs['attention_mask'].sum()))//25, steps - 1)   # 50 tokens a second
-            out.append(self.tap(lambda: self.model(inputs['input_features'].to(self.dtype), attention_mask=inputs['attention_mask']), [np.flatnonzero(mine == k) for k in range(steps)]))
+        plan = Schedule(film, get_protocol(protocol), contexts)
+        wave, sound = np.zeros(round(plan.sound_seconds*RATE), np.float32), plan.sound()[:round(plan.sound_seconds*RATE)]
+        wave[:len(sound)] = sound
+        chunks, out = self.chunks(plan), []
+        every = [self.processor(wave[a:b], sampling_rate=RATE, return_tensors='pt') for a, b in chunks]
+        states = [int(inputs['attention_mask'].sum()) for inputs in every]
+        for inputs, reads in zip(every, self.reads(plan, chunks, states)):
+            inputs = inputs.to(self.place)
+            run = lambda: self.model(inputs['input_features'].to(self.dtype), attention_mask=inputs['attention_mask'])
+            if len(reads): out.append(self.tap(run, reads))
         return dict(audio=np.concatenate(out))
 
+    def reads(self, plan:Schedule, chunks, states # of each chunk
+             ) -> list: # of each chunk: list of arrays of states, one for each of its steps
+        if plan.protocol.unimodal == 'released':
+            nearest = np.arange(plan.steps)*sum(states)//plan.steps
+            first = np.cumsum([0, *states])
+            return [[np.array([k - a]) for k in nearest if a <= k < b] for a, b in zip(first, first[1:])]
+        reads = []
+        for (a, b), n in zip(chunks, states):
+            steps = round((b - a)/RATE*HZ)
+            mine = np.minimum(np.arange(n)//25, steps - 1)   # 50 states a second
+            reads.append([np.flatnonzero(mine == k) for k in range(steps)])
+        return reads
+
     def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
-        n = film.steps*25
-        return Work(-(-film.steps//round(contexts.audio*HZ)), n, 2.*n*sum(self.sizes.values()))
+        plan = Schedule(film, get_protocol(protocol), contexts)
+        n = plan.steps*25
+        return Work(len(self.chunks(plan)), n, 2.*n*sum(self.sizes.values()))
 
 # %% ../nbs/02ae_unimodal.ipynb #4e54639b
 class VJepa2(Backbone):
@@ -101,13 +128,15 @@ class VJepa2(Backbone):
     @cached_property
     def tap(self): return Tap(self.model.encoder.layer)
 
-    def times(self, cut:float, contexts): # (frames,) seconds; before the film its first picture stands
+    def times(self, cut:float, contexts, newest:int=1 # spacings before the cut; 0: at the cut
+             ): # (frames,) seconds; before the movie its first picture stands
         n = self.config.frames_per_clip
-        return np.maximum(cut - np.arange(n, 0, -1)*contexts.video/n, 0.)
+        return np.maximum(cut - (np.arange(n - 1, -1, -1) + newest)*contexts.video/n, 0.)
 
-    def _clips(self, film, contexts): # yields (clips, frames, 3, height, width)
-        times = [self.times((k + 1)/HZ, contexts) for k in range(film.steps)]
-        take, ready = in_order(film, np.concatenate(times)), {}
+    def _clips(self, plan:Schedule): # yields (clips, frames, 3, height, width)
+        newest = 1 if plan.protocol.unimodal == 'ours' else 0
+        times = [self.times(c.time, plan.contexts, newest) for c in plan.cuts if c.kind == 'step']
+        take, ready = in_order(plan.film, np.concatenate(times)), {}
         for k in range(0, len(times), self.clips):
             mine = times[k:k + self.clips]
             frames = take(sorted({t for clip in mine for t in clip}))
@@ -119,14 +148,14 @@ class VJepa2(Backbone):
 
     @torch.inference_mode()
     def extract(self, film, fusion='tower', protocol='aligned', contexts=Contexts()):
-        get_protocol(protocol)
+        plan = Schedule(film, get_protocol(protocol), contexts)
         out, p = [], self.config.tubelet_size*self.config.patch_size**2
-        for clips in prefetch(self._clips(film, contexts)):
+        for clips in prefetch(self._clips(plan)):
             n = clips[0].numel()//3//p
             out.append(self.tap(lambda: self.model(clips.to(self.place, self.dtype), skip_predictor=True), np.arange(len(clips)*n).reshape(len(clips), n)))
         return dict(vision=np.concatenate(out))
 
     def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
-        c = self.config
-        n = film.steps*(c.frames_per_clip//c.tubelet_size)*(c.crop_size//c.patch_size)**2
-        return Work(film.steps, n, 2.*n*self.sizes['encoder'])
+        c, steps = self.config, Schedule(film, get_protocol(protocol), contexts).steps
+        n = steps*(c.frames_per_clip//c.tubelet_size)*(c.crop_size//c.patch_size)**2
+        return Work(steps, n, 2.*n*self.sizes['encoder'])

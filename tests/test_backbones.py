@@ -2,9 +2,8 @@
 import numpy as np, pandas as pd, pytest, torch
 
 from mirage import backbones
-from mirage.backbones import Cut, Spec, film_cuts, frame_times, get_protocol, load_backbone, word_context
+from mirage.backbones import Schedule, Spec, film_cuts, frame_times, get_protocol, load_backbone, picture_pairs, word_context
 from mirage.core import Contexts, get_preset
-from mirage.readout import picture_pairs
 
 torch.set_num_threads(1)
 TINY = get_preset('tiny').contexts
@@ -18,6 +17,7 @@ class Clip:
         onset = np.arange(.2, max(seconds - .5, .3), .7)
         self.words = pd.DataFrame(dict(word=[f'word{i}' for i in range(len(onset))], onset=onset, offset=np.minimum(onset + .3, seconds)))
         if not words: self.words = self.words.iloc[:0]
+        self.transcript_words, self.transcript_seconds, self.channels = self.words, float(self.words.offset.max()) if words else 0., 1
     def sound(self):
         x = np.random.default_rng(0).normal(size=round(self.seconds*16_000)).astype(np.float32)*.1
         if self.after is not None: x[round(self.after*16_000):] *= -.7
@@ -37,8 +37,9 @@ def test_every_twin_gives_its_streams_for_any_film(name, protocol):
         for fusion in ('native', 'tower'):
             out = model.extract(clip, fusion, protocol, TINY)
             assert set(out) == set(model.streams(fusion))
+            plan = Schedule(clip, get_protocol(protocol))
             for m, x in out.items():
-                assert x.shape == (clip.steps, *model.streams(fusion)[m]) and np.isfinite(x).all()
+                assert x.shape == (plan.text_steps if m == 'text' else plan.steps, *model.streams(fusion)[m]) and np.isfinite(x).all()
                 if m != 'text': assert x.any((1, 2)).all()
             work = model.work(clip, fusion, protocol, TINY)
             assert work.tokens >= work.forwards >= (len(clip.words) > 0) and np.isfinite(work.flop)
@@ -117,3 +118,5 @@ def test_real_models_need_a_commit_and_unknown_names_say_what_there_is():
     with pytest.raises(ValueError, match='tiny-vjepa2'): load_backbone('clip')
     with pytest.raises(ValueError, match='native, tower'): load_backbone('tiny-qwen2.5-omni-7b').extract(Clip(1.), 'early', 'aligned', TINY)
     with pytest.raises(ValueError, match='released, aligned, streaming'): get_protocol('old')
+    with pytest.raises(ValueError, match='word_order=size in protocol .*: choose ends or transcript'): get_protocol('aligned,word_order=size')
+    with pytest.raises(ValueError, match='in hops, words follow their ends'): get_protocol('released,hop=10')

@@ -107,7 +107,7 @@ def test_sound_that_ends_early_is_silent_to_the_end(tmp_path):
 
 
 @pytest.mark.parametrize('case, message', [
-    ('missing', 'there is no film .*x.mkv; fetch it'), ('text', "x.mkv is text, not a film; it begins with 'a film.*fetch it again"),
+    ('missing', 'there is no film .*x.mkv; fetch it'), ('text', "x.mkv cannot be decoded .*text.*'a film.* fetch it again"),
     ('empty', 'x.mkv cannot be decoded'), ('sound only', 'x.mkv has no picture track'), ('cut', r'x.mkv says it lasts 30.0 s but ends at .* fetch it again')])
 def test_what_is_no_film_is_refused_at_once(tmp_path, case, message):
     path = tmp_path/'x.mkv'
@@ -155,7 +155,7 @@ def test_words_beyond_the_end(tmp_path):
         words = Film.open(video, written(tmp_path/'w.tsv', head + 'in\t1\t1\nover\t7.8\t3\nout\t9\t1\n')).words
     assert words.word.tolist() == ['in', 'over'] and words.offset.tolist() == [2., 8.]
     with pytest.raises(ValueError, match='w.tsv: 2 of 3 words .* not in seconds'):
-        Film.open(video, written(tmp_path/'w.tsv', head + 'a\t1\t1\nb\t1500\t500\nc\t2000\t500\n')).words
+        Film.open(video, written(tmp_path/'w.tsv', head + 'a\t1\t1\nb\t1500\t1\nc\t2000\t1\n')).words
 
 
 # windows

@@ -39,6 +39,8 @@ class ToyCohort:
         self.runs = pd.DataFrame(rows, dtype=object).astype({'repeat': int, 'n_tr': int})
     @property
     def splits(self): return self.runs[['split']].drop_duplicates()
+    @property
+    def measured(self): return np.ones((len(self.subjects), self.parcels), bool)
     def bold_window(self, row, start, stop):
         driven = np.concatenate([ToyFeatures().read(m, row.split, 0, 150).astype(np.float32).mean(1) for m in STREAMS], 1)
         driven = driven[np.maximum((np.arange(row.n_tr)*TR*2).astype(int) - 9, 0)] @ rng_of('weights').normal(size=(48, 6))
