@@ -130,7 +130,7 @@ def test_an_id_on_the_hub_is_fetched_at_its_commit(given, monkeypatch):
     asked = []
     def fetched(repo, name, revision=None, **k):
         asked.append((repo, name, revision)); path = given/'ours'/name
-        if not path.is_file(): raise mirage.recipe.EntryNotFoundError(name, response=None)
+        if not path.is_file(): raise mirage.recipe.EntryNotFoundError(name)
         return str(path)
     for module in (mirage.recipe, mirage.model): monkeypatch.setattr(module, 'hf_hub_download', fetched)
     w = open_weights('someone/encoder@abc123'); assert w.recipe == RECIPE and {(r, v) for r, n, v in asked} == {('someone/encoder', 'abc123')}
@@ -160,7 +160,7 @@ def bad(given, d, kind):
     if kind == 'published widths': how, says = dict(weights=given/'published'), 'pin it with revision'
     if kind == 'broken recipe': shutil.copytree(given/'ours', d/'w'); (d/'w'/'recipe.yaml').write_text('backbone: [x\n'); how, says = dict(weights=d/'w'), 'is no recipe'
     if kind == 'unknown device': how, says = dict(device='tpu'), 'device is auto, cpu or cuda'
-    if kind == 'bad name': how, says = dict(name='../up'), 'use letters, digits'
+    if kind == 'bad name': how, says = dict(name='../up'), 'Use letters, digits'
     return video, words, dict(weights=given/'ours', device='cpu') | how, says
 
 @pytest.mark.parametrize('kind', ['no video', 'no audio', 'no length', 'no film', 'missing film', 'missing words', 'words are no subtitles', 'time runs backwards', 'words are no table',

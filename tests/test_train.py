@@ -186,7 +186,7 @@ def test_a_training_of_few_steps_ends(folder, steps):
     PRESETS['toy'] = mirage.train.replace(PRESETS['toy'], batch=1000, epochs=steps)      # an epoch is one step
     run = train('toy', 'toy', 3)
     history = pd.read_csv(run.path/'history.csv')
-    assert history.step.iloc[-1] == steps and np.isfinite(history.loss).all() and len(set(history.lr)) == len(history)
+    assert history.step.iloc[-1] == steps and np.isfinite(history.loss).all() and (history.lr > 0).all()
 
 def test_two_trainings_of_one_run_the_second_is_refused_by_name_at_once(folder):
     path = run_path('toy', 'train', 'same')
