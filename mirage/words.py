@@ -382,7 +382,8 @@ def transcript_seconds(path, tr:float=TR) -> float: # seconds
     return float(max([covered, *table.offset]))
 
 # %% ../nbs/01c_words.ipynb #808d8de9
-def released_words(path, tr:float=TR) -> pd.DataFrame: # word, onset, offset, duration in seconds, in the file's own order
+def released_words(path, tr:float=TR
+                  ) -> pd.DataFrame: # word, onset, offset, duration in seconds, in the file's own order
     "The words of a transcript to the letter: nothing stripped, durations as a table of the release gives them."
     table = read_words(path, tr)                       # says what is wrong with a file
     table['duration'] = (table.offset - table.onset).round(6)
