@@ -195,10 +195,10 @@ def test_two_trainings_of_one_run_the_second_is_refused_by_name_at_once(folder):
                              env=os.environ | {'OMP_NUM_THREADS': '1'}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (path/'resume.pt').is_file(): assert first.poll() is None; time.sleep(.1)
     state = file_digest(path/'config.yaml')
-    with pytest.raises(InUse, match=f'the training run same is in use by process {first.pid} on .*kill {first.pid}'): train('toy', 'toy', 3, name='same')
+    with pytest.raises(InUse, match=f'the training run same is in use by process {first.pid} on .*kill {first.pid}'): train('toy', 'toy', 3, epochs=3000, save_every=5, name='same')
     assert file_digest(path/'config.yaml') == state
     first.kill(); first.wait()
-    run = train('toy', 'toy', 3, name='same')      # the killed one's lock is no obstacle
+    run = train('toy', 'toy', 3, name='same', overwrite=True)      # the killed one's lock is no obstacle
     assert not (path/'.lock').exists() and not [f for f in run.path.iterdir() if '.tmp' in f.name]
 
 def test_a_training_that_failed_lets_go_of_its_run(folder):
