@@ -29,7 +29,7 @@ def film_source(video, transcript=None, tr:float=TR, audio_track='') -> str:
     words = None if transcript is None or pd.isna(transcript) else transcript
     return f'movie {known_digest(video)} transcript {known_digest(words) if words else "none"} tr {tr:g}' + f' track {digest(audio_track)}'*bool(audio_track)
 
-def _notes(seen, picture, sound, seconds, wanted) -> list: # what is to be told
+def _notes(seen, picture, sound, start, seconds, wanted) -> list: # what is to be told
     "What was taken where a file leaves a choice."
     notes, others = [], [t for t in seen.tracks if t.kind == 'video' and t.packets and not t.cover]
     sounds = [t for t in seen.tracks if t.kind == 'audio']
@@ -40,6 +40,8 @@ def _notes(seen, picture, sound, seconds, wanted) -> list: # what is to be told
                      'audio_track takes another')
     if seen.says and seconds > seen.says + STILL:
         notes.append(f'it says it lasts {seen.says:.1f} s, but it goes on to {seconds:.1f} s, and is read to there')
+    if seen.says and min(seen.says, seen.says - start) > seconds + STILL:
+        notes.append(f'it says it lasts {seen.says:.1f} s, but it ends at {seconds:.1f} s: perhaps it was cut short')
     return notes
 
 @dataclass
@@ -75,7 +77,7 @@ class Film:
         size, stand, notes = shape(picture, video)
         if seconds <= 0 or not all(size):
             raise FilmError(f'{video} holds no pictures; fetch it again, or convert it with FFmpeg')
-        notes = (*_notes(seen, picture, sound, seconds, audio_track), *notes)
+        notes = (*_notes(seen, picture, sound, start, seconds, audio_track), *notes)
         for note in notes:
             warnings.warn(f'{video}: {note}')
         sounds = [t for t in seen.tracks if t.kind == 'audio']
