@@ -158,11 +158,12 @@ def fit(run:Run, cohort, model, windows, val, # windows of the training and vali
 # %% ../nbs/05_train.ipynb #27fbffea
 def write_predictions(run:Run, cohort, model, loader, window:int, per_step:int) -> pd.DataFrame: # subject, parcel, set, r
     "Write /<set>/<subject>/<split> to predictions.h5, and scores.parquet; returns the scores."
-    tables, hz = [], loader.reader.features.hz
+    tables, hz, first = [], loader.reader.features.hz, cohort.runs.groupby(['subject', 'split']).repeat.min()
     with atomic(run.path/'predictions.h5') as tmp, h5py.File(tmp, 'w') as f:
         def kept(which):
             for w, y in predict(model, loader, make_windows(cohort, which, window, window, hz=hz), per_step):
                 for subject, _, row in w.runs:
+                    if row.repeat > first[row.subject, row.split]: continue        # one prediction a movie, at the first showing's rows
                     d = f.require_dataset(f'{which}/{row.subject}/{row.split}', (row.n_tr, cohort.parcels), np.float32)
                     d[w.start:w.start + window] = y[subject, :row.n_tr - w.start]
                 yield w, y
@@ -221,7 +222,7 @@ def train(cohort='auto', preset='auto', seed=-1, fusion='native', aggregate='que
     accelerator = Accelerator(mixed_precision=precision if precision != 'auto' else 'fp16' if torch.cuda.is_available() else 'no')
     shape = ModelConfig.from_preset(chosen, {m: D for m, (L, D) in features.streams.items()}, people.subjects, people.parcels, aggregate=aggregate)
     config = dict(cohort=cohort, preset=asdict(chosen), seed=seed, fusion=fusion, batches=batches, precision=accelerator.mixed_precision, model=asdict(shape),
-                  inputs=digest([bold, features.streams, people.runs[['subject', 'split', 'repeat', 'set', 'n_tr']].values.tolist()]))
+                  inputs=digest([bold, features.streams, people.runs[['subject', 'split', 'repeat', 'set', 'n_tr', 'onset']].values.tolist()]))
     path = run_path(cohort, 'train', name)
     if not unfinished(path, config):
         accelerator.print(f'{path.relative_to(root())} is finished and was made with this very config: nothing to train.')
