@@ -60,7 +60,7 @@ def check_name(kind:str, # what it names, for the message: subject, cohort, run 
 
 def plain_name(text:str) -> str: # '' where nothing is left
     "A name made of any text: what a name may not hold becomes a hyphen."
-    return re.sub(r'[^\w.-]+', '-', text).strip('-.')[:50]
+    return re.sub(r'[^\w.-]+', '-', text).strip('-._').encode()[:120].decode(errors='ignore')
 
 def check_number(kind:str, # what it is, for the message
                  value, low:float, high:float, # both belong to the range
@@ -121,7 +121,7 @@ def read_yaml(path, loader=WholeLoader # class of the loader
 
 def read_json(path):
     "All of a JSON file, or an error that names it."
-    try: return json.loads(read_description(path))
+    try: return json.loads(read_description(path))   # numbers of more than 4,300 digits are refused by Python itself
     except (ValueError, RecursionError) as e:
         raise ValueError(f'{path} is not JSON that can be used ({e}); write it or fetch it again') from None
 
@@ -370,7 +370,12 @@ def unfinished(path, # a run's folder
     path = Path(path)
     if not path.is_dir(): return f'there is no {path}'
     if not (path/'provenance.json').is_file(): return f'{path} has no provenance.json: the run has not ended'
-    for name, f in Run(path).provenance['files'].items():
+    try: said = Run(path).provenance
+    except ValueError as e: return str(e)
+    files = said.get('files') if isinstance(said, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(f, dict) and {'bytes', 'sha256'} <= set(f) for f in files.values()):
+        return f'{path}/provenance.json lists no files of a run'
+    for name, f in files.items():
         if not (path/name).is_file(): return f'{path/name} is missing'
         if (path/name).stat().st_size != f['bytes'] or file_digest(path/name) != f['sha256']: return f'{path/name} was altered or cut short'
     if config is not None and Run(path).config != json.loads(json.dumps(config, default=str)): return f'{path} was made with another config'

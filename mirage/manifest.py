@@ -12,11 +12,11 @@ import urllib.error, urllib.parse, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-import pandas as pd, yaml
+import pandas as pd
 
 import mirage.core
 from .cohort import inside
-from .core import progress, root, write_json
+from .core import progress, read_yaml, root, write_json
 from .processes import cores
 
 # %% ../nbs/01b_manifest.ipynb #9d786cab
@@ -37,9 +37,9 @@ def load_manifest(path=None # data_manifest.yaml, by default the project's
     repository = Path(mirage.core.__file__).resolve().parents[1]
     path = Path(path or (root() if (root()/'data_manifest.yaml').is_file() else repository)/'data_manifest.yaml')
     try:
-        manifest = yaml.load(path.read_text(), Loader=getattr(yaml, 'CSafeLoader', yaml.SafeLoader))
+        manifest = read_yaml(path)
         if fault := next((f for name, a in manifest.items() for f in _faults(name, a)), None): raise ValueError(fault)
-    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError) as e:
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, IndexError) as e:
         raise ValueError(f'{path} is no manifest: {e}. Restore it: git checkout {path.name}') from None
     return manifest
 

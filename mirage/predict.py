@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import h5py, numpy as np, pandas as pd, torch
 
-from .core import DELAY, TR, atomic, digest, file_digest, finish_run, open_run, root, run_path, start_run, unfinished, write_json
+from .core import DELAY, TR, atomic, check_name, digest, file_digest, finish_run, open_run, plain_name, root, run_path, start_run, unfinished, write_json
 from .cohort import pick_subjects
 from .cortex import parcel_table
 from .movies import SHORT
@@ -124,8 +124,8 @@ def prepare(video, transcript=None, weights='auto', subjects='all', name:str='',
     "Open and check everything; nothing is written but what a speech recogniser hears."
     if device not in ('auto', 'cpu', 'cuda'): raise ValueError(f'device is auto, cpu or cuda, not {device!r}')
     if device == 'cuda' and not torch.cuda.is_available(): raise ValueError('device is cuda, but this machine has none that torch can use; choose cpu or auto')
-    name = name or re.sub(r'[^\w.-]+', '-', Path(video).stem).strip('-.') or 'film'
-    if not re.fullmatch(r'\w[\w.-]*', name): raise ValueError(f'name is {name!r}: use letters, digits, dots and hyphens')
+    name = name or plain_name(Path(video).stem) or 'film'
+    check_name('name', name)
     w = weights if isinstance(weights, Weights) else open_weights(weights, preset, revision)
     people = pick_subjects(subjects, w.model.config.subjects, w.source)
     backbones, film = open_backbones(w, device), open_input(video, transcript, w.recipe.tr, audio_track)
@@ -212,11 +212,12 @@ def read_films(path) -> pd.DataFrame: # video, transcript, name, audio_track
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f'there is no table {path}; it has the columns video, transcript, name')
     try: table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding='utf-8-sig')
-    except (ValueError, UnicodeDecodeError) as e: raise ValueError(f'{path} is not a table ({e})') from None
+    except Exception as e: raise ValueError(f'{path} is not a table ({e})') from None   # a damaged file may fail in any way
     if 'video' not in table or set(table) - {'video', 'transcript', 'name', 'audio_track'}: raise ValueError(f'{path} has the columns {", ".join(table)}; expected video, and perhaps transcript, name and audio_track')
     for c in ('transcript', 'name', 'audio_track'): table[c] = table.get(c, '')
-    table['name'] = [n or re.sub(r'[^\w.-]+', '-', Path(v).stem).strip('-.') for n, v in zip(table.name, table.video)]
+    table['name'] = [n or plain_name(Path(v).stem) or 'film' for n, v in zip(table.name, table.video)]
     if not len(table) or (table.video == '').any(): raise ValueError(f'{path} lists no films' if not len(table) else f'{path}, line {int((table.video == "").argmax()) + 2}: no video')
+    for k, name in enumerate(table.name): check_name(f'{path}, line {k + 2}: name', name)
     if (twice := table.name[table.name.duplicated()]).any(): raise ValueError(f'{path} has two films of the name {twice.iloc[0]!r}; give each its own name')
     at = lambda v: str(path.parent/v) if v else ''
     return table.assign(video=table.video.map(at), transcript=table.transcript.map(at))[['video', 'transcript', 'name', 'audio_track']]

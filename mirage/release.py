@@ -215,13 +215,16 @@ def present(path:Path, remedy:str) -> Path:
 
 def _shape(f:h5py.File, key:str) -> tuple|None: # of numbers that lie in this file; None for anything else, also a link into another file
     if not isinstance(f.get(key, getlink=True), h5py.HardLink) or not isinstance(f[key], h5py.Dataset): return None
-    return None if f[key].is_virtual or f[key].external or f[key].dtype.kind not in 'fiu' else f[key].shape
+    data = f[key]
+    if data.is_virtual or data.external or data.dtype.kind not in 'fiu' or data.shape is None: return None
+    if data.nbytes > 1100*f.id.get_filesize() + 2**20: raise OSError(f'{key} claims the shape {data.shape}, for which the file is too small')   # gzip packs a thousandfold
+    return data.shape
 
 def h5_shapes(path:Path) -> dict[str, tuple]: # name → shape, None for what is no array of numbers
     "What an HDF5 file holds."
     try:
         with h5py.File(path, 'r') as f: return {k: _shape(f, k) for k in f}
-    except (OSError, RuntimeError, KeyError) as e:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as e:
         raise OSError(f'{path} is cut short or is not HDF5 ({e}). Check it against the manifest and fetch it again.') from None
 
 # %% ../nbs/00a_release.ipynb #4815e37b

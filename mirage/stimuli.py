@@ -86,15 +86,15 @@ class Film:
         return max(1, math.ceil(self.seconds*HZ - 1e-3))
 
     def _decode(self, kind:str, # video or audio
-                since:float=0. # seconds; decoding begins at a key frame before it
+                since:float=0. # seconds; pictures begin with the first key frame that is found near it, and may be none
                ): # yields (seconds, frame)
         "Everything that can be decoded, in order; warns of what could not."
-        damaged, holes, end = 0, [], None
+        damaged, holes, end, lost = 0, [], None, since > 0
         def begins(frame): return end or 0. if frame.time is None else frame.time - self.start
         with open_movie(self.path) as c:
             stream = c.streams[self.track if kind == 'audio' else self.picture]; stream.thread_type = 'AUTO'
             lasts = (lambda f: f.samples/f.rate) if kind == 'audio' else (lambda f: float(1/(stream.average_rate or 25)))
-            if since > 4: c.seek(int((since + self.start - 2)/stream.time_base), stream=stream)
+            if since > 0: c.seek(int((since + self.start)/stream.time_base), stream=stream)
             packets = c.demux(stream)
             try:
                 while True:
@@ -102,17 +102,31 @@ class Film:
                         if (packet := next(packets, None)) is None: break
                         if not packet.size and packet.dts is not None: continue        # nothing new: the picture stays
                         frames = packet.decode()
-                    except av.FFmpegError: damaged += 1; continue
+                    except av.FFmpegError: damaged += not lost; continue
                     for f in frames:
+                        if lost and not f.key_frame: continue      # made from pictures before the jump
+                        lost = False
                         t = begins(f); damaged += f.is_corrupt
                         if end is not None and t - end > (GAP if kind == 'audio' else STILL): holes.append((end, t))
                         end = t + lasts(f)
                         yield t, f
-                if end is None: raise FilmError(f'{self.path}: its {kind} cannot be decoded; fetch it again, or convert it with FFmpeg')
-                if self.seconds - end > STILL: holes.append((end, self.seconds))
+                if end is None and not since: raise FilmError(f'{self.path}: its {kind} cannot be decoded; fetch it again, or convert it with FFmpeg')
+                if end is not None and self.seconds - end > STILL: holes.append((end, self.seconds))
             finally:
                 if damaged: warnings.warn(f'{self.path}: {damaged} pieces of the {kind} are damaged')
                 if holes: warnings.warn(f'{self.path}: no {kind} at ' + ', '.join(f'{a:.1f}–{b:.1f} s' for a, b in holes))
+
+    def _near(self, time:float): # (seconds, frame) not after it, and the rest
+        "The pictures from a key frame on; where the index is no help, from one further back."
+        for back in (2., 12., 60.):
+            if time - back <= 2:
+                break
+            frames = self._decode('video', time - back)
+            first = next(frames, None)
+            if first and first[0] <= time:
+                return first, frames
+        frames = self._decode('video')
+        return next(frames), frames
 
     def iter_frames(self, times, # seconds, ascending
                     size=None # (height, width); None: the film's own
@@ -121,8 +135,7 @@ class Film:
         times, (height, width) = np.asarray(times, float), size or self.size
         if (np.diff(times) < 0).any(): raise ValueError('pictures are decoded in order: give ascending times')
         if not len(times): return
-        frames = self._decode('video', times[0]); now = next(frames)
-        if now[0] > times[0] > 4: frames = self._decode('video'); now = next(frames)    # the key frame was not before it
+        now, frames = self._near(times[0])
         coming, picture = next(frames, None), None
         coded = (height, width) if self.stand.transposed else (width, height)
         for t in times:

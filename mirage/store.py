@@ -13,8 +13,9 @@ from pathlib import Path
 
 import h5py, numpy as np
 
-from .core import HZ, Contexts, atomic, cohort_id, cohort_name, digest, root, write_json
+from .core import HZ, Contexts, atomic, cohort_id, cohort_name, digest, root, write_json, check_name, check_number, read_json
 from .processes import remove_leftovers
+from .release import h5_shapes
 
 # %% ../nbs/02b_store.ipynb #64864f12
 class FeatureSet:
@@ -55,7 +56,10 @@ class Store(FeatureSet):
     "Features on disk: `<folder>/<stream>/<split>.h5`."
     def __init__(self, path, meta:dict):
         self.path, self.identity, self.hz = Path(path), meta['identity'], meta['hz']
-        self.streams = {m: tuple(shape) for m, shape in meta['streams'].items()}
+        check_number('hz', self.hz, .01, 1000)
+        self.streams = {check_name('stream', m): (L, D) for m, (L, D) in meta['streams'].items()}
+        for shape in self.streams.values():
+            for n in shape: check_number('a number of layers or features', n, 1, 2**20, whole=True)
         self.id, self._known = digest(meta, 16), {}
 
     @classmethod
@@ -73,9 +77,9 @@ class Store(FeatureSet):
         "A store that exists."
         file = Path(path)/'store.json'
         if not file.is_file(): raise FileNotFoundError(f'there are no features at {path}; extract them with nbs/02c_extract.ipynb')
-        try: return cls(path, json.loads(file.read_text()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(f'{file} describes no store; delete it and {AGAIN}') from None
+        try: return cls(path, read_json(file))
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise ValueError(f'{file} describes no store ({e}); delete it and {AGAIN}') from None
 
     def file(self, stream:str, split:str) -> Path: return self.path/stream/f'{split}.h5'
 
@@ -103,10 +107,12 @@ class Store(FeatureSet):
         if (known := self._known.get((stream, split))) and known['stamp'] == stamp: return known
         try:
             with h5py.File(path) as f:
+                if not isinstance(f.get('states', getlink=True), h5py.HardLink): raise ValueError('its states lie elsewhere')
                 d = f['states']; says = {k: bytes(v).decode() for k, v in d.attrs.items()}
                 fits = d.dtype == np.float16 and d.ndim == 3 and d.shape[1:] == self.streams[stream] and d.chunks is None
                 offset, steps = d.id.get_offset(), d.shape[0]
-        except (OSError, KeyError, TypeError, ValueError, AttributeError) as e:
+                if fits and offset is not None and offset + d.nbytes > stat.st_size: raise ValueError(f'it claims {steps} steps, for which it is too small')
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as e:
             raise ValueError(f'{path} is cut short or no feature file ({e}); delete it and {AGAIN}') from None
         if not fits or offset is None:
             raise ValueError(f'{path} does not hold float16 states (steps, *{self.streams[stream]}); delete it and {AGAIN}')
@@ -178,11 +184,14 @@ class ArrayFeatures(FeatureSet):
     def _open(path):
         "The array of a file, not yet read."
         try:
-            if path.suffix == '.npy': return np.load(path, mmap_mode='r', allow_pickle=False)
-            f = h5py.File(path); names = [k for k in f if isinstance(f[k], h5py.Dataset)]
-            if len(names) != 1: raise ValueError(f'it holds {len(names)} datasets')
-            return f[names[0]]
-        except (OSError, ValueError, EOFError) as e:
+            if path.suffix == '.h5':
+                names = [k for k, shape in h5_shapes(path).items() if shape is not None]   # what lies in this very file
+                if len(names) != 1: raise ValueError(f'it holds {len(names)} arrays of numbers')
+                return h5py.File(path)[names[0]]
+            array = np.load(path, mmap_mode='r', allow_pickle=False)
+            if not isinstance(array, np.ndarray): raise ValueError('it is an archive')
+            return array
+        except Exception as e: # a file from elsewhere may fail in any way
             raise ValueError(f'{path} is not one array ({e}); write it again as (T, L, D)') from None
 
     def _shape(self, path):

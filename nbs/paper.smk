@@ -36,7 +36,10 @@ OPENS = lambda w: NAMED if w.cohort == COHORT else w.cohort
 SIMULATED = 'embedded|smoke'
 PRESET = lambda w: config.get('preset', 'smoke' if w.cohort.endswith('smoke') else 'tiny')
 SHARDS = int(config.get('shards', 1))
-REVISION = lambda w: ''.join(f' -r revision {r}' for b, r in config.get('revisions', {}).items() if b == w.backbone)
+REVISIONS = config.get('revisions', {})
+for name, revision in REVISIONS.items():
+    if not re.fullmatch('[0-9a-f]{40}', str(revision)): raise ValueError(f'revisions: {name} is {revision!r}, expected the 40 digits of a commit')
+REVISION = lambda w: ['-r', 'revision', REVISIONS[w.backbone]] if w.backbone in REVISIONS else []   # shell lines quote what they are given
 NEEDS = dict(extract=(120_000, 480, 1, 8), ridge=(64_000, 720, 0, 16), train=(128_000, 720, 1, 8), ensemble=(64_000, 240, 0, 4),
              attribute=(128_000, 480, 1, 8), figure=(32_000, 120, 0, 2))   # of real data: MB, minutes, GPUs (80 GB each), cores
 
@@ -49,7 +52,7 @@ def cores(stage, small=1): return lambda w: small if simulated(w) else NEEDS[sta
 localrules: paper, overview, cost
 
 wildcard_constraints:
-    cohort=r'[\w.-]+', backbone=r'[\w.-]+?', fusion='native|tower', protocol='released|aligned|streaming', model='mirage|encoder', seed=r'\d+', item=r'\w+', k=r'\d+', n=r'\d+', run=r'(mirage|encoder|mean)-[\w.-]+'
+    cohort=r'[^\W_][\w.-]*', backbone=r'[\w.-]+?', fusion='native|tower', protocol='released|aligned|streaming', model='mirage|encoder', seed=r'\d+', item=r'\w+', k=r'\d+', n=r'\d+', run=r'(mirage|encoder|mean)-[\w.-]+'
 
 
 @functools.cache
@@ -136,7 +139,7 @@ def trained_on(w):
 def options(w):
     "A run's name as parameters of chapter 05."
     from mirage.runs import parameters_of
-    return ' '.join(f'-p {k} {v}' for k, v in parameters_of(w.run).items())
+    return [word for k, v in parameters_of(w.run).items() for word in ('-p', k, str(v))]
 
 
 def shards_of(w): return [f'results/{w.cohort}/extract/{w.backbone}-{w.fusion}-{w.protocol}-{k}of{SHARDS}/provenance.json' for k in range(1, SHARDS + 1)] if SHARDS > 1 else []
@@ -157,7 +160,7 @@ rule overview:
     output: 'figures/{cohort}/index.html'
     params: cohort=OPENS, code=code('nbs/09b_overview.ipynb'), shown=','.join(RUNS)
     log: 'results/{cohort}/notebooks/overview.ipynb'
-    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p items {params.shown}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p items {params.shown:q}'
 
 rule simulate:
     input: notebook=ancient('nbs/01a_simulate.ipynb')
@@ -166,7 +169,7 @@ rule simulate:
     log: 'results/{cohort}/notebooks/simulate.ipynb'
     wildcard_constraints: cohort=SIMULATED
     threads: lambda w: 1 if w.cohort == 'smoke' else 2   # its films are shorter than a process takes to start
-    shell: 'papermill {input.notebook} {log} -p cohort {wildcards.cohort} -p workers {threads}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {wildcards.cohort:q} -p workers {threads}'
 
 rule control:
     "The same films, other brains: what the paper claims is not planted in them."
@@ -175,7 +178,7 @@ rule control:
     params: code=code('nbs/01a_simulate.ipynb')
     log: 'results/control-{cohort}/notebooks/simulate.ipynb'
     wildcard_constraints: cohort=SIMULATED
-    shell: 'papermill {input.notebook} {log} -p cohort control-{wildcards.cohort} -p interactions False -p planted tower'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort control-{wildcards.cohort:q} -p interactions False -p planted tower'
 
 rule shard:
     input: cohort_of, notebook=ancient('nbs/02c_extract.ipynb')
@@ -184,8 +187,8 @@ rule shard:
     log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}-{k}of{n}.ipynb'
     threads: cores('extract')
     resources: **needs('extract')
-    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p preset {params.preset} -p backbone {wildcards.backbone}'
-           ' -p fusion {wildcards.fusion} -p protocol {wildcards.protocol} -p workers {threads} -p shard {wildcards.k}/{wildcards.n}{params.revision}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} -p backbone {wildcards.backbone:q}'
+           ' -p fusion {wildcards.fusion:q} -p protocol {wildcards.protocol:q} -p workers {threads} -p shard {wildcards.k:q}/{wildcards.n:q} {params.revision:q}'
 
 rule extract:
     "Everything; what shards have stored is found, not made again."
@@ -195,8 +198,8 @@ rule extract:
     log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}.ipynb'
     threads: cores('extract')
     resources: **needs('figure' if SHARDS > 1 else 'extract')
-    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p preset {params.preset} -p backbone {wildcards.backbone}'
-           ' -p fusion {wildcards.fusion} -p protocol {wildcards.protocol} -p workers {threads}{params.revision}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} -p backbone {wildcards.backbone:q}'
+           ' -p fusion {wildcards.fusion:q} -p protocol {wildcards.protocol:q} -p workers {threads} {params.revision:q}'
 
 rule ridge:
     input: cohort_of, features_of, notebook=ancient('nbs/04_ridge.ipynb')
@@ -205,7 +208,7 @@ rule ridge:
     log: 'results/{cohort}/notebooks/linear-{fusion}.ipynb'
     threads: cores('ridge')
     resources: **needs('ridge')
-    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p preset {params.preset} -p fusion {wildcards.fusion}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} -p fusion {wildcards.fusion:q}'
 
 rule challenge:
     input: cohort_of, lambda w: features_of(w, 'tower'), notebook=ancient('nbs/04_ridge.ipynb')
@@ -214,7 +217,7 @@ rule challenge:
     log: 'results/{cohort}/notebooks/linear-challenge.ipynb'
     threads: cores('ridge')
     resources: **needs('ridge')
-    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p preset {params.preset} -p fusion tower -p recipe challenge'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} -p fusion tower -p recipe challenge'
 
 rule train:
     input: cohort_of, trained_on, notebook=ancient('nbs/05_train.ipynb')
@@ -223,17 +226,17 @@ rule train:
     log: 'results/{cohort}/notebooks/{run}.ipynb'
     threads: cores('train')
     resources: **needs('train')
-    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p preset {params.preset} {params.options}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} {params.options:q}'
 
 rule ensemble:
     input: cohort_of, members_of, notebook=ancient('nbs/07_ensemble.ipynb')
     output: 'results/{cohort}/ensemble/mirage-{fusion}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/07_ensemble.ipynb'), preset=PRESET
+    params: cohort=OPENS, code=code('nbs/07_ensemble.ipynb'), members=lambda w: f'mirage-{w.fusion}-s*', preset=PRESET
     log: 'results/{cohort}/notebooks/ensemble-mirage-{fusion}.ipynb'
     threads: cores('ensemble')
     resources: **needs('ensemble')
-    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p preset {params.preset} -p name mirage-{wildcards.fusion}'
-           ' -p members "mirage-{wildcards.fusion}-s*"'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} -p name mirage-{wildcards.fusion:q}'
+           ' -p members {params.members:q}'
 
 rule attribute:
     input: cohort_of, 'results/{cohort}/train/{model}-{fusion}-s{seed}/provenance.json', notebook=ancient('nbs/08_attribute.ipynb')
@@ -242,7 +245,7 @@ rule attribute:
     log: 'results/{cohort}/notebooks/attribute-{model}-{fusion}-s{seed}.ipynb'
     threads: cores('attribute')
     resources: **needs('attribute')
-    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p run {wildcards.model}-{wildcards.fusion}-s{wildcards.seed}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p run {wildcards.model:q}-{wildcards.fusion:q}-s{wildcards.seed:q}'
 
 rule depth:
     input: cohort_of, 'results/{cohort}/train/{run}/provenance.json', notebook=ancient('nbs/08b_depth.ipynb')
@@ -251,7 +254,7 @@ rule depth:
     log: 'results/{cohort}/notebooks/depth-{run}.ipynb'
     threads: cores('attribute')
     resources: **needs('attribute')
-    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q} -p run {wildcards.run}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p run {wildcards.run:q}'
 
 rule figure:
     input: cohort_of, runs_of, notebook=ancient('nbs/figures/{item}.ipynb')
@@ -260,7 +263,7 @@ rule figure:
     log: 'results/{cohort}/notebooks/{item}.ipynb'
     threads: cores('figure')
     resources: **needs('figure')
-    shell: 'papermill {input.notebook} {log} -p cohort {params.cohort:q}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q}'
 
 rule cost:
     "What all that is still to be made asks of a cluster at most, and what extraction computes and stores."

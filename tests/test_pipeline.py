@@ -1,5 +1,5 @@
 "The pipeline on a cluster: jobs ask for what they need, a failing and a killed one are named with their logs and stop nobody else, and a rerun completes. SLURM's commands are stand-ins."
-import json, os, re, shutil, subprocess, sys
+import json, os, re, shlex, shutil, subprocess, sys
 from pathlib import Path
 
 import numpy as np, pytest
@@ -90,3 +90,11 @@ def test_a_failing_and_a_killed_job_stop_nobody_else_and_a_rerun_completes(clust
     assert before == ((cluster/targets[1]).stat().st_mtime_ns, shards[2].stat().st_mtime_ns)
     assert json.loads((cluster/SHARDED/'metrics.json').read_text())['stimuli'] == 3
     assert not [j['log'] for j in again if (cluster/j['log']).exists()]                                # logs of what succeeded are removed
+
+
+@pytest.mark.parametrize('given, says', [(dict(revisions='{qwen3-omni-thinking: "main; touch ran"}'), 'the 40 digits of a commit'), (dict(cohort='x$(touch ran)'), 'x\\$\\(touch ran\\)|no rule to produce|MissingInput|unknown cohort'),
+                                         (dict(cohort="x'; touch ran; '"), 'touch ran|unknown cohort')])
+def test_what_is_given_to_the_pipeline_runs_nothing(cluster, given, says):
+    code, said = snakemake(cluster, 'paper', '--printshellcmds', '--dry-run', on='here', **given)
+    assert re.search(says, said) and not (cluster/'ran').exists()
+    for line in re.findall(r'Shell command: (.*)', said): assert 'touch' not in ' '.join(word for word in shlex.split(line, comments=False) if word in (';', 'touch', 'ran'))

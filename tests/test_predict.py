@@ -130,7 +130,7 @@ def test_an_id_on_the_hub_is_fetched_at_its_commit(given, monkeypatch):
     asked = []
     def fetched(repo, name, revision=None, **k):
         asked.append((repo, name, revision)); path = given/'ours'/name
-        if not path.is_file(): raise mirage.recipe.EntryNotFoundError(name, response=None)
+        if not path.is_file(): raise mirage.recipe.EntryNotFoundError(name)
         return str(path)
     for module in (mirage.recipe, mirage.model): monkeypatch.setattr(module, 'hf_hub_download', fetched)
     w = open_weights('someone/encoder@abc123'); assert w.recipe == RECIPE and {(r, v) for r, n, v in asked} == {('someone/encoder', 'abc123')}
@@ -160,7 +160,7 @@ def bad(given, d, kind):
     if kind == 'published widths': how, says = dict(weights=given/'published'), 'pin it with revision'
     if kind == 'broken recipe': shutil.copytree(given/'ours', d/'w'); (d/'w'/'recipe.yaml').write_text('backbone: [x\n'); how, says = dict(weights=d/'w'), 'is no recipe'
     if kind == 'unknown device': how, says = dict(device='tpu'), 'device is auto, cpu or cuda'
-    if kind == 'bad name': how, says = dict(name='../up'), 'use letters, digits'
+    if kind == 'bad name': how, says = dict(name='../up'), 'Use letters, digits'
     return video, words, dict(weights=given/'ours', device='cpu') | how, says
 
 @pytest.mark.parametrize('kind', ['no video', 'no audio', 'no length', 'no film', 'missing film', 'missing words', 'words are no subtitles', 'time runs backwards', 'words are no table',
@@ -169,6 +169,47 @@ def test_bad_input_is_refused_with_a_remedy_before_anything_is_written(given, tm
     video, words, how, says = bad(given, tmp_path, kind); (tmp_path/'root').mkdir(); monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root'))
     with pytest.raises((ValueError, FileNotFoundError), match=says): predict(video, words, **how)
     assert not everything(tmp_path/'root')
+
+
+def dubbed(path): # a film with two sound tracks: French commentary with a tone at 4 s, English with one at 1 s
+    with av.open(str(path), 'w') as out:
+        video, t = out.add_stream('libx264', rate=10, width=128, height=72, pix_fmt='yuv420p'), np.arange(8*RATE)/RATE
+        tracks = [(out.add_stream('flac', rate=RATE, layout='mono'), tone) for tone in (4, 1)]
+        for (track, _), language, mark in zip(tracks, ('fra', 'eng'), ('comment', 'default')):
+            track.metadata['language'], track.disposition = language, getattr(av.stream.Disposition, mark)
+        for i in range(80):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(np.full((72, 128, 3), 3*i, np.uint8), 'rgb24')))
+        for track, tone in tracks:
+            wave = (16_000*np.sin(2*np.pi*440*t)*((t >= tone) & (t < tone + 1))).astype(np.int16)
+            for k in range(0, len(wave), 4096):
+                frame = av.AudioFrame.from_ndarray(wave[None, k:k + 4096], 's16', 'mono')
+                frame.rate, frame.pts, frame.time_base = RATE, k, Fraction(1, RATE)
+                out.mux(track.encode(frame))
+            out.mux(track.encode())
+        out.mux(video.encode())
+    return path
+
+
+def test_another_sound_track_is_another_prediction_and_what_was_taken_is_told(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    path, w = dubbed(tmp_path/'dubbed.mkv'), open_weights(given/'ours')
+    with pytest.warns(UserWarning, match='2 sound tracks.*number 2 is taken'):
+        usual = predict(path, None, w, 'sub-01', device='cpu')
+    asked = {k: predict(path, None, w, 'sub-01', device='cpu', audio_track=k) for k in ('fr', 2)}
+    assert np.array_equal(asked[2].bold['sub-01'], usual.bold['sub-01']) and not np.allclose(asked['fr'].bold['sub-01'], usual.bold['sub-01'], atol=1e-5)
+    (tmp_path/'films.csv').write_text('video,name,audio_track\ndubbed.mkv,french,fr\ndubbed.mkv,german,de\n')
+    state, done = predict_films(read_films(tmp_path/'films.csv'), w, 'sub-01', device='cpu', page=False, movie=False)
+    assert state.state.tolist() == ['predicted', 'failed'] and np.array_equal(done['french'].bold['sub-01'], asked['fr'].bold['sub-01'])
+    assert "no sound track 'de'; there are: 1 (fra" in state.error[1] and 'french: sound track 1 of 2 (fra' in capsys.readouterr().out
+
+
+def test_a_film_of_three_seconds_says_that_there_is_nothing_to_draw(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    (tmp_path/'films.csv').write_text(f'video\n{clip(tmp_path/"short.mkv", 3.)}\n')
+    state, done = predict_films(read_films(tmp_path/'films.csv'), open_weights(given/'ours'), 'sub-01', device='cpu')
+    assert state.state.tolist() == ['predicted'] and done['short'].bold['sub-01'].shape == (3, 1000)
+    assert 'short: numbers only, no page and no film of the map: its last sample is taken at 2.98 s, and BOLD answers 4.47 s late' in capsys.readouterr().out
+    assert not [f for f in everything(tmp_path/'results') if f.endswith(('.html', '.mp4'))]
 
 
 # ---- many films
