@@ -48,14 +48,14 @@ def context_words(word:int,
                   limit:int # words of context
                  ): # (n,) int: rows of `words`, the word itself last
     "The last `limit` words that ended at or before the end of this one; of them, those up to this one."
-    later = int((ends[word + 1:] <= ends[word]).sum())      # they stand behind it, so it cannot see them, but they count
+    later = int((ends[word + 1:] <= ends[word]).sum())     # behind it, so it cannot see them, but they count
     before = np.flatnonzero(ends[:word] <= ends[word])
     return np.append(before[max(0, len(before) - max(0, limit - 1 - later)):], word)
 
 def word_context(words, # offset, ascending
                  limit:int # words of context
                 ): # (words,) int: first word of each word's context
-    "In the order of their ends, the words of a context stand side by side: it begins here and ends with the word itself."
+    "In the order of their ends, the words of a context stand side by side, from here to the word itself."
     ends = word_ends(words)
     return np.array([context_words(i, ends, limit)[0] for i in range(len(ends))], int)
 
@@ -63,7 +63,7 @@ def frame_times(cut:float, # seconds
                 contexts:Contexts,
                 counted:str='back' # 'back' from the cut, or 'forth' from the beginning of the context
                ): # (frames,) seconds, ascending
-    "Pictures at cut − 1/fps, cut − 2/fps, …, within the movie and the context; or at its beginning, 1/fps later, …, below the cut."
+    "Pictures at cut − 1/fps, cut − 2/fps, …, within movie and context; or at its beginning, 1/fps later, …"
     most = round(contexts.video*contexts.fps)
     if counted == 'forth':
         start = max(0., cut - contexts.video)
@@ -72,7 +72,8 @@ def frame_times(cut:float, # seconds
     n = max(1, min(most, math.floor(cut*contexts.fps + 1e-6)))
     return cut - np.arange(n, 0, -1)/contexts.fps
 
-def picture_pairs(cut:float, contexts:Contexts, counted:str='back') -> list: # (first, second) time of each picture step, in seconds
+def picture_pairs(cut:float, contexts:Contexts, counted:str='back'
+                 ) -> list: # (first, second) time of each picture step, in seconds
     "Pictures two by two; when their number is odd, the processor repeats the last one."
     f = frame_times(cut, contexts, counted)
     return [(f[k], f[min(k + 1, len(f) - 1)]) for k in range(0, len(f), 2)]
@@ -82,7 +83,7 @@ def rounded_frames(words, # onset, and duration (else offset)
                    steps:int, # frames of the text stream
                    hz:float=HZ
                   ): # (pairs, 2) int: row of the word, frame
-    "The frames of each word as released: onset and duration rounded half to even, one frame at least, moved back into the stream."
+    "Each word's frames as released: onset and duration rounded half to even, moved back into the stream."
     duration = words.duration if 'duration' in words else (words.offset - words.onset).round(6)
     n = np.maximum(1, np.round(hz*duration.to_numpy(float)).astype(int))
     first = np.maximum(0, np.minimum(np.round(hz*words.onset.to_numpy(float)).astype(int), steps - n))
@@ -113,32 +114,34 @@ class Protocol:
     tower_span:float = 1.      # seconds of picture tokens averaged in the tower stream
     speechless:str = 'zeros'   # text stream of a movie without words: 'zeros', or the 'mean' of the other two
     hop:float = 0.             # seconds of movie read from one forward; 0: one forward a read-out
-    word_frames:str = 'overlap'   # rule 1: a word's frames are those that it 'overlap's, or its onset and duration 'rounded'
+    word_frames:str = 'overlap'   # rule 1: a word's frames: all that it 'overlap's, or onset and duration 'rounded'
     mono_gain:float = 1.          # rule 2: what a mono sound track is multiplied by
     word_tokens:str = 'spaced'    # rule 3: a word's tokens are its 'own', or 'spaced': with the space before it
-    picture_times:str = 'back'    # rule 5: pictures are counted 'back' from the cut, or 'forth' from the context's beginning
+    picture_times:str = 'back'    # rule 5: pictures counted 'back' from the cut, or 'forth' from the context's beginning
     first_word:float = 1/HZ       # rule 6: seconds before which no word is read
-    tower_sound:str = 'window'    # rule 7: the one token of the audio tower is counted on the 'window' or on the whole 'movie'
-    word_order:str = 'ends'       # rule 8: words in the order of their 'ends', cut to the movie; or as in the 'transcript'
-    last_step:str = 'whole'       # rule 9: the last step is 'whole', beyond the movie's end; or the steps are 'rounded', cut at the end
+    tower_sound:str = 'window'    # rule 7: the audio tower's one token is counted on the 'window' or on the 'movie'
+    word_order:str = 'ends'       # rule 8: words by their 'ends', cut to the movie; or as in the 'transcript'
+    last_step:str = 'whole'       # rule 9: the last step is 'whole', beyond the end; or steps are 'rounded', cut at the end
     unimodal:str = 'ours'         # how backbones of one modality are read (chapter 02ae): 'ours' or 'released'
 
     def __post_init__(self):
         for field, values in CHOICES.items():
-            if getattr(self, field) not in values:
-                raise ValueError(f'{field}={getattr(self, field)} in protocol {self.name!r}: choose {" or ".join(values)}')
+            value = getattr(self, field)
+            if value not in values:
+                raise ValueError(f'{field}={value} in protocol {self.name!r}: choose {" or ".join(values)}')
         if self.hop and (self.word_order, self.picture_times, self.last_step) != ('ends', 'back', 'whole'):
-            raise ValueError(f'protocol {self.name!r}: in hops, words follow their ends, pictures are counted back and steps are whole')
+            raise ValueError(f'protocol {self.name!r}: in hops, words follow their ends, pictures are counted back '
+                             'and steps are whole')
 
-CHOICES = dict(video_at=('oldest', 'newest'), speechless=('zeros', 'mean'), word_frames=tuple(WORD_FRAMES), word_tokens=('own', 'spaced'),
-               picture_times=('back', 'forth'), tower_sound=('window', 'movie'), word_order=('ends', 'transcript'),
-               last_step=('whole', 'rounded'), unimodal=('ours', 'released'))
+CHOICES = dict(video_at=('oldest', 'newest'), speechless=('zeros', 'mean'), word_frames=tuple(WORD_FRAMES),
+               word_tokens=('own', 'spaced'), picture_times=('back', 'forth'), tower_sound=('window', 'movie'),
+               word_order=('ends', 'transcript'), last_step=('whole', 'rounded'), unimodal=('ours', 'released'))
 BLINK = .03       # seconds: the shortest sound that gives every model a token
 
 PROTOCOLS = {p.name: p for p in [
-    Protocol('released', video_at='oldest', audio_span=0., tower_span=4., speechless='mean', word_frames='rounded', mono_gain=math.sqrt(.5),
-             word_tokens='own', picture_times='forth', first_word=BLINK, tower_sound='movie', word_order='transcript', last_step='rounded',
-             unimodal='released'),
+    Protocol('released', video_at='oldest', audio_span=0., tower_span=4., speechless='mean', word_frames='rounded',
+             mono_gain=math.sqrt(.5), word_tokens='own', picture_times='forth', first_word=BLINK, tower_sound='movie',
+             word_order='transcript', last_step='rounded', unimodal='released'),
     Protocol('aligned'), Protocol('streaming', hop=10.)]}
 
 def get_protocol(name:str|Protocol # released, aligned, streaming; changed: 'streaming,hop=20'
@@ -152,7 +155,8 @@ def get_protocol(name:str|Protocol # released, aligned, streaming; changed: 'str
     given, values = asdict(PROTOCOLS[base]), {}
     for change in changes:
         k, _, v = change.partition('=')
-        if k == 'name' or k not in given: raise ValueError(f'a protocol has no {k!r}; it has: {", ".join(f for f in given if f != "name")}')
+        if k == 'name' or k not in given:
+            raise ValueError(f'a protocol has no {k!r}; it has: {", ".join(f for f in given if f != "name")}')
         try: values[k] = type(given[k])(v)
         except ValueError: raise ValueError(f'{k}={v} in protocol {name!r} is not a number') from None
         if isinstance(given[k], float): check_number(f'{k} in protocol {name!r}', values[k], 0, 600)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd, yaml
 
-from .core import Run, atomic, run_path, unfinished
+from .core import Run, atomic, file_digest, run_path, unfinished, write_sealed
 from .manifest import load_manifest
 from .model import load_model
 from .page import MEANING
@@ -98,9 +98,11 @@ Pearson r between predicted and measured BOLD, mean over parcels.
 # %% ../nbs/10a_card.ipynb #a47400d0
 def share(trained:Run, folder, licence:str='' # of the weights; a simulated run takes mit
          ) -> Path:
-    "Write model.safetensors, config.json, recipe.yaml and README.md."
+    "Write model.safetensors, config.json, recipe.yaml, the digests of these, and README.md."
     recipe, folder = Recipe.of_run(trained.config), Path(folder)
     if not licence and not recipe.simulated: raise ValueError('choose a licence for the weights, such as -p licence cc-by-4.0: it is yours to give, within the terms of data and backbone (data_manifest.yaml)')
     load_model(trained).save_pretrained(folder); recipe.write(folder/'recipe.yaml')
     with atomic(folder/'README.md') as tmp: tmp.write_text(card(trained, licence or 'mit', recipe), encoding='utf-8')
+    shared = 'model.safetensors', 'config.json', 'recipe.yaml'      # the card may be edited afterwards
+    write_sealed(folder/'digests.json', dict(files={name: file_digest(folder/name) for name in shared}))
     return folder

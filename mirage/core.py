@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES', 'SHORT_REPR', 'TEXT_BYTES', 'YAML_NODES',
-           'PRESETS', 'WATCHED', 'RELEASE', 'BUILT_IN', 'WORD', 'EXECUTED', 'STEPS', 'shown', 'check_name',
+           'PRESETS', 'OWN', 'WATCHED', 'RELEASE', 'BUILT_IN', 'WORD', 'EXECUTED', 'STEPS', 'shown', 'check_name',
            'plain_name', 'check_number', 'read_description', 'WholeLoader', 'count_nodes', 'read_yaml', 'read_json',
-           'Contexts', 'Preset', 'in_test', 'get_preset', 'root', 'check_parameters', 'seed_everything', 'digest',
-           'file_digest', 'progress', 'holds_cohort', 'find_cohort', 'folder_id', 'cohort_id', 'cohort_name',
-           'write_json', 'code_folder', 'git', 'package_version', 'code_state', 'provenance', 'Run', 'run_path',
-           'start_run', 'finish_run', 'unfinished', 'open_run', 'pipeline_name', 'missing_files', 'check_notebooks',
-           'one_build', 'follow', 'stop_pipeline', 'run_pipeline', 'why_not_built', 'build', 'Pearson', 'pearson',
-           'mean_of', 'atomic']
+           'Contexts', 'Preset', 'in_test', 'get_preset', 'own_preset', 'own_precision', 'root', 'check_parameters',
+           'seed_everything', 'digest', 'file_digest', 'progress', 'holds_cohort', 'find_cohort', 'folder_id',
+           'cohort_id', 'cohort_name', 'write_json', 'file_stamp', 'remembered', 'known_digest', 'write_sealed',
+           'read_sealed', 'seal', 'seal_broken', 'code_folder', 'git', 'package_version', 'code_state', 'provenance',
+           'Run', 'run_path', 'as_written', 'differences', 'name_differences', 'settings_of', 'former_config',
+           'check_overwrite', 'start_run', 'finish_run', 'unfinished', 'open_run', 'pipeline_name', 'missing_files',
+           'check_notebooks', 'one_build', 'follow', 'stop_pipeline', 'run_pipeline', 'why_not_built', 'build',
+           'Pearson', 'pearson', 'mean_of', 'atomic']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
 import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, re, reprlib, shlex, signal, subprocess, sys, time, warnings
@@ -196,6 +198,18 @@ def get_preset(name:str='auto', # smoke, tiny, paper, or auto
     if unknown: raise ValueError(f'a preset has no field {sorted(unknown)}; there are: {", ".join(Preset.__dataclass_fields__)}')
     return replace(PRESETS[name], **changes)
 
+OWN = dict(embedded=('tiny', 'no'), smoke=('smoke', 'no'), algonauts2025=('paper', 'fp16'))   # cohort → preset and precision
+
+def own_preset(cohort) -> str: # its name
+    "The preset of a cohort's runs unless another is asked for."
+    known = OWN.get(str(cohort).removeprefix('control-'))
+    return known[0] if known else get_preset('auto').name
+
+def own_precision(cohort) -> str|None: # no, fp16 or bf16; None: what the device allows
+    "The precision of a cohort's training runs unless another is asked for."
+    known = OWN.get(str(cohort).removeprefix('control-'))
+    return known[1] if known else None
+
 # %% ../nbs/00_core.ipynb #5dff2ee0
 def root() -> Path:
     "The folder that holds data/, features/, results/ and figures/."
@@ -292,6 +306,61 @@ def cohort_name(name:str='auto' # embedded, algonauts2025, a directory, or auto
 def write_json(path, value):
     with atomic(path) as tmp: tmp.write_text(json.dumps(value, indent=1, default=str) + '\n')
 
+# %% ../nbs/00_core.ipynb #66cb87fc
+def file_stamp(path) -> list: # bytes, times of change of content and inode (ns), inode
+    "What changes when a file is written to, replaced or dated back."
+    s = os.stat(path)
+    return [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
+
+def remembered(what:str, # names the function
+               path, find # function of the path; its value must be one that JSON can hold
+              ):
+    "find(path), computed once for as long as the file stays the same."
+    path = Path(path).resolve(); note = root()/'features'/'.digests'/f'{digest([what, str(path)], 24)}.json'
+    stamp = file_stamp(path)
+    with contextlib.suppress(OSError, ValueError):
+        known = read_sealed(note)
+        if known['stamp'] == stamp: return known['value']
+    value = find(path)
+    settled = time.time_ns() - max(stamp[1], stamp[2]) > 2_000_000_000
+    if settled and file_stamp(path) == stamp:
+        with contextlib.suppress(OSError): write_sealed(note, dict(what=what, path=str(path), stamp=stamp, value=value))   # a disk that can't be written to
+    return value
+
+def known_digest(path) -> str: # SHA-256 in hexadecimal
+    "The digest of a file, computed once for as long as the file stays the same."
+    return remembered('file', path, file_digest)
+
+def write_sealed(path, value:dict):
+    "JSON with the digest of its value under `sha256`."
+    value = json.loads(json.dumps(value, default=str))
+    write_json(path, value | dict(sha256=digest(value, 64)))
+
+def read_sealed(path) -> dict: # without its digest
+    "JSON as it was written; an error if it was altered since."
+    value = read_json(path)
+    seal = value.pop('sha256', None) if isinstance(value, dict) else None
+    if seal != digest(value, 64): raise ValueError(f'{path} was altered since it was written, or comes from an earlier version: its digest does not fit its content')
+    return value
+
+def _body_digest(path) -> tuple: # digest of all but the last 64 bytes; these
+    sha = hashlib.sha256()
+    with open(path, 'rb') as f:
+        left = os.fstat(f.fileno()).st_size - 64
+        while left > 0:
+            if not (block := f.read(min(left, 1 << 22))): break
+            sha.update(block); left -= len(block)
+        return sha.hexdigest(), f.read(64).decode('ascii', 'replace')
+
+def seal(path):
+    "Append a file's digest to it; HDF5 and torch do not mind what follows their content."
+    written = file_digest(path)
+    with open(path, 'ab') as f: f.write(written.encode())
+
+def seal_broken(path) -> bool: # whether the last 64 bytes are not the digest of those before
+    found, said = _body_digest(path)
+    return found != said
+
 # %% ../nbs/00_core.ipynb #8c4d478c
 EXECUTED = 'nbs', 'mirage', 'tests', 'pyproject.toml', 'constraints.txt', 'data_manifest.yaml'   # what decides a result; figures do not
 
@@ -335,11 +404,13 @@ class Run:
     "One run's folder."
     path:Path
     @property
-    def config(self) -> dict: return read_yaml(self.path/'config.yaml')
+    def config(self) -> dict: # settings, and under `inputs` what it read
+        settings, read = read_yaml(self.path/'config.yaml'), self.path/'inputs.json'
+        return settings | dict(inputs=read_json(read)) if read.is_file() else settings
     @property
     def metrics(self) -> dict: return read_json(self.path/'metrics.json')
     @property
-    def provenance(self) -> dict: return read_json(self.path/'provenance.json')
+    def provenance(self) -> dict: return read_sealed(self.path/'provenance.json')
     @property
     def scores(self) -> pd.DataFrame: # tidy: subject, parcel (1-based), set, r
         return pd.read_parquet(self.path/'scores.parquet')
@@ -348,11 +419,60 @@ def run_path(cohort:str, stage:str, name:str) -> Path:
     "results/<cohort's id>/<stage>/<name>"
     return root()/'results'/cohort_id(cohort)/check_name('stage', stage)/check_name('name of the run', name, ',=+')
 
-def start_run(path, config:dict) -> Run:
-    "Make the folder and write its config; a run that finished earlier with another config there is no longer finished."
+def as_written(value): # as YAML and JSON give it back
+    return json.loads(json.dumps(value, default=str))
+
+def _leaves(value, at=''): # yields (field, value): dictionaries are opened, lists are not
+    if not isinstance(value, dict): yield at, value
+    else:
+        for k, v in value.items(): yield from _leaves(v, f'{at}.{k}' if at else str(k))
+
+def differences(was:dict, now:dict) -> list: # (field, old, new); None where there is none
+    "What differs between two configs, field by field."
+    was, now = dict(_leaves(as_written(was))), dict(_leaves(as_written(now)))
+    return [(k, was.get(k), now.get(k)) for k in {**was, **now} if was.get(k) != now.get(k)]
+
+def name_differences(found:list, # of `differences`
+                     most:int=6 # are named
+                    ) -> str:
+    "`preset.name: tiny → smoke; inputs.tr: 1.49 → 2.5`"
+    shown = [str(v)[:12] if re.fullmatch('[0-9a-f]{16,64}', str(v)) else v for _, *values in found[:most] for v in values]
+    named = [f'{k}: {a} → {b}' for (k, _, _), a, b in zip(found, shown[::2], shown[1::2])]
+    return '; '.join(named) + f'; and {len(found) - most} more'*(len(found) > most)
+
+def settings_of(config:dict) -> dict: # a config without what was read
+    return {k: v for k, v in config.items() if k != 'inputs'}
+
+def former_config(path) -> dict|None: # None where there is nothing to lose
+    "The config of the run in a folder that is finished, or was stopped and can go on; one that was altered does not count."
+    run = Run(Path(path)); done = (run.path/'provenance.json').is_file()
+    if not (run.path/'config.yaml').is_file() or not (done or (run.path/'resume.pt').is_file()): return None
+    try:
+        files = run.provenance['files'] if done else {}
+        if any(file_digest(run.path/k) != files[k]['sha256'] for k in ('config.yaml', 'inputs.json') if k in files): return None
+        return run.config if isinstance(run.config, dict) else None
+    except (ValueError, KeyError, OSError): return None
+
+def check_overwrite(path, config:dict, overwrite:bool=False) -> list: # (field, old, new) of inputs that changed
+    "Refuse to replace a run that was made with other settings."
+    former = former_config(path)
+    if former is None: return []
+    if (found := differences(settings_of(former), settings_of(config))) and not overwrite:
+        state = 'is finished and' if (Path(path)/'provenance.json').is_file() else 'was stopped before its end and'
+        raise FileExistsError(f'{path} {state} was made with other settings: {name_differences(found)}. It was left as it is. Choose another name for the new run, '
+                              'or replace this one: overwrite=True, with papermill -p overwrite True')
+    return differences(former, config)
+
+def start_run(path, config:dict, # its settings, and under `inputs` what it reads
+              overwrite:bool=False # replace a run that was made with other settings
+             ) -> Run:
+    "Make the folder and write its config; a run that finished earlier there is no longer finished."
+    if changed := check_overwrite(path, config, overwrite): print(f'{path} was made with something else and is made again: {name_differences(changed)}', flush=True)
     run = Run(make_folder(path)); remove_leftovers(run.path)   # what killed runs left there
     (run.path/'provenance.json').unlink(missing_ok=True)
-    with atomic(run.path/'config.yaml') as tmp: tmp.write_text(yaml.safe_dump(json.loads(json.dumps(config, default=str)), sort_keys=False))
+    (run.path/'inputs.json').unlink(missing_ok=True)
+    if 'inputs' in config: write_json(run.path/'inputs.json', config['inputs'])
+    with atomic(run.path/'config.yaml') as tmp: tmp.write_text(yaml.safe_dump(as_written(settings_of(config)), sort_keys=False))
     return run
 
 def finish_run(run:Run, metrics:dict, **extra) -> Run:
@@ -360,7 +480,7 @@ def finish_run(run:Run, metrics:dict, **extra) -> Run:
     write_json(run.path/'metrics.json', metrics)
     files = {f.name: dict(bytes=f.stat().st_size, sha256=file_digest(f)) for f in sorted(run.path.iterdir())
              if f.is_file() and f.name not in ('provenance.json', 'resume.pt') and not f.name.startswith('.')}
-    write_json(run.path/'provenance.json', provenance(files=files, **extra))
+    write_sealed(run.path/'provenance.json', provenance(files=files, **extra))
     return run
 
 def unfinished(path, # a run's folder
@@ -377,8 +497,8 @@ def unfinished(path, # a run's folder
         return f'{path}/provenance.json lists no files of a run'
     for name, f in files.items():
         if not (path/name).is_file(): return f'{path/name} is missing'
-        if (path/name).stat().st_size != f['bytes'] or file_digest(path/name) != f['sha256']: return f'{path/name} was altered or cut short'
-    if config is not None and Run(path).config != json.loads(json.dumps(config, default=str)): return f'{path} was made with another config'
+        if (path/name).stat().st_size != f['bytes'] or known_digest(path/name) != f['sha256']: return f'{path/name} was altered or cut short'
+    if config is not None and (found := differences(Run(path).config, config)): return f'{path} was made with something else: {name_differences(found)}'
     return ''
 
 def open_run(path) -> Run:

@@ -44,15 +44,16 @@ def estimate(splits, # split, video, transcript
     films = [open_film(row, tr) for row in splits.drop_duplicates('split').itertuples()]
     total = Work(*np.sum([backbone.work(f, fusion, protocol, contexts) for f in films], 0))
     plans = [Schedule(f, get_protocol(protocol), contexts) for f in films]
-    size = sum(2*L*D*sum(p.text_steps if m == 'text' else p.steps for p in plans) for m, (L, D) in backbone.streams(fusion).items())
+    steps = dict.fromkeys(('audio', 'vision'), sum(p.steps for p in plans)) | dict(text=sum(p.text_steps for p in plans))
+    size = sum(2*L*D*steps[m] for m, (L, D) in backbone.streams(fusion).items())
     return pd.Series({'stimuli': len(films), 'hours of film': sum(f.seconds for f in films)/3600, 'forwards': total.forwards,
                       'million tokens': total.tokens/1e6, 'PFLOP': total.flop/1e15, f'GPU-hours at {tflops:g} TFLOP/s': total.flop/tflops/3.6e15, 'GB on disk': size/1e9})
 
 # %% ../nbs/02c_extract.ipynb #82c7ca3f
 def identity(backbone:Backbone, fusion:str, protocol, contexts:Contexts) -> dict:
     "Everything that shapes the states; change any of it and it is another store."
-    return dict(backbone=backbone.identity(), fusion=fusion, protocol=asdict(get_protocol(protocol)), contexts=asdict(contexts), hz=HZ,
-                rules=RULES)
+    return dict(backbone=backbone.identity(), fusion=fusion, protocol=asdict(get_protocol(protocol)),
+                contexts=asdict(contexts), hz=HZ, rules=RULES)
 
 def check_states(states:dict, # stream → (T, L, D)
                  backbone:Backbone, film:Film, fusion:str, protocol='aligned'):
@@ -62,12 +63,13 @@ def check_states(states:dict, # stream → (T, L, D)
         x, steps = states[m], plan.text_steps if m == 'text' else plan.steps
         if x.shape != (steps, L, D): raise ValueError(f'{film.path}: {m} has shape {x.shape}, expected {(steps, L, D)}')
         if bad := x.size - int(np.isfinite(x).sum()): raise ValueError(f'{film.path}: {bad} of {x.size} values of {m} are not finite; try another dtype')
-        if not x.any() and (m != 'text' or len(plan.words)): raise ValueError(f'{film.path}: {m} is zero throughout, though the film has it')
+        if not x.any() and (m != 'text' or len(plan.words)):
+            raise ValueError(f'{film.path}: {m} is zero throughout, though the film has it')
 
 def stored(store:Store, row, film:Film) -> bool:
-    "Whether the store has every stream of this very film and transcript; the film is read for its digest only where its name is there."
-    there = lambda *source: all(store.has(m, row.split, *source) for m in store.streams)
-    return there() and there(film.digest)
+    "Whether the store has every stream of this very film and transcript, unaltered; the film is read for its digest only where its name is there."
+    def there(**how): return all(store.has(m, row.split, **how) for m in store.streams)
+    return there() and there(source=film.source, verify=True)
 
 def extract_one(backbone:Backbone, store:Store, row, # split, video, transcript
                 fusion:str, protocol, contexts:Contexts, tr:float=TR) -> float: # seconds of film; 0 when there was nothing to do
@@ -76,7 +78,7 @@ def extract_one(backbone:Backbone, store:Store, row, # split, video, transcript
     if stored(store, row, film): return 0.
     states = backbone.extract(film, fusion, protocol, contexts)
     check_states(states, backbone, film, fusion, protocol)
-    for m, x in states.items(): store.write(m, row.split, x, film.digest)
+    for m, x in states.items(): store.write(m, row.split, x, film.source)
     return film.seconds
 
 # %% ../nbs/02c_extract.ipynb #c7ea4995

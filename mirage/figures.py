@@ -18,8 +18,10 @@ from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.text import Text
 
-from .core import MODALITIES, Run, atomic, build, cohort_id, file_digest, open_run, root, run_path, write_json
+from .cohort import open_truth
+from .core import MODALITIES, Run, atomic, build, cohort_id, file_digest, open_run, root, run_path, write_sealed
 from .statistics import Bootstrap, Interval
+from .runs import why_not
 
 # %% ../nbs/09a_figures.ipynb #6086968c
 COLUMN, PAGE_WIDTH = 3.35, 6.9  # inches
@@ -110,25 +112,29 @@ def between(a, b): # (parcels,) masks -> weights of mean over a minus mean over 
     return np.asarray(a)/np.sum(a) - np.asarray(b)/np.sum(b)
 
 # %% ../nbs/09a_figures.ipynb #b8fc7847
-def request(cohort:str, *runs:str # stage/name, such as train/mirage-native-s0
+def request(cohort:str, *runs:str, # stage/name, such as train/mirage-native-s0
+            preset:str='auto' # of the runs; auto is the cohort's own
            ):
     "Make what a simulated cohort lacks."
     if cohort in ('embedded', 'smoke') or cohort.startswith('control-'):
-        build(root()/'data'/cohort/'truth'/'truth.h5', *(run_path(cohort, *run.split('/'))/'provenance.json' for run in runs))
+        how = {} if preset == 'auto' else dict(preset=preset)
+        build(root()/'data'/cohort/'truth'/'truth.h5', *(run_path(cohort, *run.split('/'))/'provenance.json' for run in runs), **how)
 
-def input_run(cohort:str, stage:str, name:str) -> Run:
-    "A finished run of this cohort, or an error that says what is wrong."
+def input_run(cohort:str, stage:str, name:str, preset:str='auto' # that it must be of; auto is the cohort's own
+             ) -> Run:
+    "A finished run of this cohort, made with the settings that its name asks for, from what is there now; else an error that says what is wrong."
     run = open_run(run_path(cohort, stage, name)); made = cohort_id(run.config.get('cohort', cohort))
     if made != cohort_id(cohort): raise ValueError(f'{run.path} was made on cohort {made}, not {cohort_id(cohort)}: it was put there by hand. Remove it and make the run again.')
+    if why := why_not(cohort, stage, name, preset):
+        raise ValueError(f'{why}. Make it again with the notebook of its stage (-p overwrite True), or with the pipeline; or draw runs of another preset with -p preset.')
     return run
 
 def attribution_of(cohort:str, name:str, # of a training run
+                   preset:str='auto' # that it must be of
                   ) -> Run:
     "The attribution of a training run; an error where the run was trained again since."
-    trained, found = input_run(cohort, 'train', name), input_run(cohort, 'attribute', name)
-    if found.config['weights'] != trained.provenance['files']['weights.safetensors']['sha256']:
-        raise ValueError(f'{found.path} was computed from other weights than those in {trained.path}. Run nbs/08_attribute.ipynb again.')
-    return found
+    input_run(cohort, 'train', name, preset)
+    return input_run(cohort, 'attribute', name, preset)
 
 def attention_of(attribution:Run, table:str='attention' # or attention_start, attention_in_window
                 ) -> pd.DataFrame:
@@ -143,7 +149,7 @@ def planted_truth(cohort # a Cohort
     "What a simulated cohort was made from."
     path = cohort.root/'truth'/'truth.h5'
     if not (cohort.simulated and path.is_file()): return None
-    with h5py.File(path, 'r') as f:
+    with open_truth(path) as f:
         columns = json.loads(f.attrs['columns']); power = np.mean([w[()]**2 for w in f['weights'].values()], axis=0)
         shares = np.stack([power[:, [m in c for c in columns]].sum(1) for m in MODALITIES], 1)
         return dict(shares=shares/shares.sum(1, keepdims=True), interaction=power[:, ['×' in c for c in columns]].sum(1)/power.sum(1), bands={m: f['bands'][m][()] for m in MODALITIES})
@@ -170,7 +176,7 @@ def save_figure(fig, item:str, # fig3_modalities
     with atomic(path('pdf')) as tmp: fig.savefig(tmp, dpi=DPI, metadata=dict(CreationDate=None, ModDate=None, Creator='mirage', Producer=None, Title=title))
     with atomic(path('csv')) as tmp: data.to_csv(tmp, index=False, float_format='%.6g')
     with atomic(path('png')) as tmp: fig.savefig(tmp, dpi=DPI, metadata={'Software': None, 'Title': title})
-    write_json(root()/'results'/cohort_id(cohort)/'figures'/f'{item}.json', dict(item=item, title=title, caption=caption, cohort=cohort_id(cohort), simulated=simulated, command=command(f'figures/{item}', params or {}),
+    write_sealed(root()/'results'/cohort_id(cohort)/'figures'/f'{item}.json', dict(item=item, title=title, caption=caption, cohort=cohort_id(cohort), simulated=simulated, command=command(f'figures/{item}', params or {}),
                                   notebook=f'nbs/figures/{item}.ipynb', files={p.name: file_digest(p) for p in (path('png'), path('pdf'), path('csv'), *map(Path, extra))}, faults=found,
                                   claims=[asdict(c) | dict(verdict=c.verdict, number=c.number) for c in claims]))
     display(Image(str(path('png')), width=int(STYLE['figure.dpi']*fig.get_figwidth())))

@@ -34,7 +34,7 @@ class Sound:
     "A film's sound; mel frames that many stretches share are computed once."
     def __init__(self, extractor, # WhisperFeatureExtractor
                  sound, # (samples,) float32
-                 steps:float, # frames of the movie's grid that can be heard: the sound is padded with silence, or cut, to their length
+                 steps:float, # frames of the grid that can be heard: the sound is padded, or cut, to their length
                  tail:int=0 # zeros that the processor appends before it looks; 0: it reflects the sound
                 ):
         self.extractor, self.tail, n = extractor, tail, round(steps/HZ*RATE)
@@ -124,7 +124,7 @@ def transcript_rows(words, # list of str
                     groups, # list of (words of the sequence, words read among them): one sequence each
                     word_tokens:WordTokens,
                     start=(), # ids that open every sequence
-                    which:str='spaced' # tokens of a word, as in `WordTokens.read`; or 'characters': as many as it has characters
+                    which:str='spaced' # as in `WordTokens.read`; or 'characters': as many tokens as the word has
                    ): # list of (ids (n,), positions (3, n), [token indices of each word read])
     "Sequences of words alone, joined by spaces."
     rows = []
@@ -136,5 +136,6 @@ def transcript_rows(words, # list of str
             n = len(words[i]) if which == 'characters' else word_tokens.read(words[i], i == sequence[0], which)
             reads.append(np.arange(max(0, ends[i] - n), ends[i]))
         length = len(start) + sum(map(len, tokens))
-        rows.append((np.concatenate([start, *tokens]).astype(int), np.tile(np.arange(length, dtype=np.float32), (3, 1)), reads))
+        positions = np.tile(np.arange(length, dtype=np.float32), (3, 1))
+        rows.append((np.concatenate([start, *tokens]).astype(int), positions, reads))
     return rows

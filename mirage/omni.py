@@ -196,7 +196,8 @@ class Qwen3(Sees):
         flat = np.concatenate([self.newline, *tokens]).astype(int)
         at = pos[:, -1].max() + 1 + np.arange(len(flat), dtype=np.float32)
         n = self.word_tokens.read(words[-1], len(words) == 1, which)
-        return np.concatenate([ids, flat]), np.concatenate([pos, np.tile(at, (3, 1))], 1), len(ids) + np.arange(len(flat) - n, len(flat))
+        own = len(ids) + np.arange(len(flat) - n, len(flat))
+        return np.concatenate([ids, flat]), np.concatenate([pos, np.tile(at, (3, 1))], 1), own
 
     def forward(self, rows, # list of (ids, positions, [token indices of each read-out])
                 sound=(), # (tokens, D) of each row

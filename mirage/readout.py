@@ -64,7 +64,8 @@ class Films:
         start = [max(0, round(c.time*RATE) - round(contexts.audio*RATE)) for c in cuts]
         stop = [min(round(c.time*RATE), len(sound.wave)) for c in cuts]
         if late := [c for c, a, b in zip(cuts, start, stop) if b - a < BLINK*RATE]:
-            raise ValueError(f'a read-out at {late[0].time:.2f} s has no sound: the movie ends at {len(sound.wave)/RATE:.2f} s. Give the transcript of this movie')
+            raise ValueError(f'a read-out at {late[0].time:.2f} s has no sound: the movie ends at {len(sound.wave)/RATE:.2f} s. '
+                             'Give the transcript of this movie')
         out, groups = [None]*len(cuts), {}
         for i, (a, b) in enumerate(zip(start, stop)): groups.setdefault((b - a, a % HOP == 0), []).append(i)
         for (n, _), mine in groups.items():
@@ -86,7 +87,9 @@ class Films:
         take = in_order(plan.film, [t for ps in pairs.values() for p in ps for t in p])
         for b in range(math.ceil(max(c.time for c in cuts)/self.block)):
             mine = [c for c in cuts if b*self.block < c.time <= (b + 1)*self.block]
-            if mine: yield Block(mine, [pairs[c] for c in mine], self.pictures(take, [p for c in mine for p in pairs[c]]), self.mels(sound, mine, plan.contexts))
+            if not mine: continue
+            frames = self.pictures(take, [p for c in mine for p in pairs[c]])
+            yield Block(mine, [pairs[c] for c in mine], frames, self.mels(sound, mine, plan.contexts))
 
     def see_once(self, saw:Once, block:Block, see) -> dict: # pair → result
         compute = lambda new: [r for k in range(0, len(new), 64) for r in see([block.frames[p] for p in new[k:k + 64]])]
@@ -115,7 +118,8 @@ class CutByCut(Films):
         for block in prefetch(self.blocks(plan, plan.cuts)):
             look, sound = self.see_once(saw, block, self.see), self.hear_once(heard, block.mels, self.window)
             contexts = [[texts[i] for i in plan.context(c.index)] if c.kind == 'word' else () for c in block.cuts]
-            rows = [sequence(self, c, len(s), plan, ps, h, w, words) for c, s, ps, words in zip(block.cuts, sound, block.pairs, contexts)]
+            rows = [sequence(self, c, len(s), plan, ps, h, w, words)
+                    for c, s, ps, words in zip(block.cuts, sound, block.pairs, contexts)]
             self.read([[c] for c in block.cuts], rows, sound, [[look[p] for p in ps] for ps in block.pairs], out)
 
     def tower_pick(self, plan:Schedule, cut:Cut): # function of the number of states → indices of those to average
@@ -198,13 +202,15 @@ class Extractor(InHops):
     def extract(self, film, fusion:str='native', protocol='aligned', contexts:Contexts=Contexts()) -> dict: # stream → (T, L, D) float32
         plan = Schedule(film, get_protocol(protocol), contexts)
         if fusion not in ('native', 'tower'): raise ValueError(f'unknown fusion {fusion!r}; there are: native, tower')
-        out = {m: np.zeros((len(plan.words) if m == 'text' else plan.steps, *shape), np.float32) for m, shape in self.streams(fusion).items()}
+        rows = dict(text=len(plan.words), audio=plan.steps, vision=plan.steps)
+        out = {m: np.zeros((rows[m], *shape), np.float32) for m, shape in self.streams(fusion).items()}
         if fusion == 'native': (self.native_hops if plan.protocol.hop else self.native)(plan, out)
         else:
             (self.tower_hops if plan.protocol.hop else self.towers)(plan, out)
             self.transcript(plan, out)
         out['text'] = plan.on_grid(out['text'])
-        if not len(plan.words) and plan.protocol.speechless == 'mean' and fusion == 'native': out['text'] = (out['audio'] + out['vision'])/2
+        if not len(plan.words) and plan.protocol.speechless == 'mean' and fusion == 'native':
+            out['text'] = (out['audio'] + out['vision'])/2
         return out
 
     def work(self, film, fusion:str='native', protocol='aligned', contexts:Contexts=Contexts()) -> Work:
@@ -220,7 +226,8 @@ class Extractor(InHops):
         else:
             shown = [plan.pictures(c.time) for c in cuts]
             listened = [heard(plan.heard(c.time)) for c in cuts]
-            lengths = [n + len(ps)*h*w + (said[plan.context(c.index)].sum() if c.kind == 'word' else 0) for c, n, ps in zip(cuts, listened, shown)]
+            spoken = [said[plan.context(c.index)].sum() if c.kind == 'word' else 0 for c in cuts]
+            lengths = [n + len(ps)*h*w + words for n, ps, words in zip(listened, shown, spoken)]
             pairs, sound = {p for ps in shown for p in ps}, sum(listened)
         if fusion == 'tower': lengths = [said[context].sum() for context, _ in transcript_groups(plan)]
         n = np.array(lengths, float)

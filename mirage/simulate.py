@@ -324,11 +324,13 @@ def simulate_bold(folder, # data/<cohort>
         for test, table in (('friends-s7', runs[runs.film == 's07']), ('ood', runs[runs.task == 'ood'])):
             with atomic(release/f'fmri/{subject}/target_sample_number/{subject}_{test}_fmri_samples.npy') as tmp:
                 np.save(tmp, {r.split: int(r.n_tr) for r in table.itertuples()}, allow_pickle=True)
-    with atomic(folder/'truth/truth.h5') as tmp, h5py.File(tmp, 'w') as f:
-        f.attrs.update(seed=seed, columns=json.dumps(truth.columns), interactions=interactions, planted=planted)
-        for i, s in enumerate(SUBJECTS): f[f'ceiling/{s}'], f[f'weights/{s}'] = truth.ceiling[i], truth.weights[i]
-        for m in MODALITIES: f[f'bands/{m}'], f[f'directions/{m}'] = truth.bands[m], truth.directions[m]
-        for name in (*MODALITIES, 'interaction', 'slow'): f[f'share/{name}'] = truth.parcels[name].values
-        f['network'] = np.array(truth.parcels.network, dtype='S')
-        for s, z in latents.items(): f[f'latents/{s}'] = z.astype(np.float32)
+    with atomic(folder/'truth/truth.h5') as tmp:
+        with h5py.File(tmp, 'w') as f:
+            f.attrs.update(seed=seed, columns=json.dumps(truth.columns), interactions=interactions, planted=planted)
+            for i, s in enumerate(SUBJECTS): f[f'ceiling/{s}'], f[f'weights/{s}'] = truth.ceiling[i], truth.weights[i]
+            for m in MODALITIES: f[f'bands/{m}'], f[f'directions/{m}'] = truth.bands[m], truth.directions[m]
+            for name in (*MODALITIES, 'interaction', 'slow'): f[f'share/{name}'] = truth.parcels[name].values
+            f['network'] = np.array(truth.parcels.network, dtype='S')
+            for s, z in latents.items(): f[f'latents/{s}'] = z.astype(np.float32)
+        seal(tmp)
     return truth

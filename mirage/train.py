@@ -4,23 +4,24 @@
 
 # %% auto #0
 __all__ = ['SIMULATED', 'squared_error', 'silent_where', 'predict', 'parcel_r', 'find_fault', 'stop_if_broken', 'draw_seed',
-           'load_state', 'fit', 'write_predictions', 'summary', 'with_window', 'build_inputs', 'train', 'main']
+           'load_state', 'fit', 'write_predictions', 'summary', 'build_inputs', 'check_arguments', 'train', 'main']
 
 # %% ../nbs/05_train.ipynb #62b29c92
-import argparse, inspect, math, time
+import argparse, inspect, math, os, time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, torch
 from safetensors.torch import load_file
 
-from .core import (SUBJECTS, Pearson, Preset, Run, atomic, build, cohort_name, digest, file_digest, finish_run, get_preset, mean_of, open_run, progress, root, run_path,
+from .core import (SUBJECTS, Pearson, Preset, Run, atomic, build, cohort_name, check_overwrite, digest, finish_run, mean_of, open_run, own_preset, progress, root, run_path, seal, seal_broken,
                          start_run, unfinished)
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from .cohort import Cohort, pick_subjects
-from .store import FAMILIES, open_features
+from .store import FAMILIES, inputs_of, open_features
 from .model import ModelConfig, first_model, save_weights
-from .runs import run_name
+from .runs import AGGREGATES, PRECISIONS, chosen_precision, chosen_preset, run_name, training_settings
 from .loader import Loader, Reader, epoch_plan, make_windows, tile_plan
 
 # %% ../nbs/05_train.ipynb #d49f87e6
@@ -98,6 +99,7 @@ def load_state(path, config:dict # of the run that wants to go on
               ) -> dict|None:
     "The state saved at `path`, if it is of a run with this config."
     if not Path(path).is_file(): return None
+    if seal_broken(path): raise ValueError(f'{path} cannot be read: it was altered or cut short, its digest does not fit its content. Delete it to train from the beginning.')
     try: state = torch.load(path, weights_only=True, map_location='cpu')
     except Exception as e: raise ValueError(f'{path} cannot be read ({type(e).__name__}). Delete it to train from the beginning.') from e
     return state if state['config'] == digest(config) else None
@@ -152,6 +154,7 @@ def fit(run:Run, cohort, model, windows, val, # windows of the training and vali
             with atomic(run.path/'resume.pt') as tmp:
                 torch.save(dict(config=digest(run.config), model=model.state_dict(), optimizer=optimizer.state_dict(), schedule=schedule.state_dict(),
                                 scaler=accelerator.scaler and accelerator.scaler.state_dict(), done=step, best=best, history=history, losses=losses, norms=norms), tmp)
+                seal(tmp)
     accelerator.wait_for_everyone()
     return history
 
@@ -186,12 +189,6 @@ def summary(scores, cohort) -> dict:
                 r={which: float(mean(table).mean()) for which, table in scores.groupby('set')})
 
 # %% ../nbs/05_train.ipynb #68a17105
-def with_window(preset:Preset, window:int # TRs
-               ) -> Preset:
-    "Another length of context and nothing else: an epoch keeps its steps, but for what does not fit into a film, a step its samples."
-    share = window/preset.window
-    return replace(preset, window=window, stride=max(1, round(preset.stride*share)), batch=max(1, round(preset.batch/share)))
-
 SIMULATED = 'embedded', 'smoke'
 
 def build_inputs(cohort:str, preset:Preset, fusion:str, subjects='all'):
@@ -203,39 +200,59 @@ def build_inputs(cohort:str, preset:Preset, fusion:str, subjects='all'):
     features = [run_path(cohort, 'extract', f'{b}-{fusion}-{preset.protocol}')/'provenance.json' for b in backbones]
     build(root()/'data'/cohort/'truth'/'truth.h5', *features, preset=preset.name)
 
+def check_arguments(given:dict # of `train`
+                   ):
+    "Refuse arguments of another type or beyond their range, before anything is made."
+    for k, value in given.items():
+        kind = type(inspect.signature(train).parameters[k].default)
+        if kind is float and type(value) is int: continue
+        listed = k == 'subjects' and isinstance(value, (list, tuple)) or k == 'cohort' and isinstance(value, Path)
+        if type(value) is not kind and not listed: raise ValueError(f'{k} is {value!r}: a {type(value).__name__}, expected {kind.__name__}')
+    choices = dict(fusion=('native', 'tower'), aggregate=tuple(AGGREGATES.values()), batches=('paired', 'independent'), precision=('auto', *PRECISIONS.values()))
+    for k, may_be in choices.items():
+        if given[k] not in may_be: raise ValueError(f'{k} is {given[k]!r}; it may be {", ".join(may_be)}')
+    ranges = dict(seed=(-1, 2**63 - 1), queries=(0, 1024), modality_dropout=(-1, 1), window=(0, 1024), epochs=(0, 10**6), workers=(0, 1024), memory=(0, 1e6), save_every=(1, 10**9))
+    for k, (low, high) in ranges.items():
+        if not low <= given[k] <= high: raise ValueError(f'{k} is {given[k]!r}, expected {low:g} to {high:g}')
+
 def train(cohort='auto', preset='auto', seed=-1, fusion='native', aggregate='queries', backbone='auto', protocol='auto', subjects='all', batches='paired',
-          queries=0, modality_dropout=-1., window=0, epochs=0, precision='auto', workers=2, memory=2., save_every=200, name='auto', # as in the parameters above
+          queries=0, modality_dropout=-1., window=0, epochs=0, precision='auto', workers=2, memory=2., save_every=200, name='auto', overwrite=False, # as in the parameters above
           on_epoch=None # called with the history after every epoch
          ) -> Run: # finished
     "Everything from parameters to a finished run."
-    changes = {k: v for k, v, given in (('queries', queries, queries > 0), ('modality_dropout', modality_dropout, modality_dropout >= 0), ('epochs', epochs, epochs > 0),
-                                        ('backbone', backbone, backbone != 'auto'), ('protocol', protocol, protocol != 'auto')) if given}
-    chosen, cohort = get_preset(preset, **changes), cohort_name(cohort)
-    if window > 0: chosen = with_window(chosen, window)
-    seed = chosen.seed if seed < 0 else seed
-    if name == 'auto': name = run_name(fusion, aggregate, seed, backbone, protocol, subjects, batches, queries, modality_dropout, window, epochs)
+    check_arguments({k: v for k, v in locals().items() if k != 'on_epoch'})
+    cohort = cohort_name(cohort)
+    changes = dict(backbone=backbone, protocol=protocol, queries=queries, modality_dropout=modality_dropout, window=window, epochs=epochs)
+    chosen, said = chosen_preset(cohort, preset, **changes), training_settings(cohort, preset, seed, fusion, aggregate, batches, precision, subjects, **changes)
+    seed = said['seed']
+    if name == 'auto':
+        other = dict(preset=chosen.name if chosen.name != own_preset(cohort) else 'auto',
+                     precision=said['precision'] if said['precision'] != chosen_precision(cohort) else 'auto')
+        name = run_name(fusion, aggregate, seed, subjects=subjects, batches=batches, **changes, **other)
+    path = run_path(cohort, 'train', name)
     build_inputs(cohort, chosen, fusion, subjects)
     people = Cohort.open(cohort, subjects=subjects)
     features = open_features(people, chosen, fusion=fusion)
-    bold = {p.name: file_digest(p) for p in sorted(set(people.runs.bold.dropna()))}   # another simulation is another run
 
-    accelerator = Accelerator(mixed_precision=precision if precision != 'auto' else 'fp16' if torch.cuda.is_available() else 'no')
     shape = ModelConfig.from_preset(chosen, {m: D for m, (L, D) in features.streams.items()}, people.subjects, people.parcels, aggregate=aggregate)
-    config = dict(cohort=cohort, preset=asdict(chosen), seed=seed, fusion=fusion, batches=batches, precision=accelerator.mixed_precision, model=asdict(shape),
-                  inputs=digest([bold, features.streams, people.runs[['subject', 'split', 'repeat', 'set', 'n_tr', 'onset']].values.tolist()]))
-    path = run_path(cohort, 'train', name)
+    config = said | dict(subjects=list(people.subjects), model=asdict(shape), inputs=inputs_of(people, features))
     if not unfinished(path, config):
-        accelerator.print(f'{path.relative_to(root())} is finished and was made with this very config: nothing to train.')
+        if not int(os.environ.get('RANK', 0)): print(f'{path.relative_to(root())} is finished and was made with this very config: nothing to train.')
         return open_run(path)
-    accelerator.wait_for_everyone()
-    run = start_run(path, config) if accelerator.is_main_process else Run(path)
-    accelerator.wait_for_everyone()
-
+    check_overwrite(path, config, overwrite)           # on every process, before anything is written
+    if said['precision'] == 'fp16' and not torch.cuda.is_available():
+        raise ValueError('precision fp16 needs a GPU, and torch finds none here. With precision no or bf16 the run is another one, and named so')
     windows = make_windows(people, 'train', chosen.window, chosen.stride, batches, features.hz)
     val = make_windows(people, 'val', chosen.window, chosen.window, hz=features.hz)
+    model = silent_where(first_model(config), ~people.measured)
+    AcceleratorState._reset_state()                    # a second call in one kernel may ask for another precision
+    accelerator = Accelerator(mixed_precision=said['precision'])
+    accelerator.wait_for_everyone()
+    run = start_run(path, config, overwrite) if accelerator.is_main_process else Run(path)
+    accelerator.wait_for_everyone()
+
     per_step = max(1, chosen.batch//(len(people.subjects) if batches == 'paired' else 1))
     loader = Loader(people, Reader(features, people.splits.split, memory*1e9), chosen.window, workers, pin=accelerator.device.type == 'cuda')
-    model = silent_where(first_model(config), ~people.measured)
     began = time.perf_counter()
     history = fit(run, people, model, windows, val, loader, chosen, per_step, seed, accelerator, save_every, on_epoch)
     if accelerator.is_main_process:
@@ -254,7 +271,8 @@ def main():
     "`train` with its parameters as options."
     parser = argparse.ArgumentParser(prog='mirage.train', description='Train MIRAGE; start it with accelerate launch for several processes.')
     for k, p in inspect.signature(train).parameters.items():
-        if k != 'on_epoch': parser.add_argument(f'--{k}', type=type(p.default), default=p.default)
+        if type(p.default) is bool: parser.add_argument(f'--{k}', action='store_true')
+        elif k != 'on_epoch': parser.add_argument(f'--{k}', type=type(p.default), default=p.default)
     train(**vars(parser.parse_args()))
 
 if __name__ == '__main__' and '__file__' in globals(): main()

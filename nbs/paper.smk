@@ -5,7 +5,8 @@
 #   snakemake -s nbs/paper.smk --cores 1 cost --config …                                    what it would ask for, compute and store
 # Options after --config: cohort, preset, shards (of every extraction: on a cluster 64 for the real data), revisions (backbone → commit on the hub, '{qwen3-omni-thinking: …}').
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the modules
-# that the notebook imports, its parameters or its inputs change. Prose does not count.
+# that the notebook imports, its parameters or its inputs change. Prose does not count, nor the defaults of parameters that the line passes.
+# Before it begins, the pipeline looks over the runs that are there: one that is not as asked (other settings, or inputs that changed since) is named and made again.
 import ast, functools, hashlib, json, os, re, shlex, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,12 +30,12 @@ if workflow.is_main_process and 'MIRAGE_UNLOCKS' not in os.environ:
 # papermill through an encrypted channel, and ended when the pipeline has ended: chapter 00a
 shell.prefix(f'papermill() {{{{ {shlex.quote(sys.executable)} -m mirage.processes "$@"; }}}}; ')
 
-from mirage.core import cohort_id, cohort_name
+from mirage.core import cohort_id, cohort_name, get_preset, own_preset
 NAMED = cohort_name(str(config.get('cohort', 'embedded')))   # what opens it: a name or a path
 COHORT = cohort_id(NAMED)                                    # what features, results and figures go by
 OPENS = lambda w: NAMED if w.cohort == COHORT else w.cohort
 SIMULATED = 'embedded|smoke'
-PRESET = lambda w: config.get('preset', 'smoke' if w.cohort.endswith('smoke') else 'tiny')
+PRESET = lambda w: config.get('preset', own_preset(w.cohort))
 SHARDS = int(config.get('shards', 1))
 REVISIONS = config.get('revisions', {})
 for name, revision in REVISIONS.items():
@@ -66,9 +67,19 @@ def plain(source):
     return ast.dump(tree)
 
 
-def cells(notebook):
+def without_values(source, passed):
+    "A parameters cell without the defaults of what the pipeline passes."
+    keep = [line for line in source.splitlines() if line.partition(':')[0].strip() not in passed]
+    return '\n'.join(keep + sorted(passed))
+
+
+def cells(notebook, passed=()):
     "The code of a notebook, without IPython's own commands and without directives."
-    code = [''.join(c['source']) for c in json.loads(Path(notebook).read_text())['cells'] if c['cell_type'] == 'code']
+    code = []
+    for c in json.loads(Path(notebook).read_text())['cells']:
+        source = ''.join(c['source'])
+        if 'parameters' in c['metadata'].get('tags', []): source = without_values(source, passed)
+        if c['cell_type'] == 'code': code.append(source)
     return '\n'.join(re.sub(r'^\s*[%!].*$', '', c, flags=re.M) for c in code)
 
 
@@ -79,9 +90,9 @@ def modules(source, seen=()):
     return names
 
 
-def code(notebook):
+def code(notebook, passed=''): # names of parameters
     "A digest of everything that a notebook executes."
-    source = cells(notebook)
+    source = cells(notebook, passed.split())
     parts = [plain(source)] + [plain(Path(f'mirage/{m}.py').read_text()) for m in sorted(modules(source))]
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:12]
 
@@ -93,7 +104,6 @@ def cohort_of(w):
 
 def features_of(w, fusion=None):
     "The extraction that a stage reads; a control cohort saw the films of the one it is named after."
-    from mirage.core import get_preset
     p = get_preset(PRESET(w))
     return f'results/{w.cohort.removeprefix("control-")}/extract/{p.backbone}-{fusion or w.fusion}-{p.protocol}/provenance.json'
 
@@ -115,7 +125,6 @@ if re.fullmatch(SIMULATED, COHORT): RUNS['control'] = [*CONTRASTS, *(f'../contro
 
 def sweeps_of(w):
     "The training runs that an item compares, beside those of RUNS."
-    from mirage.core import get_preset
     from mirage.runs import backbone_sweep, query_sweep, seed_sweep, sensitivity_sweeps
     p = get_preset(PRESET(w))
     grids = dict(fig2_fusion=lambda: [backbone_sweep(p)], fig6_queries=lambda: [query_sweep(p)],
@@ -128,7 +137,6 @@ def runs_of(w): return [os.path.normpath(f'results/{w.cohort}/{run}/provenance.j
 
 def trained_on(w):
     "The extractions that a training run reads: its own backbone and protocol where its name gives one, else the preset's."
-    from mirage.core import get_preset
     from mirage.runs import parameters_of
     from mirage.store import FAMILIES
     p, given = get_preset(PRESET(w)), parameters_of(w.run)
@@ -136,10 +144,48 @@ def trained_on(w):
     return [f'results/{w.cohort.removeprefix("control-")}/extract/{b}-{given["fusion"]}-{protocol}/provenance.json' for b in FAMILIES.get(backbone, {0: backbone}).values()]
 
 
+def asked_of(cohort, items):
+    "The runs of a cohort that these items are made of, stage/name, but for those behind attributions and ensembles, which say it themselves."
+    runs = {run for item in items for run in [*RUNS[item], *sweeps_of(SimpleNamespace(cohort=cohort, item=item))]}
+    runs |= {f'train/{Path(member).parent.name}' for run in runs if run.startswith('ensemble') for member in members_of(SimpleNamespace(cohort=cohort, fusion=run.split('-')[-1]))}
+    runs |= {run.replace(stage, 'train') for run in runs for stage in ('attribute', 'depth') if run.startswith(stage)}
+    read = {path for run in runs if run.startswith('train/') for path in trained_on(SimpleNamespace(cohort=cohort, run=run.removeprefix('train/')))}
+    runs |= {f'extract/{Path(path).parent.name}' for path in read}
+    return sorted(run for run in runs if '..' not in run and not (run.startswith('extract') and cohort.startswith('control-')))
+
+
+def asked_now():
+    "cohort → runs to look over: those of the paper, or of the figures that were asked for. Whoever asks for anything else gets that, and nothing is set aside for it."
+    targets = [t for t in sys.argv[1:] if re.match(r'(results|figures|data)/[\w.-]+/', t)]
+    if not targets or f'figures/{COHORT}/index.html' in targets: return {c: asked_of(c, RUNS) for c in (COHORT, f'control-{COHORT}')}
+    drawn = [m.groups() for t in targets if (m := re.match(r'(?:results/([\w.-]+)/figures|figures/([\w.-]+))/(\w+)', t))]
+    return {a or b: asked_of(a or b, [item for x, y, item in drawn if (x or y) == (a or b) and item in RUNS]) for a, b, _ in drawn}
+
+
+@functools.cache
+def set_aside(cohort):
+    "Which runs were found to be other ones than asked for; looked for once, and not by jobs: they must not judge what others are writing."
+    from mirage import runs
+    dry = bool({'-n', '--dry-run', '--dryrun'} & set(sys.argv))
+    names = asked_now().get(cohort, []) if workflow.is_main_process and 'MIRAGE_UNLOCKS' not in os.environ else []
+    return runs.set_aside(NAMED if cohort == COHORT else cohort, names, config.get('preset', 'auto'), dry)
+
+
+def another(stage, name): # of a run, with wildcards
+    "Changes when a run that is not as asked was found, so that it is made again."
+    return lambda w: set_aside(w.cohort).get(f'{stage}/{name.format(**dict(w.items()))}', '')
+
+
 def options(w):
-    "A run's name as parameters of chapter 05."
+    "A run's name as parameters of chapter 05; it may be of another preset than the cohort's own if the pipeline is."
     from mirage.runs import parameters_of
-    return [word for k, v in parameters_of(w.run).items() for word in ('-p', k, str(v))]
+    given = dict(preset=PRESET(w)) | parameters_of(w.run) | dict(name=w.run, overwrite=True)
+    return [word for k, v in given.items() for word in ('-p', k, str(v))]
+
+
+def preset_of(w):
+    "A figure that draws runs checks that they are of the preset that the pipeline is of."
+    return ['-p', 'preset', PRESET(w)] if RUNS[w.item] or sweeps_of(w) else []
 
 
 def shards_of(w): return [f'results/{w.cohort}/extract/{w.backbone}-{w.fusion}-{w.protocol}-{k}of{SHARDS}/provenance.json' for k in range(1, SHARDS + 1)] if SHARDS > 1 else []
@@ -147,10 +193,11 @@ def shards_of(w): return [f'results/{w.cohort}/extract/{w.backbone}-{w.fusion}-{
 
 def members_of(w):
     "One training run a seed."
-    from mirage.core import get_preset
     from mirage.runs import seed_sweep
     return [f'results/{w.cohort}/train/{run}/provenance.json' for run in seed_sweep(get_preset(PRESET(w)), w.fusion).values()]
 
+
+if workflow.is_main_process: [set_aside(cohort) for cohort in asked_now()]     # before the jobs are chosen
 
 rule paper:
     input: f'figures/{COHORT}/index.html'
@@ -165,7 +212,7 @@ rule overview:
 rule simulate:
     input: notebook=ancient('nbs/01a_simulate.ipynb')
     output: 'data/{cohort}/truth/truth.h5'
-    params: code=code('nbs/01a_simulate.ipynb')
+    params: code=code('nbs/01a_simulate.ipynb', 'cohort workers'), other=another('data', 'truth')
     log: 'results/{cohort}/notebooks/simulate.ipynb'
     wildcard_constraints: cohort=SIMULATED
     threads: lambda w: 1 if w.cohort == 'smoke' else 2   # its films are shorter than a process takes to start
@@ -175,7 +222,7 @@ rule control:
     "The same films, other brains: what the paper claims is not planted in them."
     input: 'data/{cohort}/truth/truth.h5', 'results/{cohort}/extract/tiny-qwen3-omni-thinking-tower-aligned/provenance.json', notebook=ancient('nbs/01a_simulate.ipynb')
     output: 'data/control-{cohort}/truth/truth.h5'
-    params: code=code('nbs/01a_simulate.ipynb')
+    params: code=code('nbs/01a_simulate.ipynb', 'cohort interactions planted'), other=another('data', 'truth')
     log: 'results/control-{cohort}/notebooks/simulate.ipynb'
     wildcard_constraints: cohort=SIMULATED
     shell: 'papermill {input.notebook:q} {log:q} -p cohort control-{wildcards.cohort:q} -p interactions False -p planted tower'
@@ -183,7 +230,7 @@ rule control:
 rule shard:
     input: cohort_of, notebook=ancient('nbs/02c_extract.ipynb')
     output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}-{k}of{n}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/02c_extract.ipynb'), preset=PRESET, revision=REVISION
+    params: cohort=OPENS, code=code('nbs/02c_extract.ipynb', 'cohort preset backbone fusion protocol workers shard'), preset=PRESET, revision=REVISION
     log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}-{k}of{n}.ipynb'
     threads: cores('extract')
     resources: **needs('extract')
@@ -194,7 +241,7 @@ rule extract:
     "Everything; what shards have stored is found, not made again."
     input: cohort_of, shards_of, notebook=ancient('nbs/02c_extract.ipynb')
     output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/02c_extract.ipynb'), preset=PRESET, revision=REVISION
+    params: cohort=OPENS, code=code('nbs/02c_extract.ipynb', 'cohort preset backbone fusion protocol workers'), other=another('extract', '{backbone}-{fusion}-{protocol}'), preset=PRESET, revision=REVISION
     log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}.ipynb'
     threads: cores('extract')
     resources: **needs('figure' if SHARDS > 1 else 'extract')
@@ -204,66 +251,68 @@ rule extract:
 rule ridge:
     input: cohort_of, features_of, notebook=ancient('nbs/04_ridge.ipynb')
     output: 'results/{cohort}/ridge/linear-{fusion}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/04_ridge.ipynb'), preset=PRESET
+    params: cohort=OPENS, code=code('nbs/04_ridge.ipynb', 'cohort preset fusion name overwrite'), other=another('ridge', 'linear-{fusion}'), preset=PRESET
     log: 'results/{cohort}/notebooks/linear-{fusion}.ipynb'
     threads: cores('ridge')
     resources: **needs('ridge')
     shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} -p fusion {wildcards.fusion:q}'
+           ' -p name linear-{wildcards.fusion:q} -p overwrite True'
 
 rule challenge:
     input: cohort_of, lambda w: features_of(w, 'tower'), notebook=ancient('nbs/04_ridge.ipynb')
     output: 'results/{cohort}/ridge/linear-challenge/provenance.json'
-    params: cohort=OPENS, code=code('nbs/04_ridge.ipynb'), preset=PRESET
+    params: cohort=OPENS, code=code('nbs/04_ridge.ipynb', 'cohort preset fusion recipe name overwrite'), other=another('ridge', 'linear-challenge'), preset=PRESET
     log: 'results/{cohort}/notebooks/linear-challenge.ipynb'
     threads: cores('ridge')
     resources: **needs('ridge')
     shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} -p fusion tower -p recipe challenge'
+           ' -p name linear-challenge -p overwrite True'
 
 rule train:
     input: cohort_of, trained_on, notebook=ancient('nbs/05_train.ipynb')
     output: 'results/{cohort}/train/{run}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/05_train.ipynb'), preset=PRESET, options=options
+    params: cohort=OPENS, code=code('nbs/05_train.ipynb', 'cohort preset seed fusion aggregate name overwrite'), options=options, other=another('train', '{run}')
     log: 'results/{cohort}/notebooks/{run}.ipynb'
     threads: cores('train')
     resources: **needs('train')
-    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} {params.options:q}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} {params.options:q}'
 
 rule ensemble:
     input: cohort_of, members_of, notebook=ancient('nbs/07_ensemble.ipynb')
     output: 'results/{cohort}/ensemble/mirage-{fusion}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/07_ensemble.ipynb'), members=lambda w: f'mirage-{w.fusion}-s*', preset=PRESET
+    params: cohort=OPENS, code=code('nbs/07_ensemble.ipynb', 'cohort preset name members overwrite'), members=lambda w: f'mirage-{w.fusion}-s*', preset=PRESET, other=another('ensemble', 'mirage-{fusion}')
     log: 'results/{cohort}/notebooks/ensemble-mirage-{fusion}.ipynb'
     threads: cores('ensemble')
     resources: **needs('ensemble')
     shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} -p name mirage-{wildcards.fusion:q}'
-           ' -p members {params.members:q}'
+           ' -p members {params.members:q} -p overwrite True'
 
 rule attribute:
     input: cohort_of, 'results/{cohort}/train/{model}-{fusion}-s{seed}/provenance.json', notebook=ancient('nbs/08_attribute.ipynb')
     output: 'results/{cohort}/attribute/{model}-{fusion}-s{seed}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/08_attribute.ipynb')
+    params: cohort=OPENS, code=code('nbs/08_attribute.ipynb', 'cohort run overwrite'), other=another('attribute', '{model}-{fusion}-s{seed}')
     log: 'results/{cohort}/notebooks/attribute-{model}-{fusion}-s{seed}.ipynb'
     threads: cores('attribute')
     resources: **needs('attribute')
-    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p run {wildcards.model:q}-{wildcards.fusion:q}-s{wildcards.seed:q}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p run {wildcards.model:q}-{wildcards.fusion:q}-s{wildcards.seed:q} -p overwrite True'
 
 rule depth:
     input: cohort_of, 'results/{cohort}/train/{run}/provenance.json', notebook=ancient('nbs/08b_depth.ipynb')
     output: 'results/{cohort}/depth/{run}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/08b_depth.ipynb')
+    params: cohort=OPENS, code=code('nbs/08b_depth.ipynb', 'cohort run overwrite'), other=another('depth', '{run}')
     log: 'results/{cohort}/notebooks/depth-{run}.ipynb'
     threads: cores('attribute')
     resources: **needs('attribute')
-    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p run {wildcards.run:q}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p run {wildcards.run:q} -p overwrite True'
 
 rule figure:
     input: cohort_of, runs_of, notebook=ancient('nbs/figures/{item}.ipynb')
     output: 'results/{cohort}/figures/{item}.json', 'figures/{cohort}/{item}.png', 'figures/{cohort}/{item}.pdf', 'figures/{cohort}/{item}.csv'
-    params: cohort=OPENS, code=lambda w: code(f'nbs/figures/{w.item}.ipynb')
+    params: cohort=OPENS, code=lambda w: code(f'nbs/figures/{w.item}.ipynb', 'cohort preset'), preset=preset_of
     log: 'results/{cohort}/notebooks/{item}.ipynb'
     threads: cores('figure')
     resources: **needs('figure')
-    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} {params.preset:q}'
 
 rule cost:
     "What all that is still to be made asks of a cluster at most, and what extraction computes and stores."
@@ -271,7 +320,6 @@ rule cost:
         import pandas as pd
         from mirage.backbones import load_backbone
         from mirage.cohort import Cohort
-        from mirage.core import get_preset
         from mirage.extract import estimate
         given = [f'{k}={json.dumps(v)}' for k, v in config.items()]
         dry = subprocess.run([sys.executable, '-m', 'snakemake', '-s', 'nbs/paper.smk', '--cores', '1', '--dry-run', 'paper', *(['--config', *given] if given else [])], capture_output=True, text=True)

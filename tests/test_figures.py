@@ -1,12 +1,15 @@
 """What the figure notebooks cannot check about themselves: drawn whole from finished runs, refused from anything less, the same bytes twice, honest where nothing was planted."""
 import json, os, re, shutil, subprocess
+from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, pytest, torch
 from PIL import Image
 
 import mirage.cohort
 from mirage.attribute import AttentionMean, STAGES, subsets, write_bootstraps
-from mirage.core import MODALITIES, finish_run, root, run_path, start_run
+from mirage.core import MODALITIES, Run, finish_run, root, run_path, seal, start_run
+from mirage.runs import asked_settings, identity_of
+from mirage.store import inputs_of
 from mirage.cortex import flatmap, surface_html
 from mirage.figures import faults, new_figure
 from mirage.statistics import resample
@@ -31,7 +34,7 @@ class Toy:
     name, tr, simulated, subjects = 'toy', 1.49, True, SUBJECTS
     def __init__(self, folder, parcels=1000, atlas='schaefer1000', planted=True):
         rng = np.random.default_rng(0); self.root, self.parcels, self.atlas = folder, parcels, atlas
-        self.runs = pd.DataFrame([(s, k, 'val', 1, 'x', ROWS) for s in SUBJECTS for k in SPLITS], columns=['subject', 'split', 'set', 'repeat', 'bold', 'n_tr'])
+        self.runs = pd.DataFrame([(s, k, 'val', 1, Path(__file__), ROWS) for s in SUBJECTS for k in SPLITS], columns=['subject', 'split', 'set', 'repeat', 'bold', 'n_tr'])
         self.splits = pd.DataFrame(dict(split=SPLITS, film='s06'))
         shares = rng.dirichlet([.3]*3, parcels); self.seen = shares if planted else rng.permutation(shares)
         self.signal = {k: rng.standard_normal((ROWS, 3, parcels)) for k in SPLITS}
@@ -45,21 +48,22 @@ class Toy:
             f.attrs['columns'] = json.dumps([*MODALITIES, 'text×audio'])
             for s in SUBJECTS: f[f'weights/{s}'] = np.c_[true, np.full(parcels, .1)]
             for m in MODALITIES: f[f'bands/{m}'] = np.eye(LAYERS)[6]
+        seal(folder/'truth'/'truth.h5')
     def bold(self, row): return self.measured[row.subject][row.split]
 
     def write(self):
         "Finished train, ridge and attribution runs."
         films = dict.fromkeys(SPLITS, 's06'); score = lambda p: resample(p, self.measured, films, draws=20)
         for stage, name, noise in (('train', 'mirage-native-s0', .3), ('ridge', 'linear-native', 1.)):
-            run = start_run(run_path('toy', stage, name), dict(cohort='toy', model=dict(streams=list(MODALITIES))))
+            run = start_run(run_path('toy', stage, name), asked_settings('toy', stage, name) | dict(cohort='toy', model=dict(streams=list(MODALITIES)), inputs=inputs_of(self)))
             with h5py.File(run.path/'predictions.h5', 'w') as f:
                 for s, films_of in self.predicted(noise).items():
                     for k, y in films_of.items(): f[f'val/{s}/{k}'] = y
             (run.path/'weights.safetensors').write_bytes(b'weights'); trained = finish_run(run, {})
-            if stage == 'train': weights = trained.provenance['files']['weights.safetensors']['sha256']
+            if stage == 'train': of = {f'train/{name}': identity_of(trained)}
         found = {f'subset/{s}': score(self.predicted(.3, [i for i, m in enumerate(MODALITIES) if m in s.split('+')])) for s in subsets(MODALITIES)}
         found |= {f'stage/{s}': score(self.predicted(noise)) for s, noise in zip(STAGES, (1., .9, .8, .4, .3))}
-        out = start_run(run_path('toy', 'attribute', 'mirage-native-s0'), dict(cohort='toy', weights=weights, streams=list(MODALITIES)))
+        out = start_run(run_path('toy', 'attribute', 'mirage-native-s0'), dict(cohort='toy', streams=list(MODALITIES), inputs=inputs_of(self) | dict(of=of)))
         mean, start = AttentionMean(), AttentionMean(); a, b = (torch.softmax(torch.randn(2, 8, 4, 5, LAYERS) + pull*torch.eye(LAYERS)[6], -1) for pull in (3, 0))
         for kept, x in ((mean, a), (start, b)): kept.update(dict.fromkeys(MODALITIES, x), torch.ones(2, 8, dtype=bool))
         mean.table().to_parquet(out.path/'attention.parquet'); start.table().to_parquet(out.path/'attention_start.parquet'); mean.in_window().to_parquet(out.path/'attention_in_window.parquet')
@@ -120,9 +124,9 @@ def test_nothing_is_drawn_from_less_than_finished_runs(cohort, tmp_path, item):
     (attribution/'bootstrap.h5').write_bytes(kept); (attribution/'provenance.json').rename(tmp_path/'aside')
     with pytest.raises(FileNotFoundError, match='has not ended'): execute(item, cohort='toy')
     (tmp_path/'aside').rename(attribution/'provenance.json')
-    again = start_run(run, dict(cohort='toy')); (run/'weights.safetensors').write_bytes(b'trained again'); finish_run(again, {})
-    with pytest.raises(ValueError, match='other weights'): execute(item, cohort='toy')
-    finish_run(start_run(run, dict(cohort='elsewhere')), {})
+    again = start_run(run, Run(run).config); (run/'weights.safetensors').write_bytes(b'trained again'); finish_run(again, {})
+    with pytest.raises(ValueError, match='was made of another train/mirage-native-s0'): execute(item, cohort='toy')
+    finish_run(start_run(run, Run(run).config | dict(cohort='elsewhere'), overwrite=True), {})
     with pytest.raises(ValueError, match='made on cohort elsewhere, not toy'): execute(item, cohort='toy')
     assert not drawn(tmp_path)
 

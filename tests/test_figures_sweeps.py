@@ -1,13 +1,15 @@
 """Figures that compare many runs, or divide one run's score: whole and honest on a toy cohort where every comparison goes the claimed way, and on one where it goes the other way."""
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, pytest, torch
 
 import mirage.cohort, mirage.store
-from mirage.core import MODALITIES, digest, finish_run, get_preset, run_path, start_run
+from mirage.core import MODALITIES, Run, digest, finish_run, get_preset, run_path, seal, start_run
 from mirage.model import Mirage, ModelConfig
-from mirage.runs import backbone_sweep, parameters_of, query_sweep, sensitivity_sweeps, variant
+from mirage.runs import asked_settings, backbone_sweep, identity_of, parameters_of, query_sweep, sensitivity_sweeps, variant
+from mirage.store import inputs_of
 from test_figures import drawn, execute
 
 NOTEBOOKS = 'fig2_fusion fig6_queries fig8_maps fig9_depth fig10_ceiling fig11_sensitivity'.split()
@@ -30,7 +32,7 @@ class Toy:
     name, tr, simulated, subjects = 'toy', 1.49, True, SUBJECTS
     def __init__(self, folder, parcels=60, atlas=None, good=True):
         self.root, self.parcels, self.atlas, self.good, rng = folder, parcels, atlas, good, rng_of('toy')
-        rows = [(s, k, k.rstrip('12').removesuffix('0'), which, r, 'x', ROWS) for s in SUBJECTS for which, ks in SPLITS.items() for k in ks for r in ((1, 2) if which == 'train' else (1,))]
+        rows = [(s, k, k.rstrip('12').removesuffix('0'), which, r, Path(__file__), ROWS) for s in SUBJECTS for which, ks in SPLITS.items() for k in ks for r in ((1, 2) if which == 'train' else (1,))]
         self.runs = pd.DataFrame(rows, columns=['subject', 'split', 'film', 'set', 'repeat', 'bold', 'n_tr']).assign(film=lambda t: t.film.where(t.set == 'ood', t.split.str[:3]))
         self.splits = self.runs[['split', 'film', 'set']].drop_duplicates('split')
         self.signal = {k: rng.standard_normal((ROWS, parcels)) for ks in SPLITS.values() for k in ks}; self.known = rng.uniform(.3, .9, parcels)
@@ -40,6 +42,7 @@ class Toy:
             f.attrs['columns'] = json.dumps(list(MODALITIES))
             for s in SUBJECTS: f[f'weights/{s}'] = np.sqrt(self.shares)
             for m in MODALITIES: f[f'bands/{m}'] = np.eye(LAYERS)[6]
+        seal(folder/'truth'/'truth.h5')
     def bold(self, row):
         y = self.known*self.signal[row.split] + np.sqrt(1 - self.known**2)*rng_of(row.subject, row.split, row.repeat).standard_normal((ROWS, self.parcels))
         return y.astype(np.float32)
@@ -50,15 +53,15 @@ class Toy:
         for stage, name in [('ridge', 'linear-tower'), ('ridge', 'linear-native'), ('ensemble', 'mirage-native'), *(('train', n) for n in sorted(train))]:
             n = steps(stage, name); noise = .4 + .4*n if self.good else 2.4 - .4*n
             shape = ModelConfig.from_preset(PRESET, dict.fromkeys(MODALITIES, 12), SUBJECTS, self.parcels, queries=parameters_of(name).get('queries', PRESET.queries) if stage == 'train' else PRESET.queries)
-            run = start_run(run_path('toy', stage, name), dict(cohort='toy', preset=asdict(PRESET), model=asdict(shape), fusion='native'))
+            run = start_run(run_path('toy', stage, name), dict(preset=asdict(PRESET), fusion='native') | asked_settings('toy', stage, name) | dict(cohort='toy', model=asdict(shape), inputs=inputs_of(self)))
             with h5py.File(run.path/'predictions.h5', 'w') as f:
                 for which in ('val', 's7', 'ood'):
                     for s in SUBJECTS:
                         for k in SPLITS[which]: f[f'{which}/{s}/{k}'] = (self.signal[k] + noise*rng_of(name, s, k).standard_normal((ROWS, self.parcels))).astype(np.float32)
             (run.path/'weights.safetensors').write_bytes(name.encode())
             with torch.device('meta'): done = finish_run(run, dict(parameters=sum(p.numel() for p in Mirage(shape).parameters())))
-            if name == 'mirage-native-s0': weights = done.provenance['files']['weights.safetensors']['sha256']
-        out = start_run(run_path('toy', 'depth', 'mirage-native-s0'), dict(cohort='toy', weights=weights, streams=list(MODALITIES)))
+            if name == 'mirage-native-s0': of = {f'train/{name}': identity_of(done)}
+        out = start_run(run_path('toy', 'depth', 'mirage-native-s0'), dict(cohort='toy', streams=list(MODALITIES), inputs=inputs_of(self) | dict(of=of)))
         shares = self.shares if self.good else np.roll(self.shares, 1, axis=1)
         profile = np.exp(-(np.arange(LAYERS) - (6 if self.good else 1))**2/2); profile /= profile.sum()
         with h5py.File(out.path/'parts.h5', 'w') as f:
@@ -116,14 +119,14 @@ def test_one_missing_run_of_many_is_an_error(cohort, tmp_path, item, run):
     cohort(); where = run_path('toy', *run.split('/'))
     (where/'provenance.json').rename(tmp_path/'aside')
     with pytest.raises(FileNotFoundError, match=f'{where.name} has no provenance.json'): execute(item, cohort='toy')
-    (tmp_path/'aside').rename(where/'provenance.json'); finish_run(start_run(where, dict(cohort='elsewhere')), {})
+    (tmp_path/'aside').rename(where/'provenance.json'); finish_run(start_run(where, Run(where).config | dict(cohort='elsewhere'), overwrite=True), {})
     with pytest.raises(ValueError, match='made on cohort elsewhere, not toy'): execute(item, cohort='toy')
     assert not drawn(tmp_path)
 
 
 def test_a_depth_attribution_of_other_weights_is_refused(cohort, tmp_path):
-    cohort(); run = start_run(run_path('toy', 'train', 'mirage-native-s0'), dict(cohort='toy')); (run.path/'weights.safetensors').write_bytes(b'trained again'); finish_run(run, {})
-    with pytest.raises(ValueError, match='other weights'): execute('fig9_depth', cohort='toy')
+    cohort(); path = run_path('toy', 'train', 'mirage-native-s0'); run = start_run(path, Run(path).config); (run.path/'weights.safetensors').write_bytes(b'trained again'); finish_run(run, {})
+    with pytest.raises(ValueError, match='was made of another train/mirage-native-s0'): execute('fig9_depth', cohort='toy')
     assert not drawn(tmp_path)
 
 

@@ -3,6 +3,7 @@ import json, os, re, shutil, subprocess, sys, tempfile
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av, h5py, numpy as np, pandas as pd, pytest, soundfile, torch, yaml
 from safetensors.torch import save_file
@@ -11,11 +12,13 @@ import mirage.model, mirage.recipe, test_model
 from mirage.backbones import load_backbone
 from mirage.card import card, evaluation_of, share
 from mirage.core import Contexts, finish_run, run_path, start_run, unfinished
+from mirage.extract import identity
 from mirage.model import Mirage, ModelConfig, TemporalEncoder, save_weights
 from mirage.page import MEANING, Prediction, movie_mp4, page_html, stencil
-from mirage.predict import PredictionError, make, open_input, predict, predict_films, prepare, read_films, stop_if_failed, transcribe
+from mirage.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_films, prepare, read_films, stop_if_failed, transcribe
 from mirage.recipe import Recipe, open_backbones, open_weights
 from mirage.stimuli import RATE, Film
+from mirage.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = 'tiny-qwen3-omni-thinking'
@@ -93,6 +96,46 @@ def test_the_published_layout_predicts_what_a_plain_reimplementation_predicts(gi
     expected = test_model.plain_mirage(load_file(given/'published'/'model.safetensors'), padded, 'old', 20)[:, :8]      # 12 s are 8.05 TRs
     assert list(p.bold) == ['sub-01', 'sub-02', 'sub-03', 'sub-05'] and p.bold['sub-01'].shape == (8, 1000)
     assert test_model.close(torch.from_numpy(np.stack(list(p.bold.values()))), expected, 1e-4) and expected.std() > .01
+
+
+@pytest.mark.parametrize('seconds, released, aligned', [(12., 8, 9), (12.67, 9, 9), (11.9, 8, 8), (3.5, 2, 3), (.5, 1, 1)])
+def test_a_movie_has_as_many_samples_as_the_release_counts(given, seconds, released, aligned):
+    "8.05, 8.503, 7.987, 2.349 and 0.336 TRs: rounded under `released`, every one that began under `aligned`."
+    film = Film.open(given/'clip.mkv', given/'clip.srt')
+    for protocol, n in (('released', released), ('aligned', aligned)):
+        weights = SimpleNamespace(recipe=replace(RECIPE, protocol=protocol))
+        assert Job('clip', replace(film, seconds=seconds), weights, (), {}, 'cpu').n_tr == n
+
+
+def test_weights_are_not_fed_features_of_another_protocol(given, tmp_path):
+    w = open_weights(given/'ours')
+    def features(rules=2, **changes):
+        r = replace(RECIPE, **changes)
+        made = identity(load_backbone(TINY), r.fusion, r.protocol, r.contexts) | dict(rules=rules)
+        store = Store.create(tmp_path/'store', made, {m: (13, 48) for m in ('text', 'audio', 'vision')})
+        for m in store.streams: store.write(m, 'clip', np.ones((60, 13, 48), np.float32))
+        return store
+    assert predict_bold(w, features(), 'clip', 9, ['sub-01'])['sub-01'].shape == (9, 1000)
+    for wrong, says in ((dict(protocol='released'), 'read features whose protocol is aligned, those at .*store have released'), (dict(fusion='tower'), 'fusion is native.*have tower'),
+                        (dict(protocol='aligned,audio_span=2'), 'have aligned,audio_span=2'), (dict(contexts=Contexts(words=9, audio=4., video=2.)), "contexts is .*'words': 8"),
+                        (dict(rules=1), 'version 1 of the rules')):
+        with pytest.raises(ValueError, match=says): predict_bold(w, features(**wrong), 'clip', 9, ['sub-01'])
+
+
+def test_published_weights_mean_released_and_ours_without_a_recipe_mean_nothing(given, tmp_path):
+    assert open_weights(given/'published', preset='smoke').recipe.protocol == 'released'
+    shutil.copytree(given/'published', tmp_path/'p'); RECIPE.write(tmp_path/'p'/'recipe.yaml')
+    with pytest.raises(ValueError, match='published form, which read features cut as released, but its recipe.yaml says aligned'): open_weights(tmp_path/'p')
+    replace(RECIPE, protocol='released').write(tmp_path/'p'/'recipe.yaml'); assert open_weights(tmp_path/'p').recipe.protocol == 'released'
+    shutil.copytree(given/'ours', tmp_path/'o'); (tmp_path/'o'/'recipe.yaml').unlink()
+    for preset in ('auto', 'smoke'):
+        with pytest.raises(ValueError, match='nothing says with which protocol'): open_weights(tmp_path/'o', preset=preset)
+
+
+def test_a_run_trained_on_features_of_older_rules_says_so(given):
+    w = open_weights(given/'ours')
+    old = identity(load_backbone(TINY), 'native', 'aligned', RECIPE.contexts); old.pop('rules')
+    with pytest.raises(ValueError, match='version 1 of the rules .* Train it again'): open_backbones(replace(w, recipe=replace(w.recipe, made={TINY: json.loads(json.dumps(old))})), 'cpu')
 
 
 def test_four_subjects_cost_one_extraction_and_one_pass(given, tmp_path, monkeypatch):
@@ -230,6 +273,52 @@ def test_a_table_of_films_goes_on_after_failures_and_resumes(given, tmp_path, mo
     job = prepare(given/'clip.mkv', given/'clip.srt', w, 'sub-01', 'good', device='cpu'); p, run, there = make(job, page=False, movie=False)      # other subjects: another result
     assert not there and list(p.bold) == ['sub-01'] and not (run.path/'bold_sub-02.npy').exists()
     with pytest.raises(ValueError, match="no subject"): predict_films(table, w, 'sub-09', device='cpu')
+
+
+def test_two_films_of_the_same_name_keep_both_predictions(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root')); (tmp_path/'root').mkdir(); (tmp_path/'other').mkdir()
+    clip(tmp_path/'other'/'clip.mkv', 3.)
+    w, how = open_weights(given/'ours'), dict(page=False, movie=False)
+    _, first, _ = make(prepare(given/'clip.mkv', None, w, device='cpu'), **how)
+    kept = (first.path/'predictions.h5').read_bytes()
+    _, second, _ = make(prepare(tmp_path/'other'/'clip.mkv', None, w, device='cpu'), **how)
+    assert first.path.name == 'clip' and re.fullmatch('clip-[0-9a-f]{6}', second.path.name) and (first.path/'predictions.h5').read_bytes() == kept
+    assert 'is the prediction of another film, and stays' in capsys.readouterr().out
+    for video, run in ((given/'clip.mkv', first), (tmp_path/'other'/'clip.mkv', second)):      # both are found again
+        _, again, there = make(prepare(video, None, w, device='cpu'), **how)
+        assert there and again.path == run.path
+    with pytest.raises(FileExistsError, match='movie: .*overwrite=True'): make(prepare(tmp_path/'other'/'clip.mkv', None, w, name='clip', device='cpu'), **how)
+    assert (first.path/'predictions.h5').read_bytes() == kept
+
+
+def test_altered_features_of_a_predicted_film_are_made_again(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root')); (tmp_path/'root').mkdir()
+    w = open_weights(given/'ours')
+    p = predict(given/'clip.mkv', given/'clip.srt', w, device='cpu')
+    for file in (tmp_path/'root'/'features').rglob('*.h5'):
+        with h5py.File(file, 'r+') as f: f['states'][...] = 0
+    q = predict(given/'clip.mkv', given/'clip.srt', w, device='cpu')
+    assert all(np.array_equal(p.bold[s], q.bold[s]) for s in p.bold)
+
+
+def test_a_changed_transcript_of_the_same_name_is_another_prediction(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root')); (tmp_path/'root').mkdir()
+    w = open_weights(given/'ours'); words = tmp_path/'words.srt'; words.write_text(SRT)
+    make(prepare(given/'clip.mkv', words, w, name='c', device='cpu'), False, False)
+    words.write_text(SRT.replace(',', '.'))
+    _, _, there = make(prepare(given/'clip.mkv', words, w, name='c', device='cpu'), False, False)
+    assert not there and 'inputs.transcript: ' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'config.json', 'recipe.yaml'])
+def test_a_shared_model_that_was_altered_is_refused(given, tmp_path, name):
+    from mirage.core import file_digest, write_sealed
+    folder = tmp_path/'shared'; shutil.copytree(given/'ours', folder)
+    write_sealed(folder/'digests.json', dict(files={k: file_digest(folder/k) for k in ('model.safetensors', 'config.json', 'recipe.yaml')}))
+    open_weights(folder)
+    whole = (folder/name).read_bytes(); at = len(whole) - 9
+    (folder/name).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1:])
+    with pytest.raises(ValueError, match=f'{name} was altered or cut short since it was shared'): open_weights(folder)
 
 
 def test_a_film_without_words_and_one_heard_by_a_recogniser(given, shared):

@@ -335,3 +335,51 @@ def test_a_literal_extraction_tells_every_rule_apart(tmp_path, monkeypatch):
         other = model.extract(film, fusion, f'released,{change}', contexts)[m]
         n = min(len(other), len(streams[fusion][m]))
         assert np.abs(other[:n] - streams[fusion][m][:n]).max() > .02*np.abs(other).max(), change
+
+
+# ---- one modality
+
+@torch.inference_mode()
+def test_llama_as_released_has_no_opening_token_and_averages_as_many_tokens_as_the_word_has_characters():
+    model = load_backbone('tiny-llama-3.2-3b')
+    movie = told([('never', 1., 1.5), ('mind', 1.2, .8), ('you', 2.6, .2)], seconds=3., steps=6, transcript_seconds=3.)
+    text = model.extract(movie, protocol='released')['text']
+    ids = model.processor('never mind you', add_special_tokens=False).input_ids
+    states = torch.stack(model.model.model(torch.tensor([ids]), output_hidden_states=True).hidden_states)[:, 0]
+    assert text.shape[0] == 6 and np.allclose(text[5], states[:, -3:].mean(1), atol=1e-4)              # 'you', frame round(5.2); 3 characters
+    ids = model.processor('mind', add_special_tokens=False).input_ids                                     # 'never' has not ended yet
+    states = torch.stack(model.model.model(torch.tensor([ids]), output_hidden_states=True).hidden_states)[:, 0]
+    first = model.processor('never', add_special_tokens=False).input_ids
+    alone = torch.stack(model.model.model(torch.tensor([first]), output_hidden_states=True).hidden_states)[:, 0]
+    assert np.allclose(text[2], states[:, -4:].mean(1) + alone[:, -5:].mean(1), atol=1e-4)               # both lie on frame 2
+    ours = model.extract(movie, protocol='aligned')['text']
+    assert np.abs(ours[5] - text[5]).max() > .01
+
+
+@pytest.mark.parametrize('seconds, chunks', [(60., [60]), (89., [89]), (90., [60, 30]), (119.9, [60, 59.9]), (130., [60, 70]), (29., [29])])
+def test_wav2vec_bert_as_released_joins_a_short_tail_to_the_chunk_before(seconds, chunks):
+    model = load_backbone('tiny-wav2vec-bert-2.0')
+    movie = told([], seconds=seconds, steps=int(np.ceil(2*seconds)), transcript_seconds=0.)
+    lengths = [(b - a)/RATE for a, b in model.chunks(Schedule(movie, RELEASED))]
+    assert np.allclose(lengths, chunks)
+    ours = [(b - a)/RATE for a, b in model.chunks(Schedule(movie, ALIGNED))]
+    assert max(ours) <= 60 and np.isclose(sum(ours), movie.steps/2)
+
+
+@torch.inference_mode()
+def test_wav2vec_bert_as_released_reads_the_nearest_state_of_each_step(tmp_path):
+    model = load_backbone('tiny-wav2vec-bert-2.0')
+    film = Film.open(write_movie(tmp_path/'m.mkv', 6.4))
+    audio = model.extract(film, protocol='released')['audio']
+    inputs = model.processor(film.sound()*np.float32(.5**.5), sampling_rate=RATE, return_tensors='pt')
+    states = torch.stack(model.model(**inputs, output_hidden_states=True).hidden_states)[:, 0]
+    n = int(inputs['attention_mask'].sum())
+    assert len(audio) == 13 and np.allclose(audio, np.stack([states[:, k*n//13] for k in range(13)]), atol=1e-4)
+
+
+def test_vjepa_as_released_sees_the_picture_at_the_cut():
+    model = load_backbone('tiny-vjepa2')
+    n = model.config.frames_per_clip
+    assert np.allclose(model.times(9., Contexts(), 0), 9 - 4 + 4/n*np.arange(1, n + 1)) and model.times(9., Contexts(), 0)[-1] == 9.
+    assert 4 - 4/64 == 3.9375                                        # with the real model's 64 pictures they begin 3.94 s before the cut
+    assert model.times(9., Contexts())[-1] == 9 - 4/n

@@ -204,6 +204,21 @@ def test_open_features(tmp_path, monkeypatch):
     cohort.features = 'ready'; assert open_features(cohort, preset) == 'ready'
 
 
+def test_features_made_by_older_rules_are_refused_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); preset = get_preset('tiny')
+    cohort = SimpleNamespace(name='mine', root='mine', features=None, splits=pd.DataFrame(dict(split=['a'])))
+    path = store_path('mine', preset.backbone, 'native', preset.protocol, preset.contexts)
+    for identity in (dict(protocol=dict(name='aligned')), dict(protocol=dict(name='aligned'), rules=1)):
+        store = Store.create(path, identity, STREAMS)
+        for m in STREAMS: store.write(m, 'a', states(shape=(40, *STREAMS[m])))
+        with pytest.raises(FileNotFoundError, match='version 1 of the rules .* this is version 2; before, .*marks after sound and pictures.*papermill nbs/02c_extract'):
+            open_features(cohort, preset)
+    store = Store.create(path, dict(protocol=dict(name='aligned'), rules=2), STREAMS)
+    assert not store.has('text', 'a')                                        # the old file does not count in the new store
+    for m in STREAMS: store.write(m, 'a', states(shape=(40, *STREAMS[m])))
+    assert open_features(cohort, preset).steps('a') == 40
+
+
 def test_a_family_of_three_stores_reads_as_one(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); preset = get_preset('tiny')
     cohort = SimpleNamespace(name='mine', root=Path('mine'), features=None, splits=pd.DataFrame(dict(split=['a'])))

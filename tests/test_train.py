@@ -52,6 +52,7 @@ def toy(poison=None, drop=0.):
     ToyFeatures.poison = poison
     PRESETS['toy'] = Preset('toy', backbone='none', window=20, stride=20, queries=2, pool_heads=2, pool_dropout=drop, hidden=24, depth=1, heads=2, epochs=4, batch=9,
                             lr=3e-3, modality_dropout=.4)
+    mirage.core.OWN['toy'] = 'toy', 'no'
     mirage.train.Cohort = SimpleNamespace(open=lambda name, subjects='all': ToyCohort(subjects))
     mirage.train.open_features = lambda *a, **k: ToyFeatures()
 
