@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 import mirage.core
-from .cohort import inside
 from .core import progress, read_yaml, root, write_json
 from .processes import cores
 
@@ -92,7 +91,10 @@ def byte_bar(desc:str, total:int): # a progress bar in bytes that threads can sh
 
 def place(folder:Path, path:str) -> Path:
     "Where a file of the manifest is or goes: below the folder, though the file itself may be a link into git-annex."
-    return inside(folder, str(PurePosixPath(path).parent))/PurePosixPath(path).name
+    target = Path(folder)/path
+    if not target.parent.resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(f'{path!r} leads out of {folder}. Correct the manifest, or what links there.')
+    return target
 
 def sized(path:Path, size:int) -> str:
     "What the size says: missing, truncated, altered, or nothing against it."
