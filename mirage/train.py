@@ -163,11 +163,12 @@ def fit(run:Run, cohort, model, windows, val, # windows of the training and vali
 # %% ../nbs/05_train.ipynb #27fbffea
 def write_predictions(run:Run, cohort, model, loader, window:int, per_step:int) -> pd.DataFrame: # subject, parcel, set, r
     "Write /<set>/<subject>/<split> to predictions.h5, and scores.parquet; returns the scores."
-    tables, hz = [], loader.reader.features.hz
+    tables, hz, first = [], loader.reader.features.hz, cohort.runs.groupby(['subject', 'split']).repeat.min()
     with atomic(run.path/'predictions.h5') as tmp, h5py.File(tmp, 'w') as f:
         def kept(which):
             for w, y in predict(model, loader, make_windows(cohort, which, window, window, hz=hz), per_step):
                 for subject, _, row in w.runs:
+                    if row.repeat > first[row.subject, row.split]: continue        # one prediction a movie, at the first showing's rows
                     d = f.require_dataset(f'{which}/{row.subject}/{row.split}', (row.n_tr, cohort.parcels), np.float32)
                     d[w.start:w.start + window] = y[subject, :row.n_tr - w.start]
                 yield w, y

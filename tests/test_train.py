@@ -35,7 +35,7 @@ class ToyCohort:
     name, tr, parcels, simulated, ceiling = 'toy', TR, 6, False, None
     def __init__(self, subjects='all'):
         self.subjects = ('sub-01', 'sub-02', 'sub-03') if subjects == 'all' else tuple(subjects.split(','))
-        rows = [dict(subject=s, split=f, repeat=r, set=SETS.get(f, 'train'), n_tr=n - 7*((s, f) == ('sub-03', 'c')), bold=None if f == 't' and s == 'sub-02' else Path(__file__))
+        rows = [dict(subject=s, split=f, repeat=r, set=SETS.get(f, 'train'), n_tr=n - 7*((s, f) == ('sub-03', 'c')), onset=0., bold=None if f == 't' and s == 'sub-02' else Path(__file__))
                 for s in self.subjects for f, n in LENGTHS.items() for r in (1, 2) if (s, f) != ('sub-03', 'b') and (r == 1 or (s, f) == ('sub-01', 'c'))]
         self.runs = pd.DataFrame(rows, dtype=object).astype({'repeat': int, 'n_tr': int})
     @property
