@@ -48,6 +48,17 @@ def study(tmp_path, monkeypatch):
     return Study(tmp_path/'mydata')
 
 
+def run_notebook(name, **params):
+    "The cells of a chapter in this process, with parameters as papermill would set them."
+    file = Path(mirage.core.__file__).resolve().parents[1]/'nbs'/f'{name}.ipynb'
+    space = {'display': lambda *a: None, '__name__': '__main__'}
+    for cell in json.loads(file.read_text())['cells']:
+        if cell['cell_type'] != 'code': continue
+        exec(compile(''.join(cell['source']), f'{name}.ipynb', 'exec'), space)
+        if 'parameters' in cell['metadata'].get('tags', []): space.update(params)
+    return space
+
+
 def flip(path, at=None):
     "One bit, in place; the date is set back, as a failing copy or a careless editor might leave it."
     before = os.stat(path)
