@@ -309,6 +309,8 @@ def inputs_of(cohort, # Cohort
     folder = getattr(cohort, 'root', None)
     bold = {os.path.relpath(p, folder) if folder else Path(p).name: known_digest(p)[:16] for p in sorted(set(cohort.runs.bold.dropna()))}
     read = dict(tr=cohort.tr, runs=runs, bold=bold)
+    if getattr(cohort, 'names', None): read |= dict(parcels=list(cohort.names))      # which of the tables' columns
+    if getattr(cohort, 'header', None) is not None: read |= dict(header=cohort.header)
     if features is None: return read
     films = list(cohort.splits.split)
     states = {m: {s: features.digest(m, s)[:16] for s in films} for m in features.streams}
