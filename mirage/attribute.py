@@ -13,7 +13,7 @@ import h5py, numpy as np, pandas as pd, torch
 from sklearn.random_projection import SparseRandomProjection
 
 from .core import atomic, mean_of
-from .ridge import film_rows, tr_mean
+from .ridge import delayed_means, film_rows, whole_trs
 from .statistics import Bootstrap
 
 # %% ../nbs/08_attribute.ipynb #b00fbc1a
@@ -95,8 +95,13 @@ def stage_states(model, # Mirage, in evaluation mode
 
 class StageRows:
     "Collects the stages of all films as one row a TR; what is wider than `width` is projected at random first, as the baseline's design is."
-    def __init__(self, lengths:dict, # split → TRs
-                 tr:float, hz:float, width:int=10_000): self.lengths, self.tr, self.hz, self.width, self.rows, self.change, self.open = lengths, tr, hz, width, {}, {}, {}
+    def __init__(self, lengths:dict, # showing → TRs, of `mirage.ridge.showings`
+                 tr:float, hz:float, width:int=10_000,
+                 delays=() # seconds, of the ridge
+                ):
+        self.lengths, self.tr, self.hz, self.width, self.delays = lengths, tr, hz, width, delays
+        self.copies = 1 + sum(whole_trs(d, tr) is None for d in delays)
+        self.rows, self.change, self.open = {}, {}, {}
     def update(self, windows, # of mirage.loader, those of a film one after the other
                states:dict # stage → (B, T, width)
               ):
@@ -107,15 +112,17 @@ class StageRows:
                 x = x[i].float().cpu().numpy(); skip = max(0, -w.frame); D = x.shape[1]
                 if stage not in self.rows:
                     if D > self.width: self.change[stage] = SparseRandomProjection(self.width, dense_output=True, random_state=0).fit(np.zeros((1, D))).transform
-                    self.rows[stage] = film_rows(self.lengths, min(D, self.width))
+                    self.rows[stage] = film_rows(self.lengths, min(D, self.width), self.copies)
                 x = self.change.get(stage, lambda v: v)(x[skip:])
                 end = w.frame + skip + len(x); long = series.get(stage, np.zeros((0, x.shape[1]), np.float32))
                 series[stage] = np.concatenate([long, np.zeros((max(0, end - len(long)), x.shape[1]), np.float32)])
                 series[stage][w.frame + skip:end] = x
-    def close(self) -> dict: # stage → split → (TRs, width)
+    def close(self) -> dict: # stage → showing → (TRs, width), or (copies, TRs, width)
         "Average the finished films over TRs."
-        for split, series in self.open.items():
-            for stage, x in series.items(): self.rows[stage][split][:] = tr_mean(x, self.lengths[split], self.tr, self.hz)
+        for key, n in self.lengths.items():
+            split, onset = key if isinstance(key, tuple) else (key, 0.)
+            for stage, x in self.open.get(split, {}).items():
+                self.rows[stage][key][:] = delayed_means(x, n, self.tr, self.hz, onset, self.delays)
         self.open = {}
         return self.rows
 

@@ -13,10 +13,9 @@ from pathlib import Path
 import h5py, numpy as np, pandas as pd
 
 from .core import (BUILT_IN, MODALITIES, PARCELS, SUBJECTS, TR, TR_RANGE, check_name, check_number, cohort_id, find_cohort, holds_cohort,
-                         progress, read_yaml, remembered, root, seal_broken)
+                         progress, read_yaml, remembered, root, seal_broken, shown)
 from .recordings import TABLES, Parcels, bold_shape, inside, look_at, match_parcels, read_rows, read_table, say_faults, some
 from .release import COLUMNS, RELEASE, SETS, present, release_runs, runs_table
-
 
 # %% ../nbs/01_cohort.ipynb #b547649c
 def read_about(file:Path # cohort.yaml
@@ -24,18 +23,18 @@ def read_about(file:Path # cohort.yaml
     "What a folder of own data says about itself."
     about, default = read_yaml(file), dict(tr=None, parcels=None, atlas=None, simulated=False, header=None, features=None)
     if not isinstance(about, dict) or set(about) - set(default):
-        raise ValueError(f'{file} says {about!r}; it may say {", ".join(default)} and nothing else')
+        raise ValueError(f'{file} says {shown(about)}; it may say {", ".join(default)} and nothing else')
     about = default | about; about['features'] = about['features'] or {}
     check_number(f'{file}: tr, seconds between BOLD samples,', about['tr'], *TR_RANGE)
-    if about['parcels'] != 'common' and (type(about['parcels']) is not int or about['parcels'] < 1):
-        raise ValueError(f'{file}: parcels is {about["parcels"]!r}, expected the number of columns of the BOLD, or common')
+    if about['parcels'] != 'common' and (type(about['parcels']) is not int or not 0 < about['parcels'] <= 10**6):
+        raise ValueError(f'{file}: parcels is {shown(about["parcels"])}, expected the number of columns of the BOLD, or common')
     if about['atlas'] not in (None, 'schaefer1000') or (about['atlas'] and about['parcels'] != PARCELS):
-        raise ValueError(f'{file}: atlas is {about["atlas"]!r}. Write schaefer1000 if the columns are its {PARCELS} parcels, else null.')
+        raise ValueError(f'{file}: atlas is {shown(about["atlas"])}. Write schaefer1000 if the columns are its {PARCELS} parcels, else null.')
     for key, kinds in dict(simulated=(True, False), header=(None, True, False)).items():
-        if not any(about[key] is kind for kind in kinds): raise ValueError(f'{file}: {key} is {about[key]!r}, expected true or false')
+        if not any(about[key] is kind for kind in kinds): raise ValueError(f'{file}: {key} is {shown(about[key])}, expected true or false')
     rates = about['features']
     if not isinstance(rates, dict) or set(rates) - set(MODALITIES):
-        raise ValueError(f'{file}: features is {rates!r}, expected frames a second for some of {", ".join(MODALITIES)}')
+        raise ValueError(f'{file}: features is {shown(rates)}, expected frames a second for some of {", ".join(MODALITIES)}')
     for stream, rate in rates.items(): check_number(f'{file}: features: {stream}, frames a second,', rate, .001, 1000)
     return about
 
@@ -96,7 +95,8 @@ def own_runs(folder:Path, about:dict) -> pd.DataFrame:
 
 # %% ../nbs/01_cohort.ipynb #33da6c3c
 HOW = {'embedded': 'Make it: papermill nbs/01a_simulate.ipynb out.ipynb', 'algonauts2025': 'Fetch it: make data GROUP=bold ACTION=fetch',
-       'smoke': 'Make it: papermill nbs/01a_simulate.ipynb out.ipynb -p cohort smoke'}
+       'smoke': 'Make it: papermill nbs/01a_simulate.ipynb out.ipynb -p cohort smoke',
+       'studyforrest': 'Fetch it: make data GROUP=studyforrest ACTION=fetch, then: papermill nbs/01g_studyforrest.ipynb out.ipynb'}
 HOW |= {f'control-{name}': f'Make it: papermill nbs/01a_simulate.ipynb out.ipynb -p cohort control-{name} -p interactions False -p planted tower' for name in ('embedded', 'smoke')}
 
 def cohort_folder(name, folder=None) -> Path:
@@ -104,7 +104,7 @@ def cohort_folder(name, folder=None) -> Path:
     folder = Path(folder) if folder else find_cohort(name) or (root()/'data'/name if name in HOW else Path(name))
     if folder.name == RELEASE: folder = folder.parent
     if holds_cohort(folder): return folder
-    if name in HOW: raise FileNotFoundError(f'{folder/RELEASE} is not there. {HOW[name]}')
+    if name in HOW: raise FileNotFoundError(f'there is no cohort in {folder}. {HOW[name]}')
     raise FileNotFoundError(f'unknown cohort {str(name)!r}: it is none of {", ".join(HOW)}, nor a folder with a cohort.yaml or {RELEASE}')
 
 def pick_subjects(wanted, # 'all', 'sub-01,sub-03' or a list

@@ -439,7 +439,9 @@ def name_differences(found:list, # of `differences`
                      most:int=6 # are named
                     ) -> str:
     "`preset.name: tiny → smoke; inputs.tr: 1.49 → 2.5`"
-    def short(value): return str(value)[:12] if re.fullmatch('[0-9a-f]{16,64}', str(value)) else value
+    def short(value):
+        if re.fullmatch('[0-9a-f]{16,64}', str(value)): return str(value)[:12]     # a digest
+        return value if len(str(value)) < 60 else shown(value)
     named = [f'{field}: {short(was)} → {short(now)}' for field, was, now in found[:most]]
     return '; '.join(named) + f'; and {len(found) - most} more'*(len(found) > most)
 

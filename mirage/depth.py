@@ -86,8 +86,10 @@ class Parts:
     "Each window's part of r by stream and layer, averaged over the subjects in whom a parcel was measured; NaN where it was in none."
     def __init__(self, weights:dict, # of score_weights
                  subjects,
-                 measured=None # (P,) in how many subjects; None: in all
+                 measured=None, # (P,) in how many subjects; None: in all
+                 onset=None # {(subject, split): second of the movie at row 0}; None: 0
                 ):
+        self.onset = onset or {}
         self.weights, self.subjects, self.kept, self.rest = weights, subjects, {}, []
         self.over = len(weights) if measured is None else np.where(np.asarray(measured) > 0, measured, np.nan)
     def update(self, windows, # of mirage.loader
@@ -96,7 +98,7 @@ class Parts:
         for i, w in enumerate(windows):
             size = still.shape[2]; rows = torch.zeros(still.shape[1:]).to(still)        # (S, n_output, P)
             for s, who in enumerate(self.subjects):
-                if w.split in self.weights.get(who, {}):
+                if w.split in self.weights.get(who, {}) and w.onset == self.onset.get((who, w.split), 0.):
                     piece = torch.from_numpy(self.weights[who][w.split][w.start:w.start + size]); rows[s, :len(piece)] = piece.to(rows)
             for m, c in given.items(): self.kept.setdefault(m, []).append(torch.einsum('lstp,stp->lp', c[:, i], rows).cpu().numpy()/self.over)
             self.rest.append(torch.einsum('stp,stp->p', still[i], rows).cpu().numpy()/self.over)

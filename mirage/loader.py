@@ -24,6 +24,7 @@ class Window:
     split:str
     start:int        # TR
     frame:int        # first feature frame: negative before the film begins
+    onset:float = 0. # second of the movie at row 0 of these runs
     runs:tuple = ()  # (subject index, repeat counted from 0, row of the cohort's runs)
 
     def __str__(self): return f'{self.split} from TR {self.start}'
@@ -41,9 +42,9 @@ def make_windows(cohort,
     if not len(runs): raise ValueError(f'cohort {cohort.name} has no runs in its {which} set')
     rows = {split: [(cohort.subjects.index(r.subject), r.repeat - 1, r) for r in table.itertuples(index=False)] for split, table in runs.groupby('split')}
     windows = []
-    for split, start, frame in window_table(runs, window, stride, cohort.tr, hz).itertuples(index=False):
-        seen = [run for run in rows[split] if run[2].n_tr > start]
-        windows += [Window(split, start, frame, tuple(group)) for group in ([seen] if batches == 'paired' else [[run] for run in seen])]
+    for split, start, frame, onset in window_table(runs, window, stride, cohort.tr, hz).itertuples(index=False):
+        seen = [run for run in rows[split] if run[2].n_tr > start and getattr(run[2], 'onset', 0.) == onset]
+        windows += [Window(split, start, frame, onset, tuple(group)) for group in ([seen] if batches == 'paired' else [[run] for run in seen])]
     return windows
 
 # %% ../nbs/04a_loader.ipynb #1690875f

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import h5py, numpy as np, pandas as pd, torch
 
 from .core import DELAY, TR, atomic, check_name, check_overwrite, digest, finish_run, former_config, known_digest, open_run, plain_name, read_sealed, root, run_path, start_run, unfinished, write_sealed
+from .processes import DiskFull
 from .cohort import pick_subjects
 from .cortex import parcel_table
 from .movies import SHORT
@@ -250,6 +251,7 @@ def predict_films(films, # table: video, transcript, name, perhaps audio_track
             if (page or movie) and job.undrawn: print(f'{f.name}: {job.undrawn}', flush=True)
             done[f.name], run, there = make(job, page, movie, overwrite)
             rows.append((f.name, 'there' if there else 'predicted', ''))
+        except DiskFull: raise      # the others would fail too
         except Exception as e: rows.append((f.name, 'failed', f'{type(e).__name__}: {e}'))
         print(f'{f.name}: {rows[-1][1]} {rows[-1][2]}'.strip(), flush=True)
     return pd.DataFrame(rows, columns=['name', 'state', 'error']), done

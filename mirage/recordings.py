@@ -156,7 +156,7 @@ TABLES, BINARIES = ('.csv', '.tsv'), ('.h5', '.hdf5')
 def _array(path:Path, header:bool|None=None):
     if path.suffix in TABLES: return read_table(path, header).values
     try: values = np.load(path, mmap_mode='r', allow_pickle=False)
-    except (ValueError, EOFError, OSError) as e:
+    except Exception as e: # a header that is damaged may fail in any way
         raise ValueError(f'{path} is cut short or not a plain array ({e}). Write it again with numpy.save.') from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in 'fiu':
         raise ValueError(f'{path} holds {getattr(values, "dtype", "several arrays")}, expected numbers (TRs, parcels). Write it again with numpy.save.')

@@ -240,7 +240,9 @@ def reliability(cohort, # a Cohort whose runs have films shown twice
     first, second = {}, {}
     for (subject, split), runs in cohort.runs[cohort.runs.bold.notna()].groupby(['subject', 'split']):
         if len(runs) < 2: continue
-        a, b = [cohort.bold(row) for row in runs.sort_values('repeat').head(2).itertuples()]
+        pair = list(runs.sort_values('repeat').head(2).itertuples())
+        begin = [round((max(getattr(r, 'onset', 0.) for r in pair) - getattr(row, 'onset', 0.))/cohort.tr) for row in pair]
+        a, b = [cohort.bold(row)[k:] for row, k in zip(pair, begin)]     # from the second of the movie that both have, to half a TR
         n = min(len(a), len(b))
         first.setdefault(subject, {})[split], second.setdefault(subject, {})[split] = a[:n], b[:n]
     if not first: raise ValueError(f'nobody in cohort {cohort.name} saw a film twice: it has no noise ceiling from repeats')

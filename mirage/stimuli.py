@@ -29,7 +29,7 @@ def film_source(video, transcript=None, tr:float=TR, audio_track='') -> str:
     words = None if transcript is None or pd.isna(transcript) else transcript
     return f'movie {known_digest(video)} transcript {known_digest(words) if words else "none"} tr {tr:g}' + f' track {digest(audio_track)}'*bool(audio_track)
 
-def _notes(seen, picture, sound, seconds, wanted) -> list: # what is to be told
+def _notes(seen, picture, sound, start, seconds, wanted) -> list: # what is to be told
     "What was taken where a file leaves a choice."
     notes, others = [], [t for t in seen.tracks if t.kind == 'video' and t.packets and not t.cover]
     sounds = [t for t in seen.tracks if t.kind == 'audio']
@@ -40,6 +40,8 @@ def _notes(seen, picture, sound, seconds, wanted) -> list: # what is to be told
                      'audio_track takes another')
     if seen.says and seconds > seen.says + STILL:
         notes.append(f'it says it lasts {seen.says:.1f} s, but it goes on to {seconds:.1f} s, and is read to there')
+    if seen.says and min(seen.says, seen.says - start) > seconds + STILL:
+        notes.append(f'it says it lasts {seen.says:.1f} s, but it ends at {seconds:.1f} s: perhaps it was cut short')
     return notes
 
 @dataclass
@@ -75,7 +77,7 @@ class Film:
         size, stand, notes = shape(picture, video)
         if seconds <= 0 or not all(size):
             raise FilmError(f'{video} holds no pictures; fetch it again, or convert it with FFmpeg')
-        notes = (*_notes(seen, picture, sound, seconds, audio_track), *notes)
+        notes = (*_notes(seen, picture, sound, start, seconds, audio_track), *notes)
         for note in notes:
             warnings.warn(f'{video}: {note}')
         sounds = [t for t in seen.tracks if t.kind == 'audio']
@@ -236,21 +238,23 @@ def frames_in_window(window:int, # TRs
     return math.floor(window*tr*hz + .5)
 
 def first_frame(start:int, # TR
-                tr:float=TR, hz:float=HZ, delay:float=DELAY) -> int:
+                tr:float=TR, hz:float=HZ, delay:float=DELAY,
+                onset:float=0. # second of the movie at row 0
+               ) -> int:
     "The feature frame that is paired with BOLD sample `start`; negative before the film begins."
-    return math.floor((start*tr - delay)*hz + .5)
+    return math.floor((onset + start*tr - delay)*hz + .5)
 
 def window_mask(n_tr:int, # length of one subject's run
                 start:int, window:int): # (window,) bool: samples that were measured
     return np.arange(start, start + window) < n_tr
 
-def window_table(runs:pd.DataFrame, # split, n_tr; one row per (subject, split, repeat)
+def window_table(runs:pd.DataFrame, # split, n_tr, perhaps onset (seconds, else 0); one row per (subject, split, repeat)
                  window:int, stride:int, # TRs
                  tr:float=TR, hz:float=HZ, delay:float=DELAY
-                ) -> pd.DataFrame: # split, start (TR), frame (first feature frame)
-    "Windows that cover the longest run of every split; a shorter run, and the last window, need `window_mask`."
+                ) -> pd.DataFrame: # split, start (TR), frame (first feature frame), onset
+    "Windows that cover the longest run of every split and onset; a shorter run, and the last window, need `window_mask`."
     if not 0 < stride <= window: raise ValueError(f'stride {stride} leaves samples out: choose 1 to {window}, the window')
-    longest = runs.groupby('split', sort=False).n_tr.max()
-    rows = [(split, s, first_frame(s, tr, hz, delay))
-            for split, n in longest.items() for s in range(0, max(n - window, 0) + stride, stride)]
-    return pd.DataFrame(rows, columns=['split', 'start', 'frame'])
+    longest = runs.assign(onset=runs.get('onset', 0.)).groupby(['split', 'onset'], sort=False).n_tr.max()
+    rows = [(split, s, first_frame(s, tr, hz, delay, onset), onset)
+            for (split, onset), n in longest.items() for s in range(0, max(n - window, 0) + stride, stride)]
+    return pd.DataFrame(rows, columns=['split', 'start', 'frame', 'onset'])

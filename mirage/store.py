@@ -313,6 +313,8 @@ def inputs_of(cohort, # Cohort
     files = sorted(set(cohort.runs.bold.dropna()))
     names = [os.path.relpath(p, folder) if folder else Path(p).name for p in files]
     read = dict(tr=cohort.tr, runs=runs, bold={name: known_digest(p)[:16] for name, p in zip(names, files)})
+    if getattr(cohort, 'names', None): read |= dict(parcels=list(cohort.names))      # which of the tables' columns
+    if getattr(cohort, 'header', None) is not None: read |= dict(header=cohort.header)
     if features is None: return read
     films = list(cohort.splits.split)
     states = {m: {s: features.digest(m, s)[:16] for s in films} for m in features.streams}

@@ -20,6 +20,7 @@ from .core import (SUBJECTS, Pearson, Preset, Run, atomic, build, check_number, 
                          start_run, unfinished)
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from .processes import gives_locks_back, take
 from .cohort import Cohort, pick_subjects
 from .store import FAMILIES, inputs_of, open_features
 from .model import ModelConfig, first_model, save_weights
@@ -118,8 +119,9 @@ def fit(run:Run, cohort, model, windows, val, # windows of the training and vali
     plan = [step for epoch in range(preset.epochs) for step in epoch_plan(windows, per_step, seed, epoch, rank, world)]
     steps = len(plan)//preset.epochs
     optimizer = torch.optim.AdamW(model.parameters(), lr=preset.lr, weight_decay=preset.weight_decay, fused=False)
-    warmup = max(preset.warmup, min(.5, 2/len(plan)))  # at least a step: a few-step run would divide by zero
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.lr, total_steps=len(plan), pct_start=warmup)
+    length = max(len(plan), 3)                         # up and down again: two steps would divide by zero
+    warmup = max(preset.warmup, min(.5, 2/length))     # at least a step, for the same reason
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.lr, total_steps=length, pct_start=warmup)
     net, optimizer = accelerator.prepare(model, optimizer)
     done, best, history, losses, norms = 0, -math.inf, [], [], []
     if state := load_state(run.path/'resume.pt', run.config):
@@ -165,11 +167,12 @@ def fit(run:Run, cohort, model, windows, val, # windows of the training and vali
 # %% ../nbs/05_train.ipynb #27fbffea
 def write_predictions(run:Run, cohort, model, loader, window:int, per_step:int) -> pd.DataFrame: # subject, parcel, set, r
     "Write /<set>/<subject>/<split> to predictions.h5, and scores.parquet; returns the scores."
-    tables, hz = [], loader.reader.features.hz
+    tables, hz, first = [], loader.reader.features.hz, cohort.runs.groupby(['subject', 'split']).repeat.min()
     with atomic(run.path/'predictions.h5') as tmp, h5py.File(tmp, 'w') as f:
         def kept(which):
             for w, y in predict(model, loader, make_windows(cohort, which, window, window, hz=hz), per_step):
                 for subject, _, row in w.runs:
+                    if row.repeat > first[row.subject, row.split]: continue        # one prediction a movie, at the first showing's rows
                     d = f.require_dataset(f'{which}/{row.subject}/{row.split}', (row.n_tr, cohort.parcels), np.float32)
                     d[w.start:w.start + window] = y[subject, :row.n_tr - w.start]
                 yield w, y
@@ -227,6 +230,7 @@ def not_own(cohort:str, said:dict # of `training_settings`
     given = dict(preset=said['preset']['name'], precision=said['precision'])
     return {k: v for k, v in given.items() if v != own[k]}
 
+@gives_locks_back
 def train(cohort='auto', preset='auto', seed=-1, fusion='native', aggregate='queries', backbone='auto', protocol='auto', subjects='all', batches='paired',
           queries=0, modality_dropout=-1., window=0, epochs=0, precision='auto', workers=2, memory=2., save_every=200, name='auto', overwrite=False, # as in the parameters above
           on_epoch=None # called with the history after every epoch
@@ -261,6 +265,7 @@ def train(cohort='auto', preset='auto', seed=-1, fusion='native', aggregate='que
     AcceleratorState._reset_state()                    # a second call in one kernel may ask for another precision
     accelerator = Accelerator(mixed_precision=said['precision'])
     accelerator.wait_for_everyone()
+    if accelerator.is_main_process: take(path/'.lock', f'the training run {name}')
     run = start_run(path, config, overwrite) if accelerator.is_main_process else Run(path)
     accelerator.wait_for_everyone()
 

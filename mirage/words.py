@@ -112,8 +112,8 @@ def find_columns(names:list, path) -> dict: # role -> (name, how many of its uni
         if role not in found or name == ROLES[role][0]: found[role] = (name, unit)
     if not ('onset' in found and ('word' in found or 'line' in found) and ('duration' in found or 'offset' in found)):
         has = ', '.join(sorted(map(str, names)))[:300]
-        raise ValueError(f'{path} has the columns {has}; expected word (or text, for lines), onset and duration (or start and '
-                         'end), or words_per_tr, onsets_per_tr, durations_per_tr')
+        raise ValueError(f'{path} has the columns {has}; expected word (or text, for lines), onset and duration '
+                         '(or start and end), or words_per_tr, onsets_per_tr, durations_per_tr')
     return found
 
 # %% ../nbs/01c_words.ipynb #b7b0d1a0
@@ -304,7 +304,8 @@ def _holds_cues(text:str, path) -> bool:
 
 # %% ../nbs/01c_words.ipynb #8c52dcd4
 def _json(text:str, path) -> tuple: # rows, or None; words, or None; what was decided
-    try: data = json.loads(text)
+    by_line = Path(path).suffix.lower() in ('.jsonl', '.ndjson')
+    try: data = [json.loads(line) for line in text.split('\n') if line.strip()] if by_line else json.loads(text)
     except (ValueError, RecursionError) as e:
         raise ValueError(f'{path} is not JSON ({str(e)[:100]}); export it again') from None
     try:
@@ -338,7 +339,7 @@ def _parse(path, tr:float) -> tuple: # list of (word, onset, offset), seconds of
         words, decided = cue_words(cues)
         return words, 0., told + left_out + decided
     suffix, columns = Path(path).suffix.lower(), []
-    if suffix.startswith('.json') or suffix not in ('.tsv', '.csv') and text.lstrip()[0] in '{[':
+    if suffix.startswith(('.json', '.ndjson')) or suffix not in ('.tsv', '.csv') and text.lstrip()[0] in '{[':
         rows, words, decided = _json(text, path)
         if rows is None: return words, 0., told + decided
         columns = list({k for r in rows for k in r})

@@ -63,7 +63,7 @@ def make(kind, d): # (file to damage, how it is read)
     if kind == 'lengths.npy': np.save(d/kind, dict(wot1=300, wot2=200), allow_pickle=True); return d/kind, lambda: read_lengths(d/kind)
 
 
-KINDS = ['config.json', 'recipe.yaml', 'model.safetensors', 'store.json', 'states.h5', 'features.npy', 'features.h5', 'runs.csv', 'bold.csv', 'bold.h5', 'films.csv', 'manifest.yaml',
+KINDS = ['config.json', 'recipe.yaml', 'model.safetensors', 'store.json', 'states.h5', 'features.npy', 'features.h5', 'cohort.yaml', 'runs.csv', 'bold.npy', 'bold.csv', 'bold.h5', 'films.csv', 'manifest.yaml',
          'config.yaml', 'metrics.json', 'provenance.json', 'item.json', 'submission.zip', 'lengths.npy']
 TOGETHER = 'store.json', 'provenance.json', 'config.json'   # each stands for other files, which may be the ones that no longer fit
 TEXT = {'json', 'yaml', 'csv'}

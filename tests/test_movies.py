@@ -368,6 +368,16 @@ def test_a_header_that_knows_less_than_the_file_is_told(tmp_path):
         is_plain(Film.open(path))
 
 
+def test_a_film_that_lacks_its_last_seconds_says_so(tmp_path):
+    path = movie(tmp_path/'old.mkv')
+    data = bytearray(path.read_bytes())
+    at = data.find(b'\x44\x89\x88')
+    data[at + 3:at + 11] = struct.pack('>d', 9000.)
+    path.write_bytes(bytes(data))
+    with pytest.warns(UserWarning, match='it says it lasts 9.0 s, but it ends at 6.0 s: perhaps it was cut short'):
+        is_plain(Film.open(path))
+
+
 # ---- names and lists
 
 @pytest.mark.parametrize('name', ['a:b.mkv', 'file:x.mkv', 'http:x.mkv', 'concat:a.mkv|b.mkv', '-dash.mkv', 'weiß 日本.mkv', 'p%03d.mkv', 'q?x=1&y#.mkv', 'new\nline.mkv', 'pipe:0', 'no suffix', "it's.mkv"])

@@ -3,10 +3,14 @@ import tracemalloc
 from collections import namedtuple
 
 import numpy as np, pandas as pd, pytest
+from scipy.signal import lfilter
+from scipy.stats import gamma
 from sklearn.linear_model import RidgeCV
 
 import mirage.ridge as R
-from mirage.ridge import RECIPES, Recipe, TrainingRows, design_matrix, fit_ridge, predict_films, tr_mean
+from mirage.core import TR, pearson
+from mirage.ridge import DELAYS, RECIPES, Recipe, TrainingRows, design_matrix, fit_ridge, predict_films, showings, tr_mean, tr_rows
+from mirage.store import FeatureSet
 
 ALPHAS = np.logspace(-2, 6, 10)
 
@@ -150,7 +154,7 @@ def test_only_training_films_shape_the_design():
     rng = np.random.default_rng(0)
     films = {f: rng.standard_normal((40, 30)).astype(np.float32) for f in ('train', 'val')}
     louder = films | {'val': films['val']*100 + 5}
-    for recipe in (Recipe((3, 4)), Recipe((3, 4), width=20), Recipe((3, 4), components=5)):
+    for recipe in (Recipe((3*TR, 4*TR)), Recipe((3*TR, 4*TR), width=20), Recipe((3*TR, 4*TR), components=5)):
         a, b = (design_matrix(f, ['train'], recipe, [10, 20]) for f in (films, louder))
         assert np.array_equal(a['train'], b['train']) and not np.allclose(a['val'], b['val'])
         assert np.array_equal(a['train'], design_matrix(films, ['train'], recipe, [10, 20])['train'])
@@ -160,7 +164,7 @@ def test_the_challenge_recipe():
     r = RECIPES['challenge']
     rows = {'train_1': np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)}
     moved = {'train_1': rows['train_1'].copy()}; moved['train_1'][20] += 1
-    lagged = lambda films: design_matrix(films, ['train_1'], Recipe(r.lags), [3])['train_1']
+    lagged = lambda films: design_matrix(films, ['train_1'], Recipe(r.delays), [3])['train_1']
     change = np.abs(lagged(moved) - lagged(rows)).reshape(40, 5, 3).max(2)
     hit = {(i, i - 20) for i in range(40) for k in range(5) if change[i, k] > .3}
     assert hit == {(20 + d, d) for d in (3, 4, 5, 6, 7)}
@@ -178,3 +182,82 @@ def test_tr_grid_is_the_time_of_the_film():
         pulse = np.zeros((6000, 1)); pulse[k] = 1
         got = np.flatnonzero(tr_mean(pulse, 1900)[:, 0])
         assert got.tolist() == [j for j in range(1900) if j*1.49 < (k + 1)/2 - 1e-9 and (j + 1)*1.49 > k/2 + 1e-9]
+
+
+SECONDS = 900.    # of each simulated movie
+
+def response(t): # seconds after something was shown
+    "A haemodynamic response: up at 5 s, a little below zero after it."
+    return gamma.pdf(t, 6) - gamma.pdf(t, 16)/6
+
+class Movies(FeatureSet):
+    "Streams that change over seconds, on the 2 Hz grid."
+    streams, hz = {'text': (2, 5), 'vision': (1, 4)}, 2.
+    def __init__(self, splits):
+        rng = np.random.default_rng(0)
+        slow = lambda *shape: lfilter([1], [1, -.8], rng.standard_normal((int(SECONDS*self.hz), *shape)), axis=0)
+        self.states = {(m, s): slow(*shape).astype(np.float16) for s in splits for m, shape in self.streams.items()}
+    def steps(self, split): return int(SECONDS*self.hz)
+    def _fill(self, stream, split, start, out): out[:] = self.states[stream, split][start:start + len(out)]
+
+def simulated_people(movies, tr, onsets=(0.,)):
+    "BOLD of two parcels a subject: what the movie evokes, sampled every TR from each subject's onset on, and as much noise."
+    lag, fine = np.arange(0, 32, .1), .1
+    evoked = {}
+    for split in ('m1', 'm2', 'v'):
+        x = np.hstack([movies.states[m, split].astype(float).mean(1) for m in movies.streams])
+        x = np.repeat(x, round(1/movies.hz/fine), axis=0)
+        drive = x @ np.random.default_rng(1).standard_normal((9, 2))
+        evoked[split] = np.stack([np.convolve(d, response(lag))[:len(d)] for d in drive.T], 1)
+    rows, bold, rng = [], {}, np.random.default_rng(2)
+    for s, onset in zip('abc', onsets):
+        for split, y in evoked.items():
+            n = int((SECONDS - max(onset, 0))/tr) - 5
+            at = np.round((onset + np.arange(n)*tr)/fine).astype(int)
+            y = np.where((at >= 0)[:, None], y[np.maximum(at, 0)], 0)
+            y = y/y.std(0) + rng.standard_normal(y.shape)
+            bold[s, split] = ((y - y.mean(0))/y.std(0)).astype(np.float32)
+            rows.append((s, split, 1, 'val' if split == 'v' else 'train', n, onset, 'memory'))
+    runs = pd.DataFrame(rows, columns=['subject', 'split', 'repeat', 'set', 'n_tr', 'onset', 'bold'])
+    return namedtuple('People', 'runs bold tr')(runs, lambda r: bold[r.subject, r.split], tr)
+
+def ridge_r(movies, people, recipe=RECIPES['paper'], told=True):
+    "Validation r of each subject, as chapter 04 computes it; `told`: whether the onsets are given."
+    runs = people.runs if told else people.runs.assign(onset=0.)
+    cohort = people._replace(runs=runs)
+    train = list(showings(runs[runs['set'] == 'train']))
+    rows = {}
+    for key, n in showings(runs).items():
+        split, onset = key if isinstance(key, tuple) else (key, 0.)
+        rows[key] = tr_rows(movies, split, n, people.tr, onset, recipe.delays)
+    design = design_matrix(rows, train, recipe, [5, 4], tr=people.tr)
+    models = fit_ridge(TrainingRows(cohort, design, recipe.trim), np.logspace(0, 6, 13))
+    return {row.subject: pearson(y, people.bold(row)).mean() for row, y in predict_films(models, design, runs[runs['set'] == 'val'])}
+
+def test_lags_are_the_same_seconds_at_every_tr():
+    "Samples from 0.5 to 3 s apart, one haemodynamic response: the ridge finds it at every TR; half of the variance is noise, so r ends at .71."
+    movies = Movies(['m1', 'm2', 'v'])
+    found = {tr: np.mean(list(ridge_r(movies, simulated_people(movies, tr)).values())) for tr in (.5, 1., 1.49, 2., 2.5, 3.)}
+    print(found)
+    assert all(.62 < r < .72 for r in found.values()), found
+
+def test_at_the_papers_tr_the_lags_are_the_shifts_they_were():
+    rng = np.random.default_rng(0); rows = {'m': rng.standard_normal((60, 4)).astype(np.float32)}
+    design = design_matrix(rows, ['m'], Recipe(DELAYS))['m']; z = (rows['m'] - rows['m'].mean(0, dtype=float))/rows['m'].std(0, dtype=float)
+    assert DELAYS == (4.47, 5.96, 7.45, 8.94, 10.43)
+    for k, lag in enumerate((3, 4, 5, 6, 7)):
+        part = design[:, 4*k:4*k + 4]
+        assert np.allclose(part[lag:], z[:-lag], atol=1e-5) and (part[:lag] == 0).all()
+
+def test_row_0_of_bold_is_where_onset_says():
+    "One was scanned from a countdown of 8 s on, one from the movie's beginning, one from 30 s into it: each is predicted, and is not without its onset."
+    movies = Movies(['m1', 'm2', 'v'])
+    for tr in (1.49, 2.):
+        people = simulated_people(movies, tr, onsets=(-8., 0., 30.))
+        right, wrong = ridge_r(movies, people), ridge_r(movies, people, told=False)
+        assert min(right.values()) > .6 and abs(right['b'] - wrong['b']) < .05, (right, wrong)
+        assert wrong['a'] < .4 and wrong['c'] < .2
+
+def test_delays_that_the_rows_do_not_hold_are_refused():
+    with pytest.raises(ValueError, match='2 of the delays are no whole TRs of 2.0 s, the rows hold 0'):
+        design_matrix({'m': np.random.default_rng(0).standard_normal((20, 3))}, ['m'], Recipe((4., 4.5, 5.)), tr=2.)

@@ -122,6 +122,31 @@ def test_rolling_captions_converted_to_srt_have_each_word_once(tmp_path, how):
     assert words == 'a story begins and ends good night' and 'rolling captions' in told
 
 
+def test_lines_that_stay_while_the_next_is_shown_are_said_one_after_the_other(tmp_path):
+    with pytest.warns(UserWarning, match='most cues overlap'):
+        words = read_words(written(tmp_path/'o.srt', srt((1, 5, 'a story begins'), (3, 7, 'and ends'), (5, 9, 'good night'))))
+    assert words.sort_values('offset').word.tolist() == 'a story begins and ends good night'.split() and words.offset.tolist()[2::2] == [3., 5., 9.]
+
+
+def test_two_people_who_talk_at_once_keep_their_own_times(tmp_path):
+    words = read_words(written(tmp_path/'o.srt', srt((1, 5, 'Wait'), (2, 4, 'No'), (6, 7, 'Well'), (8, 9, 'Now'), (10, 11, 'Go'))))
+    assert words.offset.tolist() == [5., 4., 7., 9., 11.]
+
+
+@pytest.mark.parametrize('mark', ['u', 'b', 'font color="#00ff00"'])
+def test_words_that_are_underlined_in_turn_are_one_line_with_times(tmp_path, mark):
+    def lit(line, word): return line.replace(word, f'<{mark}>{word}</{mark.split()[0]}>')
+    first, second = 'every story begins', 'and the story ends'
+    cues = [(1, 1.4, lit(first, 'every')), (1.4, 1.5, first), (1.5, 2, lit(first, 'story')), (2, 2.5, lit(first, 'begins')),
+            (3, 3.2, lit(second, 'and')), (3.2, 3.3, lit(second, 'the')), (3.3, 3.6, lit(second, 'story')), (3.6, 4, lit(second, 'ends'))]
+    with pytest.warns(UserWarning, match='mark one word after the other'): words = read_words(written(tmp_path/'u.srt', srt(*cues)))
+    assert words.values.tolist() == [['every', 1., 1.4], ['story', 1.5, 2.], ['begins', 2., 2.5], ['and', 3., 3.2], ['the', 3.2, 3.3], ['story', 3.3, 3.6], ['ends', 3.6, 4.]]
+
+
+def test_emphasis_that_is_said_twice_is_no_karaoke(tmp_path):
+    assert said(tmp_path/'e.srt', srt((1, 2, 'I said <i>no</i>'), (2, 3, 'I said <i>no</i>'), (3, 4, 'Fine.')))[0] == 'I said no I said no Fine.'
+
+
 def test_a_line_that_only_one_cue_shows_again_takes_no_time_from_the_new_one(tmp_path):
     with pytest.warns(UserWarning, match='rolling'): words = read_words(written(tmp_path/'c.srt', srt(*ROLLING['without them'])))
     assert words.onset.tolist()[3:5] == [3., 3. + 2*3/7] and words.offset[4] == 5.
@@ -226,6 +251,11 @@ def test_what_recognisers_and_aligners_write(tmp_path, data, words):
     assert read_words(written(tmp_path/'r.json', json.dumps(data))).values.tolist() == words
 
 
+def test_one_json_object_a_line(tmp_path):
+    lines = json.dumps(dict(text='a line', start=1, end=3)), json.dumps(dict(text='and more', start=3, end=5))
+    assert said(tmp_path/'l.jsonl', '\n'.join(lines) + '\n')[0] == 'a line and more'
+
+
 def test_the_phones_of_mfa_are_no_words(tmp_path):
     assert said(tmp_path/'m.csv', 'Begin,End,Label,Type,Speaker\n.5,.9,hello,words,s\n.5,.6,HH,phones,s\n')[0] == 'hello'
 
@@ -304,6 +334,11 @@ LETTERS = {'cp1251': 'Он вышел из дома рано утром, ког�
 def test_encodings_of_other_countries_are_recognised_and_told(tmp_path, encoding):
     words, told = said(tmp_path/'e.srt', srt((1, 9, LETTERS[encoding])), encoding)
     assert words.replace(' ', '') == LETTERS[encoding].replace(' ', '').replace('?', '').replace(';', '') and 'read as' in told
+
+
+def test_english_with_curly_quotes_of_windows(tmp_path):
+    words, told = said(tmp_path/'e.srt', srt((1, 2, 'I don’t know — “maybe”')), 'cp1252')
+    assert words == 'I don’t know “maybe”' and 'windows-1252' in told
 
 
 def test_one_line_in_another_encoding_is_right_or_refused(tmp_path):
