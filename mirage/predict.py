@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import h5py, numpy as np, pandas as pd, torch
 
 from .core import DELAY, TR, atomic, check_name, check_overwrite, digest, finish_run, former_config, known_digest, open_run, plain_name, read_sealed, root, run_path, start_run, unfinished, write_sealed
+from .processes import DiskFull
 from .cohort import pick_subjects
 from .cortex import parcel_table
 from .movies import SHORT
@@ -81,9 +82,10 @@ class Job:
 
     @property
     def config(self) -> dict: # what shapes the result
-        made_of = self.film.source.split(); made_of = dict(zip(made_of[::2], made_of[1::2]))
-        return dict(name=self.name, movie=made_of.pop('movie'),
-                    inputs=made_of | dict(weights=self.weights.digest, source=self.weights.source, subjects=list(self.subjects), recipe=asdict(self.weights.recipe)))
+        words = self.film.source.split()
+        made_of = dict(zip(words[::2], words[1::2])) | dict(weights=self.weights.digest, source=self.weights.source)
+        made_of |= dict(subjects=list(self.subjects), recipe=asdict(self.weights.recipe))
+        return dict(name=self.name, movie=made_of.pop('movie'), inputs=made_of)
     @property
     def said(self) -> str: # what the text stream is made of
         heard = f'{self.film.heard}; ' if self.film.heard else ''
@@ -249,6 +251,7 @@ def predict_films(films, # table: video, transcript, name, perhaps audio_track
             if (page or movie) and job.undrawn: print(f'{f.name}: {job.undrawn}', flush=True)
             done[f.name], run, there = make(job, page, movie, overwrite)
             rows.append((f.name, 'there' if there else 'predicted', ''))
+        except DiskFull: raise      # the others would fail too
         except Exception as e: rows.append((f.name, 'failed', f'{type(e).__name__}: {e}'))
         print(f'{f.name}: {rows[-1][1]} {rows[-1][2]}'.strip(), flush=True)
     return pd.DataFrame(rows, columns=['name', 'state', 'error']), done

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['FULL', 'SAYS_FULL', 'LEFT_OVER', 'BEAT', 'SILENCE', 'cores', 'machine', 'process_state', 'alive', 'DiskFull',
            'temporary', 'remove_leftovers', 'explain_refusal', 'full_message', 'no_room', 'make_folder', 'atomic',
-           'InUse', 'locked', 'read_holder', 'silent_for', 'sign_of_life', 'take', 'beat', 'give', 'hold', 'end_with',
-           'worker_pool', 'pipelines', 'begin_pipeline', 'hold_for_a_moment', 'end_group_with', 'forefathers',
-           'interrupt', 'watch_pipeline', 'main']
+           'InUse', 'locked', 'read_holder', 'silent_for', 'sign_of_life', 'take', 'beat', 'give', 'gives_locks_back',
+           'hold', 'end_with', 'worker_pool', 'pipelines', 'begin_pipeline', 'hold_for_a_moment', 'end_group_with',
+           'forefathers', 'interrupt', 'watch_pipeline', 'main']
 
 # %% ../nbs/00a_processes.ipynb #aa000002
-import atexit, contextlib, errno, json, math, multiprocessing, os, platform, re, signal, sys, threading, time
+import atexit, contextlib, errno, functools, json, math, multiprocessing, os, platform, re, signal, sys, threading, time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -225,6 +225,17 @@ def give(path):
         file.seek(0)
         holder = read_holder(file.read())
         if (holder.get('machine'), holder.get('pid')) in ((machine(), pid), (None, None)): path.unlink(missing_ok=True)
+
+def gives_locks_back(function): # the same function
+    "What a function has taken is given back when it ends, however it ends."
+    @functools.wraps(function)
+    def wrapped(*arguments, **options):
+        before = set(_held)
+        try:
+            return function(*arguments, **options)
+        finally:
+            for path in set(_held) - before: give(path)
+    return wrapped
 
 @contextlib.contextmanager
 def hold(path, what:str):

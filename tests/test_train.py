@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 import mirage.train
 from mirage.core import TR, Preset, PRESETS, digest, file_digest, open_run, run_path
 from mirage.model import Mirage, ModelConfig
+from mirage.processes import DiskFull, InUse
 from mirage.store import FeatureSet
 from mirage.train import train
 
@@ -166,3 +167,56 @@ def test_a_cut_resume_file_says_so(folder):
     path = run_path('toy', 'train', 'mirage-native-s3'); path.mkdir(parents=True)
     (path/'resume.pt').write_bytes(b'PK\x03\x04 not a whole file')
     with pytest.raises(ValueError, match='resume.pt cannot be read.*Delete it'): train('toy', 'toy', 3)
+
+def test_train_called_again_in_one_kernel_with_another_precision_works_and_has_the_bits_of_a_fresh_kernel(folder):
+    first = train('toy', 'toy', 3, epochs=1, name='first')
+    coarse = train('toy', 'toy', 3, epochs=1, precision='bf16', name='coarse')
+    again = train('toy', 'toy', 3, epochs=1, name='again')
+    assert [r.config['precision'] for r in (first, coarse, again)] == ['no', 'bf16', 'no']
+    digests = [file_digest(r.path/'weights.safetensors') for r in (first, coarse, again)]
+    assert digests[0] == digests[2] != digests[1]
+    fresh = launch('--epochs', '1', '--name', 'fresh')
+    assert fresh.returncode == 0 and file_digest(run_path('toy', 'train', 'fresh')/'weights.safetensors') == digests[0]
+
+def test_a_precision_that_this_machine_cannot_do_is_refused_and_the_next_call_works(folder):
+    with pytest.raises(ValueError, match='precision|fp16|mixed'): train('toy', 'toy', 3, epochs=1, precision='fp61')
+    assert train('toy', 'toy', 3, epochs=1).metrics['steps'] > 0
+
+@pytest.mark.parametrize('steps', [1, 2, 3, 4])
+def test_a_training_of_few_steps_ends(folder, steps):
+    PRESETS['toy'] = mirage.train.replace(PRESETS['toy'], batch=1000, epochs=steps)      # an epoch is one step
+    run = train('toy', 'toy', 3)
+    history = pd.read_csv(run.path/'history.csv')
+    assert history.step.iloc[-1] == steps and np.isfinite(history.loss).all() and (history.lr > 0).all()
+
+def test_two_trainings_of_one_run_the_second_is_refused_by_name_at_once(folder):
+    path = run_path('toy', 'train', 'same')
+    first = subprocess.Popen([sys.executable, __file__, '--cohort', 'toy', '--preset', 'toy', '--seed', '3', '--epochs', '3000', '--save_every', '5', '--name', 'same'],
+                             env=os.environ | {'OMP_NUM_THREADS': '1'}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (path/'resume.pt').is_file(): assert first.poll() is None; time.sleep(.1)
+    state = file_digest(path/'config.yaml')
+    with pytest.raises(InUse, match=f'the training run same is in use by process {first.pid} on .*kill {first.pid}'): train('toy', 'toy', 3, epochs=3000, save_every=5, name='same')
+    assert file_digest(path/'config.yaml') == state
+    first.kill(); first.wait()
+    run = train('toy', 'toy', 3, name='same', overwrite=True)      # the killed one's lock is no obstacle
+    assert not (path/'.lock').exists() and not [f for f in run.path.iterdir() if '.tmp' in f.name]
+
+def test_a_training_that_failed_lets_go_of_its_run(folder):
+    toy(poison=('audio', 'c'))
+    for _ in range(2):
+        with pytest.raises(FloatingPointError): train('toy', 'toy', 3)
+    assert not (run_path('toy', 'train', 'mirage-native-s3')/'.lock').exists()
+
+def test_a_disk_that_fills_up_stops_a_training_with_its_state_and_the_same_call_goes_on(folder, monkeypatch):
+    whole = train('toy', 'toy', 3, name='whole')
+    path, save, saved = run_path('toy', 'train', 'filled'), torch.save, []
+    def fills_up(value, file):
+        saved.append(value['done'])
+        if len(saved) > 2: raise RuntimeError('[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0; No space left on device')
+        save(value, file)
+    with monkeypatch.context() as m:
+        m.setattr(torch, 'save', fills_up)
+        with pytest.raises(DiskFull, match='the disk is full: .*resume.pt could not be written.*same command again'): train('toy', 'toy', 3, save_every=2, name='filled')
+    assert torch.load(path/'resume.pt', weights_only=True)['done'] == saved[1] and not (path/'provenance.json').exists() and not (path/'.lock').exists()
+    again = train('toy', 'toy', 3, save_every=2, name='filled')
+    assert file_digest(again.path/'weights.safetensors') == file_digest(whole.path/'weights.safetensors')
