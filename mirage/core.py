@@ -58,7 +58,8 @@ def check_name(kind:str, # what it names, for the message: subject, cohort, run 
     "Refuse a name that could mean something in a path, a page or a shell line."
     plain = isinstance(value, str) and re.fullmatch(rf'[^\W_][\w.{re.escape(also)}-]*', value)
     if plain and len(value.encode()) <= 150: return value
-    raise ValueError(f'{kind} is {shown(value)}. Use letters, digits, dots and hyphens, beginning with a letter or a digit.')
+    raise ValueError(f'{kind} is {shown(value)}. Use letters, digits, dots and hyphens, beginning with a letter '
+                     f'or a digit.')
 
 def plain_name(text:str) -> str: # '' where nothing is left
     "A name made of any text: what a name may not hold becomes a hyphen."
@@ -119,7 +120,8 @@ def read_yaml(path, loader=WholeLoader # class of the loader
         return reader.construct_document(node)
     except OSError: raise
     except Exception as e: # a hostile file may fail in any way
-        raise ValueError(f'{path} is not YAML that can be used ({e or type(e).__name__}); correct it, or fetch it again') from None
+        raise ValueError(f'{path} is not YAML that can be used ({e or type(e).__name__}); correct it, or fetch '
+                         f'it again') from None
 
 def read_json(path):
     "All of a JSON file, or an error that names it."

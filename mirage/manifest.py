@@ -69,9 +69,11 @@ def package_licence(about) -> str: # metadata of a distribution
 
 def package_licences() -> pd.DataFrame: # package, version, licence, copyleft
     "Every package that is installed in this environment."
-    found = {about['Name']: about for about in (d.metadata for d in importlib.metadata.distributions()) if about['Name']}
-    rows = [(name, about['Version'], licence := package_licence(about), bool(re.search(COPYLEFT, licence))) for name, about in found.items()]
-    return pd.DataFrame(rows, columns=['package', 'version', 'licence', 'copyleft']).sort_values('package', key=lambda s: s.str.lower(), ignore_index=True)
+    found = {d.metadata['Name']: d.metadata for d in importlib.metadata.distributions() if d.metadata['Name']}
+    names = sorted(found, key=str.lower)
+    table = pd.DataFrame(dict(package=names, version=[found[name]['Version'] for name in names],
+                              licence=[package_licence(found[name]) for name in names]))
+    return table.assign(copyleft=table.licence.str.contains(COPYLEFT))
 
 # %% ../nbs/01b_manifest.ipynb #c1347179
 def md5_of(path, tick=lambda n: None # told how many bytes were read

@@ -22,7 +22,9 @@ from .pooler import FixedPooler, LayerPooler
 from .weights import published_config, read_published, read_shapes, read_weights, write_weights
 
 # %% ../nbs/03_model.ipynb #056fb2c4
-SIZES = dict(parcels=10**6, n_output=10**4, queries=4096, pool_heads=256, hidden=2**16, depth=256, heads=256, ff_mult=64, positions=10**6)   # at most
+# at most
+SIZES = dict(parcels=10**6, n_output=10**4, queries=4096, pool_heads=256, hidden=2**16, depth=256, heads=256,
+             ff_mult=64, positions=10**6)
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -57,16 +59,20 @@ class ModelConfig:
     def check(self):
         "Refuse what is no model: the values may come from a file that somebody shared."
         for name, most in SIZES.items(): check_number(name, getattr(self, name), 1, most, whole=True)
-        for name, most in dict(pool_dropout=1, pool_start=1000, modality_dropout=1).items(): check_number(name, getattr(self, name), 0, most)
+        for name, most in dict(pool_dropout=1, pool_start=1000, modality_dropout=1).items():
+            check_number(name, getattr(self, name), 0, most)
         if not isinstance(self.streams, dict) or not 0 < len(self.streams) <= 16:
             raise ValueError(f'streams is {shown(self.streams)}, expected the width of each stream')
-        for name, width in self.streams.items(): check_number(f'the width of {check_name("stream", name)}', width, 1, 2**20, whole=True)
+        for name, width in self.streams.items():
+            check_number(f'the width of {check_name("stream", name)}', width, 1, 2**20, whole=True)
         if not isinstance(self.subjects, (list, tuple)) or not 0 < len(self.subjects) <= 10**4:
             raise ValueError(f'subjects is {shown(self.subjects)}, expected a list of names')
         for name in self.subjects: check_name('subject', name)
-        if len(set(self.subjects)) < len(self.subjects): raise ValueError(f'subjects names somebody twice: {shown(self.subjects)}')
+        if len(set(self.subjects)) < len(self.subjects):
+            raise ValueError(f'subjects names somebody twice: {shown(self.subjects)}')
         if self.rotary is not None: check_number('rotary', self.rotary, 1, self.hidden, whole=True)
-        if not isinstance(self.null_tokens, bool): raise ValueError(f'null_tokens is {shown(self.null_tokens)}, expected true or false')
+        if not isinstance(self.null_tokens, bool):
+            raise ValueError(f'null_tokens is {shown(self.null_tokens)}, expected true or false')
 
     @classmethod
     def read(cls, values, # what a file says

@@ -42,18 +42,24 @@ class Recipe:
     def __post_init__(self):
         "A recipe comes with a shared model: what is not on a list, or out of its range, is refused."
         known = (*SPECS, *FAMILIES)
-        if self.backbone not in known: raise ValueError(f'backbone is {shown(self.backbone)}; there are: {", ".join(known)}')
-        if self.fusion not in ('native', 'tower'): raise ValueError(f'fusion is {shown(self.fusion)}, expected native or tower')
+        if self.backbone not in known:
+            raise ValueError(f'backbone is {shown(self.backbone)}; there are: {", ".join(known)}')
+        if self.fusion not in ('native', 'tower'):
+            raise ValueError(f'fusion is {shown(self.fusion)}, expected native or tower')
         get_protocol(self.protocol)
         check_name('cohort', self.cohort)
         check_number('tr', self.tr, *TR_RANGE)
         if not isinstance(self.contexts, Contexts): raise ValueError(f'contexts is {shown(self.contexts)}')
-        if not isinstance(self.simulated, bool): raise ValueError(f'simulated is {shown(self.simulated)}, expected true or false')
-        if self.atlas not in (None, 'schaefer1000'): raise ValueError(f'atlas is {shown(self.atlas)}, expected schaefer1000 or null')
+        if not isinstance(self.simulated, bool):
+            raise ValueError(f'simulated is {shown(self.simulated)}, expected true or false')
+        if self.atlas not in (None, 'schaefer1000'):
+            raise ValueError(f'atlas is {shown(self.atlas)}, expected schaefer1000 or null')
         if not isinstance(self.revision, str) or not re.fullmatch('([0-9a-f]{40})?', self.revision):
             raise ValueError(f'revision is {shown(self.revision)}, expected the 40 digits of a commit, or nothing')
-        if not isinstance(self.made, dict) or set(self.made) - set(self.backbones.values()) or not all(isinstance(v, dict) for v in self.made.values()):
-            raise ValueError(f'made is {shown(self.made)}, expected the identity of the features of {", ".join(self.backbones.values())}')
+        known = isinstance(self.made, dict) and not set(self.made) - set(self.backbones.values())
+        if not known or not all(isinstance(v, dict) for v in self.made.values()):
+            raise ValueError(f'made is {shown(self.made)}, expected the identity of the features of '
+                             f'{", ".join(self.backbones.values())}')
 
     @property
     def backbones(self) -> dict: # stream → name; all streams, if one gives them all
@@ -69,16 +75,22 @@ class Recipe:
         try:
             values = read_yaml(path)
             return cls(**values | dict(contexts=Contexts(**values['contexts'])))
-        except (TypeError, KeyError, ValueError) as e: raise ValueError(f'{path} is no recipe ({e}); write it again with nbs/10a_card.ipynb, or take it away to use preset') from None
+        except (TypeError, KeyError, ValueError) as e:
+            raise ValueError(f'{path} is no recipe ({e}); write it again with nbs/10a_card.ipynb, or take it '
+                             f'away to use preset') from None
 
     @classmethod
     def of_run(cls, config:dict # of a training run
               ):
-        try: name, preset, fusion, contexts = config['cohort'], config['preset'], config['fusion'], Contexts(**config['preset']['contexts'])
-        except (KeyError, TypeError) as e: raise ValueError(f'the config of this run does not say how its features are made: {e!r}') from None
+        try:
+            name, preset, fusion = config['cohort'], config['preset'], config['fusion']
+            contexts = Contexts(**preset['contexts'])
+        except (KeyError, TypeError) as e:
+            raise ValueError(f'the config of this run does not say how its features are made: {e!r}') from None
         about = SimpleNamespace(tr=TR, atlas='schaefer1000', simulated=name != 'algonauts2025', rates={}) if name in (*SIMULATED, 'algonauts2025') else Cohort.open(name)
         if about.rates: raise ValueError(f'the features of cohort {name} came ready-made; they cannot be made for another film. Train on features of a backbone.')
-        recipe = cls(preset['backbone'], fusion, preset['protocol'], contexts, cohort_id(name), about.simulated, about.tr, about.atlas)
+        recipe = cls(preset['backbone'], fusion, preset['protocol'], contexts, cohort_id(name),
+                     about.simulated, about.tr, about.atlas)
         stores = {b: store_path(name, b, recipe.fusion, recipe.protocol, recipe.contexts) for b in recipe.backbones.values()}
         made = {b: Store.open(path).identity for b, path in stores.items() if (path/'store.json').is_file()}
         return replace(recipe, made=made, revision=next((i['backbone'].get('revision', '') for i in made.values()), ''))
@@ -129,14 +141,16 @@ def found_recipe(source:str, commit:str|None, preset:str) -> Recipe:
     if written and preset != 'auto':
         raise ValueError(f'{source} says in recipe.yaml how its features are made; leave preset at auto')
     if not written and not published:
-        raise ValueError(f'{source} has neither recipe.yaml nor the published config.yaml: nothing says with which protocol the '
+        raise ValueError(f'{source} has neither recipe.yaml nor the published config.yaml: nothing says with '
+                         f'which protocol the '
                          'features that it read were cut. Put its recipe.yaml beside it (nbs/10a_card.ipynb writes one)')
     if not written:
         chosen = get_preset('paper' if preset == 'auto' else preset)
         return Recipe(chosen.backbone, protocol='released', contexts=chosen.contexts)
     recipe = Recipe.read(written)
     if published and recipe.protocol.split(',')[0] != 'released':
-        raise ValueError(f'{source} holds weights in the published form, which read features cut as released, but its recipe.yaml '
+        raise ValueError(f'{source} holds weights in the published form, which read features cut as released, '
+                         f'but its recipe.yaml '
                          f'says {recipe.protocol}. Take recipe.yaml away, or correct it')
     return recipe
 
@@ -159,14 +173,16 @@ def open_weights(weights='auto', # a training run, a folder, an id on the hub, i
         source, _, commit = (str(folder), '', '') if folder else str(weights).partition('@')
         if not folder and not re.fullmatch(r'[\w.-]+/[\w.-]+', source):
             raise FileNotFoundError(f'there are no weights {weights!r}: give a training run (results/<cohort>/train/<name>), a folder with model.safetensors, or an id on the hub (owner/name)')
-        if not _fetch(source, 'model.safetensors', commit or None): raise FileNotFoundError(f'{source} has no model.safetensors: no model to predict with')
+        if not _fetch(source, 'model.safetensors', commit or None):
+            raise FileNotFoundError(f'{source} has no model.safetensors: no model to predict with')
         digest_ = check_shared(source, commit or None)
         recipe = found_recipe(source, commit or None, preset)
         model = Mirage.from_pretrained(source, **dict(revision=commit) if commit else {})
     if revision and recipe.revision and revision != recipe.revision:
         raise ValueError(f'{weights} was trained on features of revision {recipe.revision} of {recipe.backbone}, not {revision}: leave revision empty')
     if recipe.atlas and model.config.parcels != PARCELS:
-        raise ValueError(f'{weights}: the recipe says atlas {recipe.atlas}, which has {PARCELS} parcels; the model has {model.config.parcels}')
+        raise ValueError(f'{weights}: the recipe says atlas {recipe.atlas}, which has {PARCELS} parcels; the '
+                         f'model has {model.config.parcels}')
     where = folder.relative_to(root()) if folder and folder.is_relative_to(root()) else folder or weights
     return Weights(model, replace(recipe, revision=revision or recipe.revision), f'{where}, trained on {recipe.cohort}', digest_)
 

@@ -134,6 +134,8 @@ class Store(FeatureSet):
             raise ValueError(f'{path} does not hold float16 states (steps, *{self.streams[stream]}); delete it and {AGAIN}')
         if [says.get(k) for k in ('store', 'stream', 'split')] != [self.id, stream, split]:
             raise ValueError(f'{path} was made by another extractor, or for another stream or film; delete it and {AGAIN}')
+        if not {'source', 'sha256'} <= set(says):
+            raise ValueError(f'{path} does not say what it was made from; delete it and {AGAIN}')
         known = self._known[stream, split] = dict(says, stamp=stamp, offset=offset, steps=steps)
         return known
 

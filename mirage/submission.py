@@ -98,7 +98,8 @@ def the_member(archive:zipfile.ZipFile) -> zipfile.ZipInfo:
     members = archive.infolist()
     if len(members) != 1: raise ValueError(f'it holds {len(members)} files, expected one .npy')
     info = members[0]
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED): raise ValueError('it is packed in another way than stored or deflated')
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError('it is packed in another way than stored or deflated')
     if info.file_size > MEMBER or info.file_size > PACKED*info.compress_size + 2**20:
         raise ValueError(f'it would unpack {info.compress_size} bytes to {info.file_size}')
     return info

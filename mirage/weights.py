@@ -42,7 +42,8 @@ def read_shapes(path) -> dict: # name → tensor without numbers
             if len(names) > TENSORS: raise ValueError(f'it lists {len(names)} tensors')
             for name in names:
                 tensor = f.get_slice(name)
-                if tensor.get_dtype() not in FLOATS: raise ValueError(f'{name[:80]} is {tensor.get_dtype()}, expected {", ".join(FLOATS)}')
+                if tensor.get_dtype() not in FLOATS:
+                    raise ValueError(f'{name[:80]} is {tensor.get_dtype()}, expected {", ".join(FLOATS)}')
                 shapes[name] = torch.empty(tensor.get_shape(), device='meta')
     except (SafetensorError, ValueError, RuntimeError, OverflowError) as e:
         raise ValueError(f'{path} is not a whole safetensors file ({e}); fetch or save it again') from e

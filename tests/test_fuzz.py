@@ -1,148 +1,339 @@
 "Damaged files of every kind: whatever is wrong with one, the error is a ValueError or OSError that names the file, and nothing hangs or takes the memory."
-import io, json, os, random, struct
-from dataclasses import asdict, replace
+
+import io, os, random, re, struct
 from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, pytest, torch, yaml
 
 from mirage.cohort import Cohort
-from mirage.core import Contexts, finish_run, open_run, read_json, read_yaml, start_run
+from mirage.core import Contexts, finish_run, open_run, start_run, write_sealed
 from mirage.manifest import load_manifest
 from mirage.model import Mirage, ModelConfig
 from mirage.overview import account
 from mirage.predict import read_films
 from mirage.recipe import Recipe, open_weights
-from mirage.release import h5_shapes, read_lengths
+from mirage.release import read_lengths
 from mirage.store import ArrayFeatures, Store
 from mirage.submission import read_submission, write_submission
 
 TINY = 'tiny-qwen3-omni-thinking'
-SHAPE = ModelConfig(streams=dict(text=48, audio=48, vision=48), subjects=('a', 'b'), n_output=20, queries=2, pool_heads=2, hidden=24, depth=1, heads=2)
+SHAPE = ModelConfig(
+    streams=dict(text=48, audio=48, vision=48),
+    subjects=('a', 'b'),
+    n_output=20,
+    queries=2,
+    pool_heads=2,
+    hidden=24,
+    depth=1,
+    heads=2,
+)
 X = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
 
 
 def npy(array):
-    file = io.BytesIO(); np.save(file, array)
+    file = io.BytesIO()
+    np.save(file, array)
     return file.getvalue()
 
 
-def make(kind, d): # (file to damage, how it is read)
+def make(kind, d):  # (file to damage, how it is read)
     "A good file of a kind in a folder of its own."
-    d.mkdir(exist_ok=True); os.environ['MIRAGE_ROOT'] = str(d)
+    d.mkdir(exist_ok=True)
+    os.environ['MIRAGE_ROOT'] = str(d)
     if kind in ('config.json', 'recipe.yaml', 'model.safetensors'):
-        torch.manual_seed(0); Mirage(SHAPE).save_pretrained(d/'m'); Recipe(TINY, protocol='aligned', contexts=Contexts(words=8), cohort='nobody', simulated=True).write(d/'m/recipe.yaml')
-        return d/'m'/kind, lambda: open_weights(d/'m')
+        torch.manual_seed(0)
+        Mirage(SHAPE).save_pretrained(d / 'm')
+        Recipe(TINY, protocol='aligned', contexts=Contexts(words=8), cohort='nobody', simulated=True).write(
+            d / 'm/recipe.yaml'
+        )
+        return d / 'm' / kind, lambda: open_weights(d / 'm')
     if kind in ('store.json', 'states.h5'):
-        store = Store.create(d/'s', dict(a=1), dict(text=(3, 2))); store.write('text', 'a', X.astype(np.float16)); read = lambda: Store.open(d/'s').read('text', 'a', -1, 6)
-        return (d/'s/store.json' if kind == 'store.json' else d/'s/text/a.h5'), read
+        store = Store.create(d / 's', dict(a=1), dict(text=(3, 2)))
+        store.write('text', 'a', X.astype(np.float16))
+        read = lambda: Store.open(d / 's').read('text', 'a', -1, 6)
+        return (d / 's/store.json' if kind == 'store.json' else d / 's/text/a.h5'), read
     if kind in ('features.npy', 'features.h5'):
-        (d/'f/text').mkdir(parents=True, exist_ok=True); path = d/'f/text'/f'a{kind[8:]}'
-        if kind[8:] == '.npy': np.save(path, X)
+        (d / 'f/text').mkdir(parents=True, exist_ok=True)
+        path = d / 'f/text' / f'a{kind[8:]}'
+        if kind[8:] == '.npy':
+            np.save(path, X)
         else:
-            with h5py.File(path, 'w') as f: f['x'] = X
-        return path, lambda: ArrayFeatures(d/'f', dict(text=3.), ['a']).read('text', 'a', 0, 3)
+            with h5py.File(path, 'w') as f:
+                f['x'] = X
+        return path, lambda: ArrayFeatures(d / 'f', dict(text=3.0), ['a']).read('text', 'a', 0, 3)
     if kind in ('cohort.yaml', 'runs.csv', 'bold.npy', 'bold.csv', 'bold.h5'):
-        c = d/'c'; (c/'features/text').mkdir(parents=True, exist_ok=True); np.save(c/'features/text/s.npy', X); rng = np.random.default_rng(0); x = rng.normal(size=(8, 3))
-        np.save(c/'bold.npy', x); pd.DataFrame(x, columns=['p1', 'p2', 'p3']).to_csv(c/'bold.csv', index=False)
-        with h5py.File(c/'bold.h5', 'w') as f: f['k'] = x
+        c = d / 'c'
+        (c / 'features/text').mkdir(parents=True, exist_ok=True)
+        np.save(c / 'features/text/s.npy', X)
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(8, 3))
+        np.save(c / 'bold.npy', x)
+        pd.DataFrame(x, columns=['p1', 'p2', 'p3']).to_csv(c / 'bold.csv', index=False)
+        with h5py.File(c / 'bold.h5', 'w') as f:
+            f['k'] = x
         name = kind if kind.startswith('bold') else 'bold.npy'
-        (c/'cohort.yaml').write_text('tr: 1.49\nparcels: 3\nfeatures: {text: 2}\n'); (c/'runs.csv').write_text(f'subject,split,set,bold,key\na,s,train,{name},{"k" if name[-2:] == "h5" else ""}\n')
-        return c/kind, lambda: Cohort.open(c).check()
-    if kind == 'films.csv': (d/kind).write_text('video,transcript,name\na.mkv,,one\nb.mkv,b.srt,\n'); return d/kind, lambda: read_films(d/kind)
-    if kind == 'manifest.yaml': (d/kind).write_text((Path(__file__).parents[1]/'data_manifest.yaml').read_text()[:0] or yaml.safe_dump(dict(a=dict(table='t', name='n', provider='p', source='s', revision='r', licence='l', seen='x', citation='c',
-                                                    files={'x/y': dict(bytes=3, md5='0'*32)}, groups=dict(all=dict(files=['*'])))))); return d/kind, lambda: load_manifest(d/kind)
+        (c / 'cohort.yaml').write_text('tr: 1.49\nparcels: 3\nfeatures: {text: 2}\n')
+        (c / 'runs.csv').write_text(
+            f'subject,split,set,bold,key\na,s,train,{name},{"k" if name[-2:] == "h5" else ""}\n'
+        )
+        return c / kind, lambda: Cohort.open(c).check()
+    if kind == 'films.csv':
+        (d / kind).write_text('video,transcript,name\na.mkv,,one\nb.mkv,b.srt,\n')
+        return d / kind, lambda: read_films(d / kind)
+    if kind == 'manifest.yaml':
+        (d / kind).write_text(
+            yaml.safe_dump(
+                dict(
+                    a=dict(
+                        table='t',
+                        name='n',
+                        provider='p',
+                        source='s',
+                        revision='r',
+                        licence='l',
+                        seen='x',
+                        citation='c',
+                        files={'x/y': dict(bytes=3, md5='0' * 32)},
+                        groups=dict(all=dict(files=['*'])),
+                    )
+                )
+            )
+        )
+        return d / kind, lambda: load_manifest(d / kind)
     if kind in ('config.yaml', 'metrics.json', 'provenance.json'):
-        run = start_run(d/'r', dict(seed=1, model=dict(a=[1, 2]))); finish_run(run, dict(r=.5))
-        def read(): run = open_run(d/'r'); return run.config, run.metrics
-        return d/'r'/kind, read
+        run = start_run(d / 'r', dict(seed=1, model=dict(a=[1, 2])))
+        finish_run(run, dict(r=0.5))
+
+        def read():
+            run = open_run(d / 'r')
+            return run.config, run.metrics
+
+        return d / 'r' / kind, read
     if kind == 'item.json':
-        folder = d/'results/toy/figures'; folder.mkdir(parents=True, exist_ok=True)
-        (folder/kind).write_text(json.dumps(dict(item='item', title='t', caption='c', cohort='toy', simulated=True, command='x', files={}, faults=[], claims=[dict(paper='p', here='h', number='1', verdict='holds')]))); return folder/kind, lambda: account('toy', 'item')
+        folder = d / 'results/toy/figures'
+        folder.mkdir(parents=True, exist_ok=True)
+        write_sealed(
+            folder / kind,
+            dict(
+                item='item',
+                title='t',
+                caption='c',
+                cohort='toy',
+                simulated=True,
+                command='x',
+                files={},
+                faults=[],
+                claims=[dict(paper='p', here='h', number='1', verdict='holds')],
+            ),
+        )
+        return folder / kind, lambda: account('toy', 'item')
     if kind == 'submission.zip':
-        write_submission(d/kind, {'sub-01': {'wot1': np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)}}, {'sub-01': {'wot1': 20}}, 3); return d/kind, lambda: read_submission(d/kind)
-    if kind == 'lengths.npy': np.save(d/kind, dict(wot1=300, wot2=200), allow_pickle=True); return d/kind, lambda: read_lengths(d/kind)
+        write_submission(
+            d / kind,
+            {'sub-01': {'wot1': np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)}},
+            {'sub-01': {'wot1': 20}},
+            3,
+        )
+        return d / kind, lambda: read_submission(d / kind)
+    if kind == 'lengths.npy':
+        np.save(d / kind, dict(wot1=300, wot2=200), allow_pickle=True)
+        return d / kind, lambda: read_lengths(d / kind)
 
 
-KINDS = ['config.json', 'recipe.yaml', 'model.safetensors', 'store.json', 'states.h5', 'features.npy', 'features.h5', 'cohort.yaml', 'runs.csv', 'bold.npy', 'bold.csv', 'bold.h5', 'films.csv', 'manifest.yaml',
-         'config.yaml', 'metrics.json', 'provenance.json', 'item.json', 'submission.zip', 'lengths.npy']
-TOGETHER = 'store.json', 'provenance.json', 'config.json'   # each stands for other files, which may be the ones that no longer fit
+KINDS = [
+    'config.json',
+    'recipe.yaml',
+    'model.safetensors',
+    'store.json',
+    'states.h5',
+    'features.npy',
+    'features.h5',
+    'cohort.yaml',
+    'runs.csv',
+    'bold.npy',
+    'bold.csv',
+    'bold.h5',
+    'films.csv',
+    'manifest.yaml',
+    'config.yaml',
+    'metrics.json',
+    'provenance.json',
+    'item.json',
+    'submission.zip',
+    'lengths.npy',
+]
+TOGETHER = (
+    'store.json',
+    'provenance.json',
+    'config.json',
+)  # each stands for other files, which may be the ones that no longer fit
 TEXT = {'json', 'yaml', 'csv'}
-DEEP = {'json': '['*200_000 + ']'*200_000, 'yaml': '['*3000 + ']'*3000}
-BOMB = '\n'.join(['a0: &a0 [x, x]', *(f'a{i}: &a{i} [' + ', '.join(8*[f'*a{i - 1}']) + ']' for i in range(1, 12))])
+DEEP = {'json': '[' * 200_000 + ']' * 200_000, 'yaml': '[' * 3000 + ']' * 3000}
+BOMB = '\n'.join(['a0: &a0 [x, x]', *(f'a{i}: &a{i} [' + ', '.join(8 * [f'*a{i - 1}']) + ']' for i in range(1, 12))])
 
 
-def damaged(data, end): # yields bytes
+def damaged(data, end):  # yields bytes
     rng = random.Random(len(data))
-    for cut in {0, 1, 2, len(data)//3, len(data)//2, len(data) - 1}: yield data[:cut]
+    for cut in {0, 1, 2, len(data) // 3, len(data) // 2, len(data) - 1}:
+        yield data[:cut]
     for _ in range(60):
         flipped = bytearray(data)
-        for _ in range(rng.randint(1, 3)): flipped[rng.randrange(min(len(data), 4096))] = rng.randrange(256)
+        for _ in range(rng.randint(1, 3)):
+            flipped[rng.randrange(min(len(data), 4096))] = rng.randrange(256)
         yield bytes(flipped)
-    yield b'\0'*100; yield b'\xff\xfe' + b'\x41'*7; yield b'\x80\x81'; yield data + b'\0'; yield os.urandom(500); yield b'{}'; yield b'null'; yield b'3'; yield b'"text"'
-    if end not in TEXT: return
+    yield b'\0' * 100
+    yield b'\xff\xfe' + b'\x41' * 7
+    yield b'\x80\x81'
+    yield data + b'\0'
+    yield rng.randbytes(500)
+    yield b'{}'
+    yield b'null'
+    yield b'3'
+    yield b'"text"'
+    if end not in TEXT:
+        return
     text = data.decode()
-    for encoding in ('utf-16', 'utf-16-le', 'utf-32', 'latin-1'): yield (text + 'é').encode(encoding)
-    for word in ('1'*5000, '1e999', '-1', 'null', 'true', '[]', '{}', '""', '.inf', '0x' + 'f'*9000, '"\\ud800"', "!!python/object/apply:os.system ['touch ran']", '!!timestamp x', '!!int ""', '!!binary ====', '&a [*a]', '99999999999999999999'):
-        numbers = [m for m in __import__('re').finditer(r'\b\d[\d.]*\b', text)] or [None]
+    for encoding in ('utf-16', 'utf-16-le', 'utf-32', 'latin-1'):
+        yield (text + 'é').encode(encoding)
+    for word in (
+        '1' * 5000,
+        '1e999',
+        '-1',
+        'null',
+        'true',
+        '[]',
+        '{}',
+        '""',
+        '.inf',
+        '0x' + 'f' * 9000,
+        '"\\ud800"',
+        "!!python/object/apply:os.system ['touch ran']",
+        '!!timestamp x',
+        '!!int ""',
+        '!!binary ====',
+        '&a [*a]',
+        '99999999999999999999',
+    ):
+        numbers = [m for m in re.finditer(r'\b\d[\d.]*\b', text)] or [None]
         for m in rng.sample(numbers, min(4, len(numbers))):
-            yield (text[:m.start()] + word + text[m.end():] if m else word).encode()
+            yield (text[: m.start()] + word + text[m.end() :] if m else word).encode()
         yield word.encode()
-    yield DEEP.get(end, ',"'*5000).encode()
-    if end == 'yaml': yield BOMB.encode(); yield (text + text).encode(); yield b'? [a, b]\n: 1\n'; yield b'? {a: 1}\n: 1\n'; yield b'--- a\n--- b\n'; yield b'<<: [1, 2]\n'; yield b'=: 1\n'; yield b'a: *b\n'; yield b'%YAML 9.9\n---\na\n'
+    yield DEEP.get(end, ',"' * 5000).encode()
+    if end == 'yaml':
+        yield BOMB.encode()
+        yield (text + text).encode()
+        yield b'? [a, b]\n: 1\n'
+        yield b'? {a: 1}\n: 1\n'
+        yield b'--- a\n--- b\n'
+        yield b'<<: [1, 2]\n'
+        yield b'=: 1\n'
+        yield b'a: *b\n'
+        yield b'%YAML 9.9\n---\na\n'
 
 
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('kind', KINDS)
 def test_whatever_is_wrong_with_a_file_the_error_names_it(kind, tmp_path, monkeypatch):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); monkeypatch.chdir(tmp_path)
-    path, read = make(kind, tmp_path/'d'); read()
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    path, read = make(kind, tmp_path / 'd')
+    read()
     refused, end = 0, kind.rsplit('.')[-1]
     for data in damaged(path.read_bytes(), end):
         path.write_bytes(data)
-        try: read()
-        except (ValueError, OSError, OverflowError) as e:   # values that float16 cannot hold are an OverflowError
+        try:
+            read()
+        except (ValueError, OSError, OverflowError) as e:  # values that float16 cannot hold are an OverflowError
             named = path.parent if kind in TOGETHER else path.name
             assert str(named) in str(e), (data[:80], type(e), str(e)[:300])
             refused += 1
-    assert refused > 15 and not (tmp_path/'ran').exists()
+    assert refused > 15 and not (tmp_path / 'ran').exists()
 
 
-def header_of(shape, descr='<f4', data=b''): # a .npy whose header claims what it likes
-    text = repr(dict(descr=descr, fortran_order=False, shape=shape)).encode(); text += b' '*(-(len(text) + 11) % 64) + b'\n'
+def header_of(shape, descr='<f4', data=b''):  # a .npy whose header claims what it likes
+    text = repr(dict(descr=descr, fortran_order=False, shape=shape)).encode()
+    text += b' ' * (-(len(text) + 11) % 64) + b'\n'
     return b'\x93NUMPY\x01\0' + struct.pack('<H', len(text)) + text + data
 
 
-@pytest.mark.parametrize('shape, descr', [((10**9, 3, 2), '<f4'), ((10**18, 10**18, 2), '<f4'), ((4, 3, 2), '|O'), ((4, 3, 2), '<U9'), ((-4, 3, 2), '<f4'), ((4, 3), '<f4'), ((), '<f4'), ((0, 3, 2), '<f4'), ((4, 3, 2), [('a', '<f4')]), ((4, 3, 2), '<c8'), ((4, 3, 2), 'nonsense')])
+@pytest.mark.parametrize(
+    'shape, descr',
+    [
+        ((10**9, 3, 2), '<f4'),
+        ((10**18, 10**18, 2), '<f4'),
+        ((4, 3, 2), '|O'),
+        ((4, 3, 2), '<U9'),
+        ((-4, 3, 2), '<f4'),
+        ((4, 3), '<f4'),
+        ((), '<f4'),
+        ((0, 3, 2), '<f4'),
+        ((4, 3, 2), [('a', '<f4')]),
+        ((4, 3, 2), '<c8'),
+        ((4, 3, 2), 'nonsense'),
+    ],
+)
 def test_a_header_that_claims_something_else_is_refused_by_name(shape, descr, tmp_path):
-    (tmp_path/'text').mkdir(); (tmp_path/'text/a.npy').write_bytes(header_of(shape, descr, b'x'*96))
-    with pytest.raises(ValueError, match='a.npy'): ArrayFeatures(tmp_path, dict(text=2.), ['a'])
-    (tmp_path/'text/a.npy').unlink(); (tmp_path/'text/a.npy').mkdir()
-    with pytest.raises(FileNotFoundError, match='holds 0 of a.npy'): ArrayFeatures(tmp_path, dict(text=2.), ['a'])
+    (tmp_path / 'text').mkdir()
+    (tmp_path / 'text/a.npy').write_bytes(header_of(shape, descr, b'x' * 96))
+    with pytest.raises(ValueError, match='a.npy'):
+        ArrayFeatures(tmp_path, dict(text=2.0), ['a'])
+    (tmp_path / 'text/a.npy').unlink()
+    (tmp_path / 'text/a.npy').mkdir()
+    with pytest.raises(FileNotFoundError, match='holds 0 of a.npy'):
+        ArrayFeatures(tmp_path, dict(text=2.0), ['a'])
 
 
 def test_an_hdf5_file_that_claims_a_billion_rows_or_points_elsewhere_is_refused(tmp_path):
-    folder = tmp_path/'text'; folder.mkdir(); path = folder/'a.h5'
-    with h5py.File(tmp_path/'secret.h5', 'w') as f: f['x'] = X
-    def claims(f): f.create_dataset('x', (10**9, 300, 200), 'f4', chunks=(1, 300, 200))
-    def link(f): f['x'] = h5py.ExternalLink(str(tmp_path/'secret.h5'), 'x')
-    def soft(f): f['x'] = h5py.SoftLink('/y'); f.create_group('g')
+    folder = tmp_path / 'text'
+    folder.mkdir()
+    path = folder / 'a.h5'
+    with h5py.File(tmp_path / 'secret.h5', 'w') as f:
+        f['x'] = X
+
+    def claims(f):
+        f.create_dataset('x', (10**9, 300, 200), 'f4', chunks=(1, 300, 200))
+
+    def link(f):
+        f['x'] = h5py.ExternalLink(str(tmp_path / 'secret.h5'), 'x')
+
+    def soft(f):
+        f['x'] = h5py.SoftLink('/y')
+        f.create_group('g')
+
     def virtual(f):
-        layout = h5py.VirtualLayout((4, 3, 2), 'f4'); layout[:] = h5py.VirtualSource(str(tmp_path/'secret.h5'), 'x', (4, 3, 2)); f.create_virtual_dataset('x', layout)
-    def external(f): f.create_dataset('x', (4, 3, 2), 'f4', external=[('/etc/passwd', 0, 96)])
+        layout = h5py.VirtualLayout((4, 3, 2), 'f4')
+        layout[:] = h5py.VirtualSource(str(tmp_path / 'secret.h5'), 'x', (4, 3, 2))
+        f.create_virtual_dataset('x', layout)
+
+    def external(f):
+        f.create_dataset('x', (4, 3, 2), 'f4', external=[('/etc/passwd', 0, 96)])
+
     for write in (claims, link, soft, virtual, external):
-        with h5py.File(path, 'w') as f: write(f)
-        with pytest.raises((ValueError, OSError), match='a.h5'): ArrayFeatures(tmp_path, dict(text=2.), ['a'])
-    store = Store.create(tmp_path/'s', {}, dict(text=(3, 2))); good = store.write('text', 'a', X.astype(np.float16))
+        with h5py.File(path, 'w') as f:
+            write(f)
+        with pytest.raises((ValueError, OSError), match='a.h5'):
+            ArrayFeatures(tmp_path, dict(text=2.0), ['a'])
+    store = Store.create(tmp_path / 's', {}, dict(text=(3, 2)))
+    good = store.write('text', 'a', X.astype(np.float16))
     for write in (link, virtual):
         keep = good.read_bytes()
-        with h5py.File(good, 'r+') as f: del f['states']; write(f); f.move('x', 'states')
-        with pytest.raises(ValueError, match='a.h5'): Store.open(tmp_path/'s').read('text', 'a', 0, 4)
+        with h5py.File(good, 'r+') as f:
+            del f['states']
+            write(f)
+            f.move('x', 'states')
+        with pytest.raises(ValueError, match='a.h5'):
+            Store.open(tmp_path / 's').read('text', 'a', 0, 4)
         good.write_bytes(keep)
 
 
 def test_features_may_be_linked_to_a_plain_file_and_to_nothing_else(tmp_path):
-    (tmp_path/'text').mkdir(); np.save(tmp_path/'elsewhere.npy', X); link = tmp_path/'text/a.npy'
-    link.symlink_to(tmp_path/'elsewhere.npy'); assert ArrayFeatures(tmp_path, dict(text=2.), ['a']).read('text', 'a', 0, 4).any()
-    for target in ('/dev/zero', tmp_path, tmp_path/'gone'):
-        link.unlink(); link.symlink_to(target)
-        with pytest.raises(FileNotFoundError, match='holds 0 of a.npy'): ArrayFeatures(tmp_path, dict(text=2.), ['a'])
+    (tmp_path / 'text').mkdir()
+    np.save(tmp_path / 'elsewhere.npy', X)
+    link = tmp_path / 'text/a.npy'
+    link.symlink_to(tmp_path / 'elsewhere.npy')
+    assert ArrayFeatures(tmp_path, dict(text=2.0), ['a']).read('text', 'a', 0, 4).any()
+    for target in ('/dev/zero', tmp_path, tmp_path / 'gone'):
+        link.unlink()
+        link.symlink_to(target)
+        with pytest.raises(FileNotFoundError, match='holds 0 of a.npy'):
+            ArrayFeatures(tmp_path, dict(text=2.0), ['a'])

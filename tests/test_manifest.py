@@ -227,9 +227,20 @@ def test_neither_datalad_nor_address(tmp_path, toy, monkeypatch):
     with pytest.raises(ValueError, match="toy has no group 'bolt'; there are: all"): fetch(toy[0], 'bolt')
 
 
-@pytest.mark.parametrize('said, licence, copyleft', [
-    ('License-Expression: MPL-2.0 AND MIT\n', 'MPL-2.0 AND MIT', True), ('Classifier: License :: OSI Approved :: GNU Lesser General Public License v3 (LGPLv3)\n', 'GNU Lesser General Public License v3 (LGPLv3)', True),
-    ('License: BSD-3-Clause\n', 'BSD-3-Clause', False), ('Classifier: License :: OSI Approved :: MIT License\nLicense: see LICENSE\n', 'MIT License', False), ('', 'not said', False)])
+@pytest.mark.parametrize(
+    'said, licence, copyleft',
+    [
+        ('License-Expression: MPL-2.0 AND MIT\n', 'MPL-2.0 AND MIT', True),
+        (
+            'Classifier: License :: OSI Approved :: GNU Lesser General Public License v3 (LGPLv3)\n',
+            'GNU Lesser General Public License v3 (LGPLv3)',
+            True,
+        ),
+        ('License: BSD-3-Clause\n', 'BSD-3-Clause', False),
+        ('Classifier: License :: OSI Approved :: MIT License\nLicense: see LICENSE\n', 'MIT License', False),
+        ('', 'not said', False),
+    ],
+)
 def test_what_a_package_says_of_its_licence(said, licence, copyleft):
     about = email.message_from_string(f'Name: x\n{said}\n')
     assert package_licence(about) == licence and bool(re.search(COPYLEFT, licence)) is copyleft

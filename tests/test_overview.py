@@ -114,60 +114,151 @@ def test_a_notebook_that_stopped_is_not_shown(toy):
 EVIL = '<img src=x onerror="document.title=\'RAN\'"><script>document.title="RAN"</script><!--__DATA__'
 
 
-@pytest.mark.parametrize('change, says', [
-    (dict(item='other'), 'item is'), (dict(files={'../../../outside.png': 'x'}), 'a file is'), (dict(files=3), 'files is'), (dict(cohort='../..'), 'cohort is'), (dict(cohort=None), 'cohort is'),
-    (dict(claims=[dict(paper='a', here='b', number='c', verdict='holds"><script>')]), 'claims is'), (dict(claims='none'), 'claims is'), (dict(simulated='no'), 'simulated is'), (dict(title=['a']), 'title is'),
-    ([], 'is no account'), ('cut', 'is not JSON')])
+@pytest.mark.parametrize(
+    'change, says',
+    [
+        (dict(item='other'), 'item is'),
+        (dict(files={'../../../outside.png': 'x'}), 'a file is'),
+        (dict(files=3), 'files is'),
+        (dict(cohort='../..'), 'cohort is'),
+        (dict(cohort=None), 'cohort is'),
+        (dict(claims=[dict(paper='a', here='b', number='c', verdict='holds"><script>')]), 'claims is'),
+        (dict(claims='none'), 'claims is'),
+        (dict(simulated='no'), 'simulated is'),
+        (dict(title=['a']), 'title is'),
+        ([], 'is no account'),
+        ('cut', 'is not JSON'),
+    ],
+)
 def test_an_account_that_says_something_else_is_refused_by_the_name_of_its_file(toy, change, says):
-    where = toy/'results/toy/figures/fig2_early.json'; text = where.read_text()
-    where.write_text(text[:90] if change == 'cut' else json.dumps(json.loads(text) | change if isinstance(change, dict) else change))
-    with pytest.raises(ValueError, match=f'fig2_early.json.*{says}'): write_overview('toy')
+    where = toy / 'results/toy/figures/fig2_early.json'
+    text = where.read_text()
+    where.write_text(
+        text[:90] if change == 'cut' else json.dumps(json.loads(text) | change if isinstance(change, dict) else change)
+    )
+    with pytest.raises(ValueError, match=f'fig2_early.json.*{says}'):
+        write_overview('toy')
     for name in ('../toy', '', '<b>'):
-        with pytest.raises(ValueError, match='item is'): account('toy', name)
+        with pytest.raises(ValueError, match='item is'):
+            account('toy', name)
 
 
 def hostile(toy):
     "An account and a notebook full of markup, as they could come with somebody's folder of results."
-    where = toy/'results/toy/figures/fig2_early.json'; said = json.loads(where.read_text())
-    said |= dict(title=EVIL, caption=EVIL, command=EVIL, faults=[EVIL], claims=[dict(paper=EVIL, here=EVIL, number=EVIL, verdict='holds')])
-    said.pop('sha256'); write_sealed(where, said); v4 = nbformat.v4     # whoever writes an account can also give it its digest
-    data = {'text/html': '<iframe srcdoc="' + EVIL[:40].replace('"', '&quot;') + '"></iframe><a href="javascript:document.title=\'RAN\'">a</a><table style="color:red;position:fixed"><tr><td>cell</table>' + EVIL, 'text/markdown': EVIL, 'text/latex': EVIL,
-            'application/javascript': 'document.title="RAN"', 'image/svg+xml': f'<svg xmlns="http://www.w3.org/2000/svg" onload="document.title=\'RAN\'">{EVIL}</svg>'}
-    outputs = [v4.new_output('display_data', data={k: t}) for k, t in data.items()] + [v4.new_output('display_data', data={'image/png': 'x" onerror="document.title=\'RAN\'"'}, metadata={'image/png': {'width': EVIL, 'alt': f'">{EVIL}'}}),
-               v4.new_output('stream', text=EVIL), v4.new_output('error', ename=EVIL, evalue=EVIL, traceback=[EVIL])]
-    nb = v4.new_notebook(cells=[v4.new_markdown_cell(f'# A heading\n{EVIL}\n\n[l](javascript:1) <img src="/etc/hostname">'), v4.new_code_cell(f'x = 3 < 4  # {EVIL}', outputs=outputs)],
-                         metadata=dict(title=EVIL, language_info=dict(name='python', pygments_lexer=f'">{EVIL}'), widgets={'application/vnd.jupyter.widget-state+json': dict(state=dict(a=f'</script>{EVIL}'), version_major=2, version_minor=0)}))
-    nb.cells[0].metadata.tags = [f'">{EVIL}']; path = toy/'results/toy/notebooks/fig2_early.ipynb'; nbformat.write(nb, path)
+    where = toy / 'results/toy/figures/fig2_early.json'
+    said = json.loads(where.read_text())
+    said |= dict(
+        title=EVIL,
+        caption=EVIL,
+        command=EVIL,
+        faults=[EVIL],
+        claims=[dict(paper=EVIL, here=EVIL, number=EVIL, verdict='holds')],
+    )
+    said.pop('sha256')
+    write_sealed(where, said)
+    v4 = nbformat.v4  # whoever writes an account can also give it its digest
+    data = {
+        'text/html': '<iframe srcdoc="'
+        + EVIL[:40].replace('"', '&quot;')
+        + '"></iframe><a href="javascript:document.title=\'RAN\'">a</a><table style="color:red;position:fixed"><tr><td>cell</table>'
+        + EVIL,
+        'text/markdown': EVIL,
+        'text/latex': EVIL,
+        'application/javascript': 'document.title="RAN"',
+        'image/svg+xml': f'<svg xmlns="http://www.w3.org/2000/svg" onload="document.title=\'RAN\'">{EVIL}</svg>',
+    }
+    outputs = [v4.new_output('display_data', data={k: t}) for k, t in data.items()] + [
+        v4.new_output(
+            'display_data',
+            data={'image/png': 'x" onerror="document.title=\'RAN\'"'},
+            metadata={'image/png': {'width': EVIL, 'alt': f'">{EVIL}'}},
+        ),
+        v4.new_output('stream', text=EVIL),
+        v4.new_output('error', ename=EVIL, evalue=EVIL, traceback=[EVIL]),
+    ]
+    nb = v4.new_notebook(
+        cells=[
+            v4.new_markdown_cell(f'# A heading\n{EVIL}\n\n[l](javascript:1) <img src="/etc/hostname">'),
+            v4.new_code_cell(f'x = 3 < 4  # {EVIL}', outputs=outputs),
+        ],
+        metadata=dict(
+            title=EVIL,
+            language_info=dict(name='python', pygments_lexer=f'">{EVIL}'),
+            widgets={
+                'application/vnd.jupyter.widget-state+json': dict(
+                    state=dict(a=f'</script>{EVIL}'), version_major=2, version_minor=0
+                )
+            },
+        ),
+    )
+    nb.cells[0].metadata.tags = [f'">{EVIL}']
+    path = toy / 'results/toy/notebooks/fig2_early.ipynb'
+    nbformat.write(nb, path)
     return path.with_suffix('.html')
 
 
 class Acts(HTMLParser):
     "Everything in a page that acts."
-    def __init__(self, text): super().__init__(); self.found = []; self.feed(text)
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
     def handle_starttag(self, tag, attrs):
         for name, value in attrs:
-            if name.startswith('on') or str(value).strip().lower().startswith('javascript:') or name == 'srcdoc': self.found.append((tag, name, value))
-        if tag in ('script', 'iframe', 'object', 'embed', 'svg', 'form', 'base'): self.found.append((tag, dict(attrs)))
+            if name.startswith('on') or str(value).strip().lower().startswith('javascript:') or name == 'srcdoc':
+                self.found.append((tag, name, value))
+        if tag in ('script', 'iframe', 'object', 'embed', 'svg', 'form', 'base'):
+            self.found.append((tag, dict(attrs)))
 
 
 def test_markup_in_results_of_others_is_shown_as_text(toy):
-    executed = hostile(toy); page = write_overview('toy').read_text()
+    executed = hostile(toy)
+    page = write_overview('toy').read_text()
     assert Acts(page).found == [] and page.count('&lt;script&gt;') >= 7
-    text = executed.read_text(); body = text[text.index('<body'):]
-    assert Acts(body).found == [] and '<h1' in body and 'A heading' in body and '>cell</td>' in body and 'color:red' in body and 'position' not in body and '/etc/hostname' not in re.findall('src="([^"]*)"', body)
+    text = executed.read_text()
+    body = text[text.index('<body') :]
+    assert (
+        Acts(body).found == []
+        and '<h1' in body
+        and 'A heading' in body
+        and '>cell</td>' in body
+        and 'color:red' in body
+        and 'position' not in body
+        and '/etc/hostname' not in re.findall('src="([^"]*)"', body)
+    )
 
 
 @pytest.mark.skipif(not BROWSER, reason='no Chromium: the pages of others are not opened')
 def test_nothing_that_others_wrote_runs_in_the_browser(toy, tmp_path):
-    executed = hostile(toy); page = write_overview('toy')
+    executed = hostile(toy)
+    page = write_overview('toy')
     for path in (page, executed):
-        done = subprocess.run([BROWSER, '--headless', '--no-sandbox', '--disable-gpu', '--host-resolver-rules=MAP * ~NOTFOUND', '--disable-background-networking', '--no-first-run', f'--user-data-dir={tmp_path/"profile"}',
-                               '--virtual-time-budget=3000', '--dump-dom', path.as_uri()], capture_output=True, text=True, timeout=120, env=os.environ | {'HOME': str(tmp_path)})
+        done = subprocess.run(
+            [
+                BROWSER,
+                '--headless',
+                '--no-sandbox',
+                '--disable-gpu',
+                '--host-resolver-rules=MAP * ~NOTFOUND',
+                '--disable-background-networking',
+                '--no-first-run',
+                f'--user-data-dir={tmp_path / "profile"}',
+                '--virtual-time-budget=3000',
+                '--dump-dom',
+                path.as_uri(),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=os.environ | {'HOME': str(tmp_path)},
+        )
         assert 'A heading' in done.stdout or 'every figure' in done.stdout
         assert '<title>RAN' not in done.stdout, path
 
 
 def test_a_notebook_that_is_none_is_named(toy):
     for text in ('', '{', '[]', '{"cells": 3, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}'):
-        (toy/'results/toy/notebooks/fig2_early.ipynb').write_text(text)
+        (toy / 'results/toy/notebooks/fig2_early.ipynb').write_text(text)
         with pytest.raises(ValueError, match='fig2_early.ipynb is no notebook'): write_overview('toy')

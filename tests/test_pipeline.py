@@ -92,9 +92,15 @@ def test_a_failing_and_a_killed_job_stop_nobody_else_and_a_rerun_completes(clust
     assert not [j['log'] for j in again if (cluster/j['log']).exists()]                                # logs of what succeeded are removed
 
 
-@pytest.mark.parametrize('given, says', [(dict(revisions='{qwen3-omni-thinking: "main; touch ran"}'), 'the 40 digits of a commit'), (dict(cohort='x$(touch ran)'), 'x\\$\\(touch ran\\)|no rule to produce|MissingInput|unknown cohort'),
-                                         (dict(cohort="x'; touch ran; '"), 'touch ran|unknown cohort')])
+@pytest.mark.parametrize(
+    'given, says',
+    [
+        (dict(revisions='{qwen3-omni-thinking: "main; touch ran"}'), 'the 40 digits of a commit'),
+        (dict(cohort='x$(touch ran)'), 'x\\$\\(touch ran\\)|no rule to produce|MissingInput|unknown cohort'),
+        (dict(cohort="x'; touch ran; '"), 'touch ran|unknown cohort'),
+    ],
+)
 def test_what_is_given_to_the_pipeline_runs_nothing(cluster, given, says):
     code, said = snakemake(cluster, 'paper', '--printshellcmds', '--dry-run', on='here', **given)
-    assert re.search(says, said) and not (cluster/'ran').exists()
+    assert re.search(says, said) and not (cluster / 'ran').exists()
     for line in re.findall(r'Shell command: (.*)', said): assert 'touch' not in ' '.join(word for word in shlex.split(line, comments=False) if word in (';', 'touch', 'ran'))

@@ -466,58 +466,213 @@ def test_a_card_says_what_the_run_says(tmp_path, monkeypatch):
 
 EVIL = '</title></script><img src=x onerror="document.title=\'RAN\'"><script>document.title="RAN"</script><!--<script>'
 
+
 def shared_model(d, config=None, recipe=None):
     "A folder as on the hub, in which somebody has changed config.json or recipe.yaml by hand."
-    torch.manual_seed(0); Mirage(SHAPE).save_pretrained(d); RECIPE.write(d/'recipe.yaml')
-    (d/'config.json').write_text(json.dumps(json.loads((d/'config.json').read_text()) | (config or {})))
-    (d/'recipe.yaml').write_text(yaml.safe_dump(yaml.safe_load((d/'recipe.yaml').read_text()) | (recipe or {})))
+    torch.manual_seed(0)
+    Mirage(SHAPE).save_pretrained(d)
+    RECIPE.write(d / 'recipe.yaml')
+    (d / 'config.json').write_text(json.dumps(json.loads((d / 'config.json').read_text()) | (config or {})))
+    (d / 'recipe.yaml').write_text(yaml.safe_dump(yaml.safe_load((d / 'recipe.yaml').read_text()) | (recipe or {})))
     return d
 
-WRONG_CONFIG = [dict(subjects=['../../../../outside', 'sub-02']), dict(subjects=[EVIL]), dict(subjects='sub-01'), dict(subjects=['a', 'a']), dict(subjects=[]), dict(subjects=[1, 2]), dict(subjects={'a': 1}), dict(subjects=['_']), dict(subjects=['a'*200]),
-                dict(depth=1e9), dict(depth=10**9), dict(depth=True), dict(depth='1'), dict(depth=[1]), dict(depth=None), dict(depth=0), dict(depth=-1), dict(depth=1.5), dict(heads=0), dict(heads=10**9), dict(hidden=10**12), dict(hidden=1e-9),
-                dict(n_output=10**9), dict(n_output=0), dict(n_output='20'), dict(queries=10**9), dict(pool_heads=10**9), dict(ff_mult=10**9), dict(positions=10**12), dict(parcels=10**9), dict(pool_dropout=float('nan')), dict(pool_dropout='x'), dict(pool_start=1e300),
-                dict(modality_dropout=[]), dict(modality_dropout=True), dict(rotary=10**9), dict(rotary='half'), dict(null_tokens='yes'), dict(aggregate=['queries']), dict(streams={}), dict(streams=[1]), dict(streams={'text': 10**12}), dict(streams={'../x': 48}),
-                dict(streams={'text': True}), dict(streams={'a.b': 48}), dict(streams={'pop': 48}), dict(streams={f's{k}': 4 for k in range(99)}), dict(more=1), dict(depth=3), dict(parcels=999), dict(subjects=['a', 'b'])]
-WRONG_RECIPE = [dict(cohort='../up'), dict(cohort=EVIL), dict(cohort=''), dict(cohort=3), dict(backbone='../x'), dict(backbone=['a']), dict(backbone=EVIL), dict(fusion='native/../..'), dict(fusion=None), dict(protocol='aligned,video_at=/../../../../outside_store'),
-                dict(protocol='aligned,speechless=../x'), dict(protocol='streaming,hop=1e9'), dict(protocol='streaming,hop=nan'), dict(protocol='streaming,hop=-1'), dict(protocol='aligned,tower_span=1e-'), dict(protocol=['aligned']), dict(protocol='aligned\n'),
-                dict(contexts=dict(fps=1e9)), dict(contexts=dict(fps=1e-9)), dict(contexts=dict(fps=0)), dict(contexts=dict(fps=True)), dict(contexts=dict(fps='2')), dict(contexts=dict(fps=float('inf'))), dict(contexts=dict(words=10**9)), dict(contexts=dict(words=8.5)),
-                dict(contexts=dict(audio=1e9)), dict(contexts=dict(audio=-1)), dict(contexts=dict(video=1e9)), dict(contexts=dict(video=3600, fps=60)), dict(contexts=[]), dict(contexts=None), dict(contexts=dict(more=1)), dict(tr=1e-9), dict(tr=1e9), dict(tr=True), dict(tr='1.49'),
-                dict(tr=float('nan')), dict(tr=0), dict(simulated='no'), dict(simulated=1), dict(atlas='../x'), dict(atlas=7), dict(revision='--upload'), dict(revision='main'), dict(revision=7), dict(made=[]), dict(made={'../x': {}}), dict(made={TINY: 3}), dict(more=1)]
+
+WRONG_CONFIG = [
+    dict(subjects=['../../../../outside', 'sub-02']),
+    dict(subjects=[EVIL]),
+    dict(subjects='sub-01'),
+    dict(subjects=['a', 'a']),
+    dict(subjects=[]),
+    dict(subjects=[1, 2]),
+    dict(subjects={'a': 1}),
+    dict(subjects=['_']),
+    dict(subjects=['a' * 200]),
+    dict(depth=1e9),
+    dict(depth=10**9),
+    dict(depth=True),
+    dict(depth='1'),
+    dict(depth=[1]),
+    dict(depth=None),
+    dict(depth=0),
+    dict(depth=-1),
+    dict(depth=1.5),
+    dict(heads=0),
+    dict(heads=10**9),
+    dict(hidden=10**12),
+    dict(hidden=1e-9),
+    dict(n_output=10**9),
+    dict(n_output=0),
+    dict(n_output='20'),
+    dict(queries=10**9),
+    dict(pool_heads=10**9),
+    dict(ff_mult=10**9),
+    dict(positions=10**12),
+    dict(parcels=10**9),
+    dict(pool_dropout=float('nan')),
+    dict(pool_dropout='x'),
+    dict(pool_start=1e300),
+    dict(modality_dropout=[]),
+    dict(modality_dropout=True),
+    dict(rotary=10**9),
+    dict(rotary='half'),
+    dict(null_tokens='yes'),
+    dict(aggregate=['queries']),
+    dict(streams={}),
+    dict(streams=[1]),
+    dict(streams={'text': 10**12}),
+    dict(streams={'../x': 48}),
+    dict(streams={'text': True}),
+    dict(streams={'a.b': 48}),
+    dict(streams={'pop': 48}),
+    dict(streams={f's{k}': 4 for k in range(99)}),
+    dict(more=1),
+    dict(depth=3),
+    dict(parcels=999),
+    dict(subjects=['a', 'b']),
+]
+WRONG_RECIPE = [
+    dict(cohort='../up'),
+    dict(cohort=EVIL),
+    dict(cohort=''),
+    dict(cohort=3),
+    dict(backbone='../x'),
+    dict(backbone=['a']),
+    dict(backbone=EVIL),
+    dict(fusion='native/../..'),
+    dict(fusion=None),
+    dict(protocol='aligned,video_at=/../../../../outside_store'),
+    dict(protocol='aligned,speechless=../x'),
+    dict(protocol='streaming,hop=1e9'),
+    dict(protocol='streaming,hop=nan'),
+    dict(protocol='streaming,hop=-1'),
+    dict(protocol='aligned,tower_span=1e-'),
+    dict(protocol=['aligned']),
+    dict(protocol='aligned\n'),
+    dict(contexts=dict(fps=1e9)),
+    dict(contexts=dict(fps=1e-9)),
+    dict(contexts=dict(fps=0)),
+    dict(contexts=dict(fps=True)),
+    dict(contexts=dict(fps='2')),
+    dict(contexts=dict(fps=float('inf'))),
+    dict(contexts=dict(words=10**9)),
+    dict(contexts=dict(words=8.5)),
+    dict(contexts=dict(audio=1e9)),
+    dict(contexts=dict(audio=-1)),
+    dict(contexts=dict(video=1e9)),
+    dict(contexts=dict(video=3600, fps=60)),
+    dict(contexts=[]),
+    dict(contexts=None),
+    dict(contexts=dict(more=1)),
+    dict(tr=1e-9),
+    dict(tr=1e9),
+    dict(tr=True),
+    dict(tr='1.49'),
+    dict(tr=float('nan')),
+    dict(tr=0),
+    dict(simulated='no'),
+    dict(simulated=1),
+    dict(atlas='../x'),
+    dict(atlas=7),
+    dict(revision='--upload'),
+    dict(revision='main'),
+    dict(revision=7),
+    dict(made=[]),
+    dict(made={'../x': {}}),
+    dict(made={TINY: 3}),
+    dict(more=1),
+]
+
 
 @pytest.mark.parametrize('config', WRONG_CONFIG, ids=lambda c: str(c)[:40])
 def test_a_shared_model_whose_config_cannot_be_is_refused_before_anything_is_made(config, tmp_path, monkeypatch):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root')); (tmp_path/'root').mkdir()
-    with pytest.raises(ValueError, match='config.json|model.safetensors'): open_weights(shared_model(tmp_path/'m', config=config))
-    assert not everything(tmp_path/'root')
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path / 'root'))
+    (tmp_path / 'root').mkdir()
+    with pytest.raises(ValueError, match='config.json|model.safetensors'):
+        open_weights(shared_model(tmp_path / 'm', config=config))
+    assert not everything(tmp_path / 'root')
+
 
 @pytest.mark.parametrize('recipe', WRONG_RECIPE, ids=lambda c: str(c)[:40])
 def test_a_shared_recipe_that_cannot_be_is_refused_before_anything_is_made(recipe, tmp_path, monkeypatch):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root')); (tmp_path/'root').mkdir()
-    with pytest.raises(ValueError, match='recipe.yaml is no recipe'): open_weights(shared_model(tmp_path/'m', recipe=recipe))
-    assert not everything(tmp_path/'root')
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path / 'root'))
+    (tmp_path / 'root').mkdir()
+    with pytest.raises(ValueError, match='recipe.yaml is no recipe'):
+        open_weights(shared_model(tmp_path / 'm', recipe=recipe))
+    assert not everything(tmp_path / 'root')
+
 
 def test_tensors_are_held_against_the_config_before_memory_is_taken(tmp_path, monkeypatch):
     import struct
-    def written(header, size): # a sparse file: its header claims what it likes, its numbers take no room
-        text = json.dumps(header).encode(); folder = shared_model(tmp_path/'m'); path = folder/'model.safetensors'
-        with open(path, 'wb') as f: f.write(struct.pack('<Q', len(text)) + text); f.truncate(8 + len(text) + size)
+
+    def written(header, size):  # a sparse file: its header claims what it likes, its numbers take no room
+        text = json.dumps(header).encode()
+        folder = shared_model(tmp_path / 'm')
+        path = folder / 'model.safetensors'
+        with open(path, 'wb') as f:
+            f.write(struct.pack('<Q', len(text)) + text)
+            f.truncate(8 + len(text) + size)
         return folder
+
     monkeypatch.setattr(mirage.model, 'read_weights', lambda path: pytest.fail('numbers were read'))
     whole = {k: dict(dtype='F32', shape=list(v.shape)) for k, v in Mirage(SHAPE).state_dict().items()}
-    for header, size in (({'x': dict(dtype='F32', shape=[10**9], data_offsets=[0, 4*10**9])}, 4*10**9), ({'x': dict(dtype='F32', shape=[10**9], data_offsets=[0, 4])}, 4), ({'head.weights': dict(dtype='F32', shape=[10**9, 0, 1], data_offsets=[0, 0])}, 0),
-                         ({'x': dict(dtype='I64', shape=[1], data_offsets=[0, 8])}, 8), ({'x': dict(dtype='F32', shape=[2**62, 0, 2**62], data_offsets=[0, 0])}, 0), ({}, 0), ({k: v | dict(data_offsets=[0, 4]) for k, v in whole.items()}, 4)):
-        with pytest.raises(ValueError, match='model.safetensors'): open_weights(written(header, size))
+    for header, size in (
+        ({'x': dict(dtype='F32', shape=[10**9], data_offsets=[0, 4 * 10**9])}, 4 * 10**9),
+        ({'x': dict(dtype='F32', shape=[10**9], data_offsets=[0, 4])}, 4),
+        ({'head.weights': dict(dtype='F32', shape=[10**9, 0, 1], data_offsets=[0, 0])}, 0),
+        ({'x': dict(dtype='I64', shape=[1], data_offsets=[0, 8])}, 8),
+        ({'x': dict(dtype='F32', shape=[2**62, 0, 2**62], data_offsets=[0, 0])}, 0),
+        ({}, 0),
+        ({k: v | dict(data_offsets=[0, 4]) for k, v in whole.items()}, 4),
+    ):
+        with pytest.raises(ValueError, match='model.safetensors'):
+            open_weights(written(header, size))
+
 
 def test_names_of_a_shared_model_do_nothing_in_the_page(tmp_path):
     "Also where the check of names would be passed by: what is written into a page is escaped."
     rng = np.random.default_rng(0)
+
     class Short:
-        seconds, size = 30., (9, 16)
-        def iter_frames(self, times): return (np.zeros((9, 16, 3), np.uint8) for _ in times)
-    p = Prediction(EVIL, Short(), {EVIL: rng.standard_normal((20, 1000)).astype(np.float32), '__DATA__': rng.standard_normal((20, 1000)).astype(np.float32)}, '__DATA____TITLE__' + EVIL, True)
-    text = page_html(p, tmp_path/'page.html').read_text()
-    assert text.count('<script') == 1 and text.count('</script') == 1 and '<!--' not in text and '<img src=x' not in text and text.count('const D = {') == 1
+        seconds, size = 30.0, (9, 16)
+
+        def iter_frames(self, times):
+            return (np.zeros((9, 16, 3), np.uint8) for _ in times)
+
+    p = Prediction(
+        EVIL,
+        Short(),
+        {
+            EVIL: rng.standard_normal((20, 1000)).astype(np.float32),
+            '__DATA__': rng.standard_normal((20, 1000)).astype(np.float32),
+        },
+        '__DATA____TITLE__' + EVIL,
+        True,
+    )
+    text = page_html(p, tmp_path / 'page.html').read_text()
+    assert (
+        text.count('<script') == 1
+        and text.count('</script') == 1
+        and '<!--' not in text
+        and '<img src=x' not in text
+        and text.count('const D = {') == 1
+    )
     if BROWSER:
-        done = subprocess.run([BROWSER, '--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--host-resolver-rules=MAP * ~NOTFOUND', f'--user-data-dir={tmp_path/"profile"}', '--virtual-time-budget=5000', '--dump-dom', (tmp_path/'page.html').as_uri()],
-                              capture_output=True, text=True, timeout=120, env=os.environ | {'HOME': str(tmp_path)})
+        done = subprocess.run(
+            [
+                BROWSER,
+                '--headless',
+                '--no-sandbox',
+                '--disable-gpu',
+                '--no-first-run',
+                '--host-resolver-rules=MAP * ~NOTFOUND',
+                f'--user-data-dir={tmp_path / "profile"}',
+                '--virtual-time-budget=5000',
+                '--dump-dom',
+                (tmp_path / 'page.html').as_uri(),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=os.environ | {'HOME': str(tmp_path)},
+        )
         assert '<title>RAN' not in done.stdout and done.stdout.count('<option') == 2 and 'TR 3, BOLD at' in done.stdout
