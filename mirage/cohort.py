@@ -201,6 +201,11 @@ class Cohort:
     def measured(self) -> np.ndarray: # (subjects, parcels) bool
         return np.stack([self.measured_in(s) for s in self.subjects])
 
+    def named(self, table:pd.DataFrame # with a column parcel, from 1
+             ) -> pd.DataFrame:
+        "The table with the parcels' names, where they have some."
+        return table if self.names is None else table.assign(name=table.parcel.map(dict(enumerate(self.names, 1))))
+
     def scale(self, row) -> tuple: # mean and standard deviation, (parcels,) float64 each; NaN where a parcel was not measured
         if row.bold is None:
             raise ValueError(f'{self.name} has no BOLD of {row.subject} {row.split}: its {row.set} set is there to be predicted')
