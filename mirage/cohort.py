@@ -150,7 +150,7 @@ class Cohort:
         if (folder/'cohort.yaml').is_file():
             about = read_about(folder/'cohort.yaml'); runs = own_runs(folder, about)
             parcels = own_parcels(runs, about, folder/'cohort.yaml')
-            for note in parcels.notes: warnings.warn(f'{name}: {note}')
+            for note in parcels.notes: warnings.warn(f'{name}: {note}', stacklevel=2)
             subjects = pick_subjects(subjects, tuple(runs.subject.unique()), name)
             return cls(name, folder, runs[runs.subject.isin(subjects)].reset_index(drop=True), about['tr'], parcels.count, subjects,
                        about['atlas'], about['simulated'], about['features'], parcels.names, parcels.picks, about['header'])

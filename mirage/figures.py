@@ -104,8 +104,10 @@ def show_claims(*claims:Claim):
 # %% ../nbs/09a_figures.ipynb #b10d4489
 def contrast(bootstrap:Bootstrap, weights # (parcels,) for example 1/n in one region and -1/m in another
             ) -> Interval:
-    "A weighted sum over parcels of the subjects' mean."
-    keep = np.asarray(weights) != 0; w = np.asarray(weights, float)[keep]
+    "A weighted sum over parcels of the subjects' mean; parcels that were not measured leave their weight to those on their side."
+    w, measured = np.asarray(weights, float), ~np.isnan(bootstrap.r).any(0)
+    w = sum(np.where(measured, side, 0)*side.sum()/(side[measured].sum() or np.nan) for side in (np.maximum(w, 0), np.minimum(w, 0)) if side.any())
+    keep = w != 0; w = w[keep]
     return Bootstrap(bootstrap.subjects, (bootstrap.r[:, keep] @ w)[:, None], (bootstrap.draws[..., keep] @ w)[..., None], bootstrap.df, bootstrap.plan).interval()
 
 def between(a, b): # (parcels,) masks -> weights of mean over a minus mean over b
