@@ -165,6 +165,18 @@ def test_columns_in_another_order_are_matched_by_name_and_told(study):
     assert cohort.names == tuple('ABCDEF') and np.array_equal(cohort.rows(cohort.runs.iloc[1]), REAL[:, [1, 2, 3, 4, 5, 0]])
 
 
+@pytest.mark.parametrize('prefix', ['7Networks_', ''])
+def test_tables_with_the_names_of_the_atlas_are_put_in_its_order(study, prefix):
+    from mirage.cortex import parcel_table
+    atlas = [name.replace('7Networks_', prefix) for name in parcel_table().name]; order = np.random.default_rng(0).permutation(1000); x = RNG.normal(size=(5, 1000)).round(3)
+    about = 'atlas: schaefer1000'
+    with pytest.warns(UserWarning, match='in another order than the Schaefer atlas: columns are matched by name'):
+        cohort = Cohort.open(study({('ann', 'a'): table(x[:, order], [atlas[k] for k in order])}, 1000, about))
+    assert cohort.names == tuple(atlas) and np.array_equal(cohort.rows(cohort.runs.iloc[0]), x)
+    cohort = Cohort.open(study({('ann', 'a'): table(x[:, order], order + 1)}, 1000, about)); assert np.array_equal(cohort.rows(cohort.runs.iloc[0]), x)
+    with pytest.warns(UserWarning, match='not those of the Schaefer atlas'): Cohort.open(study({('ann', 'a'): table(x, [f'V{k}' for k in range(1000)])}, 1000, about))
+
+
 def test_counting_from_0_and_from_1_are_places_and_nothing_is_shifted(study):
     cohort = Cohort.open(study({('ann', 'a'): table(REAL, range(6)), ('bob', 'a'): table(REAL, range(1, 7)), ('cat', 'a'): REAL}))
     assert cohort.names is None and all(np.allclose(cohort.rows(r), REAL) for r in cohort.runs.itertuples())
