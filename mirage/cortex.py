@@ -241,7 +241,7 @@ def parcel_map(values, # (P,)
               ):
     "A flatmap with its colour bar, or the ranked values of a cohort without the Schaefer atlas."
     if atlas == 'schaefer1000': return colour_bar(ax, flatmap(values, ax, **style), label)
-    ranked = np.sort(np.asarray(values, float))[::-1]
+    values = np.asarray(values, float); ranked = np.sort(values[np.isfinite(values)])[::-1]
     ax.plot(np.arange(1, len(ranked) + 1), ranked, color='.2', lw=1); ax.axhline(0, color='.6', lw=.5)
     ax.set(xlabel='parcel, by rank', ylabel=label); ax.spines[['top', 'right']].set_visible(False)
     ax.set_title('no map: the cohort has no Schaefer atlas', color='.4', size='medium')

@@ -104,8 +104,10 @@ def show_claims(*claims:Claim):
 # %% ../nbs/09a_figures.ipynb #b10d4489
 def contrast(bootstrap:Bootstrap, weights # (parcels,) for example 1/n in one region and -1/m in another
             ) -> Interval:
-    "A weighted sum over parcels of the subjects' mean."
-    keep = np.asarray(weights) != 0; w = np.asarray(weights, float)[keep]
+    "A weighted sum over parcels of the subjects' mean; parcels that were not measured leave their weight to those on their side."
+    w, measured = np.asarray(weights, float), ~np.isnan(bootstrap.r).any(0)
+    w = sum(np.where(measured, side, 0)*side.sum()/(side[measured].sum() or np.nan) for side in (np.maximum(w, 0), np.minimum(w, 0)) if side.any())
+    keep = w != 0; w = w[keep]
     return Bootstrap(bootstrap.subjects, (bootstrap.r[:, keep] @ w)[:, None], (bootstrap.draws[..., keep] @ w)[..., None], bootstrap.df, bootstrap.plan).interval()
 
 def between(a, b): # (parcels,) masks -> weights of mean over a minus mean over b
@@ -118,15 +120,18 @@ def request(cohort:str, *runs:str, # stage/name, such as train/mirage-native-s0
     "Make what a simulated cohort lacks."
     if cohort in ('embedded', 'smoke') or cohort.startswith('control-'):
         how = {} if preset == 'auto' else dict(preset=preset)
-        build(root()/'data'/cohort/'truth'/'truth.h5', *(run_path(cohort, *run.split('/'))/'provenance.json' for run in runs), **how)
+        wanted = [run_path(cohort, *run.split('/'))/'provenance.json' for run in runs]
+        build(root()/'data'/cohort/'truth'/'truth.h5', *wanted, **how)
 
 def input_run(cohort:str, stage:str, name:str, preset:str='auto' # that it must be of; auto is the cohort's own
              ) -> Run:
-    "A finished run of this cohort, made with the settings that its name asks for, from what is there now; else an error that says what is wrong."
-    run = open_run(run_path(cohort, stage, name)); made = cohort_id(run.config.get('cohort', cohort))
+    "A finished run of this cohort, made as its name asks for, from what is there now; else an error that says what is wrong."
+    run = open_run(run_path(cohort, stage, name))
+    made = cohort_id(run.config.get('cohort', cohort))
     if made != cohort_id(cohort): raise ValueError(f'{run.path} was made on cohort {made}, not {cohort_id(cohort)}: it was put there by hand. Remove it and make the run again.')
     if why := why_not(cohort, stage, name, preset):
-        raise ValueError(f'{why}. Make it again with the notebook of its stage (-p overwrite True), or with the pipeline; or draw runs of another preset with -p preset.')
+        raise ValueError(f'{why}. Make it again with the notebook of its stage (-p overwrite True), or with the pipeline; '
+                         'or draw runs of another preset with -p preset.')
     return run
 
 def attribution_of(cohort:str, name:str, # of a training run

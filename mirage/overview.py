@@ -18,7 +18,7 @@ from bleach.css_sanitizer import CSSSanitizer
 from jinja2 import pass_context
 from nbconvert import HTMLExporter
 
-from .core import atomic, check_name, cohort_id, file_digest, provenance, read_json, root, shown
+from .core import atomic, check_name, cohort_id, file_digest, provenance, read_json, read_sealed, root, shown
 
 # %% ../nbs/09b_overview.ipynb #a0dcf2c1
 def in_order(item:str): # sorts fig2 before fig10, figures before tables before the rest
@@ -52,7 +52,8 @@ def account(cohort:str, item:str) -> dict:
     for name, sha in said['files'].items():
         if not (folder/name).is_file(): raise FileNotFoundError(f'{folder/name} is missing, though {where.name} lists it. {again}')
         if file_digest(folder/name) != sha: raise ValueError(f'{folder/name} is not the file that {where.name} describes: one of them is stale. {again}')
-    return said
+    try: return read_sealed(where)
+    except ValueError as e: raise ValueError(f'{e}. {again}') from None
 
 def accounts(cohort:str, items=() # names; empty is every item that has one
             ) -> list[dict]:

@@ -82,9 +82,10 @@ class Job:
 
     @property
     def config(self) -> dict: # what shapes the result
-        made_of = self.film.source.split(); made_of = dict(zip(made_of[::2], made_of[1::2]))
-        return dict(name=self.name, movie=made_of.pop('movie'),
-                    inputs=made_of | dict(weights=self.weights.digest, source=self.weights.source, subjects=list(self.subjects), recipe=asdict(self.weights.recipe)))
+        words = self.film.source.split()
+        made_of = dict(zip(words[::2], words[1::2])) | dict(weights=self.weights.digest, source=self.weights.source)
+        made_of |= dict(subjects=list(self.subjects), recipe=asdict(self.weights.recipe))
+        return dict(name=self.name, movie=made_of.pop('movie'), inputs=made_of)
     @property
     def said(self) -> str: # what the text stream is made of
         heard = f'{self.film.heard}; ' if self.film.heard else ''

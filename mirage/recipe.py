@@ -99,7 +99,7 @@ def _fetch(source:str, name:str, revision:str|None): # a file of a folder or of 
     except EntryNotFoundError: return None
 
 def _came_with(path:Path) -> str: # hexadecimal; '' where it is not known
-    "The digest that the hub gave a file: the name of its blob in the cache, or a note beside a folder that was downloaded."
+    "The digest that the hub gave a file: its blob's name in the cache, or a note beside a downloaded folder."
     note = path.parent/'.cache'/'huggingface'/'download'/f'{path.name}.metadata'
     told = note.read_text().split()[1:2] if note.is_file() else [path.resolve().name]
     return told[0] if told and re.fullmatch('[0-9a-f]{40}|[0-9a-f]{64}', told[0]) else ''
@@ -116,7 +116,8 @@ def check_shared(source:str, revision:str|None=None) -> str: # SHA-256 of model.
     found = {name: _fetch(source, name, revision) for name in ('model.safetensors', 'config.json', 'recipe.yaml')}
     sha = {name: file_digest(path) for name, path in found.items() if path}
     for name in {*sha, *wanted}:
-        if name not in sha: raise FileNotFoundError(f'{source} has no {name}, though digests.json lists it: fetch it again')
+        if name not in sha:
+            raise FileNotFoundError(f'{source} has no {name}, though digests.json lists it: fetch it again')
         was = wanted.get(name) or _came_with(found[name])
         if was and was != (sha[name] if len(was) == 64 else _git_digest(found[name])):
             raise ValueError(f'{found[name]} was altered or cut short since it was shared: fetch it again')

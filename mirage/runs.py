@@ -36,10 +36,11 @@ def _pattern() -> re.Pattern:
     return re.compile(''.join(parts))
 
 def exact(number:float) -> str:
-    "All digits that tell a number from its neighbours, without an exponent: 0.3, not 3e-1 and not 0.30000000000000004 rounded to 0.3."
+    "All digits that tell a number from its neighbours, and no exponent: 0.3, 0.30000000000000004, 0.0000001."
     return np.format_float_positional(number, trim='-')
 
-def run_name(fusion, aggregate, seed, backbone='auto', protocol='auto', subjects='all', batches='paired', queries=0, modality_dropout=-1., window=0, epochs=0,
+def run_name(fusion, aggregate, seed, backbone='auto', protocol='auto', subjects='all', batches='paired', queries=0,
+             modality_dropout=-1., window=0, epochs=0, # as in chapter 05
              preset='auto', precision='auto' # auto: the cohort's own
             ) -> str:
     "mirage-native-s0; what differs from the preset is named."
@@ -47,9 +48,11 @@ def run_name(fusion, aggregate, seed, backbone='auto', protocol='auto', subjects
     who = subjects if isinstance(subjects, str) else ','.join(subjects)
     listed = [s.strip() for s in who.split(',')] if who != 'all' else []
     kind = {v: k for k, v in PRECISIONS.items()}.get(precision, '')
-    extra = [backbone*(backbone != 'auto'), protocol*(protocol != 'auto'), preset*(preset != 'auto'), ('of+' + ''.join(f'{s}+' for s in listed))*bool(listed),
-             batches*(batches != 'paired'), f'q{queries}'*(queries > 0), f'drop{exact(modality_dropout)}'*bool(modality_dropout >= 0), f'w{window}'*(window > 0),
-             f'e{epochs}'*(epochs > 0), kind]
+    people = ('of+' + ''.join(f'{s}+' for s in listed))*bool(listed)
+    extra = [backbone*(backbone != 'auto'), protocol*(protocol != 'auto'), preset*(preset != 'auto'), people,
+             batches*(batches != 'paired'), f'q{queries}'*(queries > 0),
+             f'drop{exact(modality_dropout)}'*bool(modality_dropout >= 0), f'w{window}'*(window > 0), f'e{epochs}'*(epochs > 0),
+             kind]
     return '-'.join([what, *filter(None, extra), fusion, f's{seed}'])
 
 def parameters_of(name:str) -> dict: # those of chapter 05 that the name gives
@@ -62,7 +65,8 @@ def parameters_of(name:str) -> dict: # those of chapter 05 that the name gives
         if 'precision' in given: given['precision'] = PRECISIONS[given['precision']]
         if 'subjects' in given: given['subjects'] = given['subjects'].rstrip('+').replace('+', ',')
         if run_name(**given) == name: return given
-    raise ValueError(f'{name!r} names no training run; names are like mirage-native-s0, encoder-tower-s0, mirage-q8-native-s1, mirage-{BACKBONES[-1]}-tower-s0')
+    raise ValueError(f'{name!r} names no training run; names are like mirage-native-s0, encoder-tower-s0, mirage-q8-native-s1, '
+                     f'mirage-{BACKBONES[-1]}-tower-s0')
 
 # %% ../nbs/04b_runs.ipynb #e6b487cc
 def with_window(preset:Preset, window:int # TRs
@@ -71,10 +75,11 @@ def with_window(preset:Preset, window:int # TRs
     share = window/preset.window
     return replace(preset, window=window, stride=max(1, round(preset.stride*share)), batch=max(1, round(preset.batch/share)))
 
-def chosen_preset(cohort:str, preset:str='auto', backbone='auto', protocol='auto', queries=0, modality_dropout=-1., window=0, epochs=0) -> Preset:
+def chosen_preset(cohort:str, preset:str='auto', backbone='auto', protocol='auto', queries=0, modality_dropout=-1., window=0,
+                  epochs=0) -> Preset:
     "The preset asked for, or the cohort's own, with what was changed in it."
-    given = [('queries', queries, queries > 0), ('modality_dropout', modality_dropout, modality_dropout >= 0), ('epochs', epochs, epochs > 0),
-             ('backbone', backbone, backbone != 'auto'), ('protocol', protocol, protocol != 'auto')]
+    given = [('queries', queries, queries > 0), ('modality_dropout', modality_dropout, modality_dropout >= 0),
+             ('epochs', epochs, epochs > 0), ('backbone', backbone, backbone != 'auto'), ('protocol', protocol, protocol != 'auto')]
     chosen = get_preset(own_preset(cohort) if preset == 'auto' else preset, **{k: v for k, v, changed in given if changed})
     return with_window(chosen, window) if window > 0 else chosen
 
@@ -83,13 +88,13 @@ def chosen_precision(cohort:str, precision:str='auto') -> str: # no, fp16 or bf1
     if precision != 'auto': return precision
     return own_precision(cohort) or ('fp16' if torch.cuda.is_available() else 'no')
 
-def training_settings(cohort:str, preset='auto', seed=-1, fusion='native', aggregate='queries', batches='paired', precision='auto', subjects='all',
+def training_settings(cohort:str, preset='auto', seed=-1, fusion='native', aggregate='queries', batches='paired', precision='auto',
                       **changes # of the preset
                      ) -> dict:
     "What shapes a training beside its inputs."
     chosen = chosen_preset(cohort, preset, **changes)
-    return dict(cohort=str(cohort), preset=asdict(chosen), seed=chosen.seed if seed < 0 else seed, fusion=fusion, aggregate=aggregate, batches=batches,
-                precision=chosen_precision(cohort, precision))
+    return dict(cohort=str(cohort), preset=asdict(chosen), seed=chosen.seed if seed < 0 else seed, fusion=fusion,
+                aggregate=aggregate, batches=batches, precision=chosen_precision(cohort, precision))
 
 def asked_settings(cohort:str, stage:str, name:str, preset:str='auto') -> dict: # those that the name decides
     "The settings that a run of this name should have been made with."
@@ -97,7 +102,7 @@ def asked_settings(cohort:str, stage:str, name:str, preset:str='auto') -> dict: 
     if stage != 'train': return {}
     try: given = parameters_of(name)
     except ValueError: return {}                     # a name of somebody's own asks for nothing
-    asked = training_settings(cohort, **dict(preset=preset) | given)
+    asked = training_settings(cohort, **dict(preset=preset) | {k: v for k, v in given.items() if k != 'subjects'})
     if own_precision(cohort) is None and 'precision' not in given: del asked['precision']      # what the device allowed
     if 'subjects' in given: asked['subjects'] = given['subjects'].split(',')
     del asked['cohort']                              # the folder that the run lies in says it
@@ -109,27 +114,34 @@ def inputs_now(cohort:str, config:dict # of a run
     "What the run would read now, in the fields that it wrote down; features count where they are at hand."
     people = Cohort.open(cohort, subjects=list(config['inputs']['runs']))
     if 'features' not in config['inputs'] or 'preset' not in config: return inputs_of(people)
-    p = config['preset']; chosen = get_preset(p['name'], backbone=p['backbone'], protocol=p['protocol'], contexts=Contexts(**p['contexts']))
+    p = config['preset']
+    chosen = get_preset(p['name'], backbone=p['backbone'], protocol=p['protocol'], contexts=Contexts(**p['contexts']))
     if not features_there(people, chosen, config['fusion']): return inputs_of(people)
     return inputs_of(people, open_features(people, chosen, fusion=config['fusion']))
 
 def changed_inputs(cohort:str, run:Run) -> str: # empty where they are the same
     "What has changed of the inputs of a run since it was made."
-    config = run.config; read = config.get('inputs')
-    if not isinstance(read, dict) or 'runs' not in read: return f'{run.path} does not say what it was made from: it comes from an earlier version'
+    config = run.config
+    read = config.get('inputs')
+    if not isinstance(read, dict) or 'runs' not in read:
+        return f'{run.path} does not say what it was made from: it comes from an earlier version'
     now = inputs_now(cohort, config)
     found = [d for d in differences(read, now) if d[0].split('.')[0] in now]
     return f'{run.path} was made with other inputs than are there now: {name_differences(found)}'*bool(found)
 
 def why_not(cohort:str, stage:str, name:str, preset:str='auto') -> str: # empty where it is as asked
-    "Why a finished run is not the one that a figure or the pipeline asks for: other settings, other inputs, or runs behind it that are not what they were."
-    run = Run(run_path(cohort, stage, name)); config = run.config; read = config.get('inputs')
+    "Why a run is not the one asked for: other settings, other inputs, or runs behind it that are not what they were."
+    run = Run(run_path(cohort, stage, name))
+    config = run.config
+    read = config.get('inputs')
     if not isinstance(read, dict): return changed_inputs(cohort, run)
     asked = asked_settings(cohort, stage, name, preset)
-    if found := differences({k: config.get(k) for k in asked}, asked): return f'{run.path} was made with other settings than asked for: {name_differences(found)}'
+    if found := differences({k: config.get(k) for k in asked}, asked):
+        return f'{run.path} was made with other settings than asked for: {name_differences(found)}'
     for other, was in read.get('of', {}).items():
         source = Run(run_path(cohort, *other.split('/')))
-        if not (source.path/'provenance.json').is_file(): return f'{run.path} was made of {source.path}, which is not finished'
+        if not (source.path/'provenance.json').is_file():
+            return f'{run.path} was made of {source.path}, which is not finished'
         if was != identity_of(source): return f'{run.path} was made of another {other} than the one that is there now'
         if why := why_not(cohort, *other.split('/'), preset): return why
     return changed_inputs(cohort, run)
@@ -156,10 +168,11 @@ def set_aside(cohort:str, names, # stage/name: runs that the pipeline asks for
              ) -> dict: # stage/name → digest of the last one that was set aside
     "Runs that are there but not as asked no longer count; who is told of them makes them again."
     note = root()/'results'/cohort_id(cohort)/'set_aside.json'
-    known = read_json(note) if note.is_file() else {}; found = {}
+    known, found = read_json(note) if note.is_file() else {}, {}
     truth = root()/'data'/cohort_id(cohort)/'truth'/'truth.h5'
     if truth.is_file() and seal_broken(truth):
-        found['data/truth'] = file_digest(truth)[:16]; print(f'{truth} was altered. It is made again.', file=sys.stderr)
+        found['data/truth'] = file_digest(truth)[:16]
+        print(f'{truth} was altered. It is made again.', file=sys.stderr)
         write_json(note, known | found)
         if not dry: truth.unlink()
         return known | found

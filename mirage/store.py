@@ -14,7 +14,8 @@ from pathlib import Path
 
 import h5py, numpy as np
 
-from .core import HZ, Contexts, atomic, check_name, check_number, cohort_id, cohort_name, digest, known_digest, read_json, remembered, root, write_json
+from .core import (HZ, Contexts, atomic, check_name, check_number, cohort_id, cohort_name, digest, known_digest, read_json,
+                         remembered, root, write_json)
 from .processes import remove_leftovers
 from .release import h5_shapes
 from .stimuli import film_source
@@ -28,7 +29,7 @@ class FeatureSet:
     def steps(self, split:str) -> int: raise NotImplementedError       # frames of the split
     def _fill(self, stream, split, start, out): raise NotImplementedError  # rows from start into out; they exist
     def length(self, stream:str, split:str) -> int: return self.steps(split)   # frames this one stream has
-    def source(self, stream:str, split:str) -> str: return ''                  # the film and transcript that it was made from, where known
+    def source(self, stream:str, split:str) -> str: return ''   # the film and transcript that it was made from, where known
 
     def digest(self, stream:str, split:str) -> str: # SHA-256 in hexadecimal
         "The digest of what is there to be read."
@@ -149,7 +150,8 @@ class Store(FeatureSet):
 
     def found(self, stream:str, split:str) -> str: # SHA-256 in hexadecimal
         "The digest of the states as they are now: computed once for as long as the file stays the same."
-        return remembered(f'states {self.id}', self.file(stream, split), lambda _: FeatureSet.digest(self, stream, split))
+        def compute(_): return FeatureSet.digest(self, stream, split)
+        return remembered(f'states {self.id}', self.file(stream, split), compute)
 
     def digest(self, stream, split):
         if fault := self.fault(stream, split, verify=True): raise ValueError(fault)
@@ -276,7 +278,8 @@ def store_faults(cohort, preset, backbone:str, fusion:str, protocol:str) -> list
     if not (path/'store.json').is_file(): return [f'there are no features at {path}']
     store, sources = Store.open(path), current_sources(cohort)
     if why := outdated(store.identity): return [f'{path} does not count: {why}']
-    return [f for m in store.streams for s in cohort.splits.split if (f := store.fault(m, s, sources.get(s), verify=True))]
+    films = [(m, s) for m in store.streams for s in cohort.splits.split]
+    return [fault for m, s in films if (fault := store.fault(m, s, sources.get(s), verify=True))]
 
 def _open_store(cohort, preset, backbone, fusion, protocol) -> Store:
     faults = store_faults(cohort, preset, backbone, fusion, protocol)
@@ -307,8 +310,9 @@ def inputs_of(cohort, # Cohort
     runs = {s: {} for s in cohort.subjects}
     for r, what in zip(cohort.runs.itertuples(), told): runs[r.subject][f'{r.split} {r.repeat}'] = what
     folder = getattr(cohort, 'root', None)
-    bold = {os.path.relpath(p, folder) if folder else Path(p).name: known_digest(p)[:16] for p in sorted(set(cohort.runs.bold.dropna()))}
-    read = dict(tr=cohort.tr, runs=runs, bold=bold)
+    files = sorted(set(cohort.runs.bold.dropna()))
+    names = [os.path.relpath(p, folder) if folder else Path(p).name for p in files]
+    read = dict(tr=cohort.tr, runs=runs, bold={name: known_digest(p)[:16] for name, p in zip(names, files)})
     if getattr(cohort, 'names', None): read |= dict(parcels=list(cohort.names))      # which of the tables' columns
     if getattr(cohort, 'header', None) is not None: read |= dict(header=cohort.header)
     if features is None: return read

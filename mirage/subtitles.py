@@ -89,7 +89,7 @@ def parse_cues(text:str, path) -> tuple: # list of Cue, what was left out: a lis
         if rest: told.append(f'{rest[:60]!r} after the times in line {i + 1} is left out')
         cues.append(Cue(f'line {i + 1}', begins, ends, body))
     if len(bad) > len(cues) or not at and text.strip() and text.strip() != 'WEBVTT':
-        first = f'{bad[0]} is no stretch of time' if bad else 'it has no line'
+        first = f'{bad[0]} is no stretch of time' if bad else 'not subtitles, for it has no line'
         raise ValueError(f'{path}: {first} such as 00:01:02,500 --> 00:01:04,000; '
                          f'{len(cues)} cues are whole, {len(bad)} are not; export the subtitles again')
     more = '; …' if bad[5:] else ''

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SIMULATED', 'squared_error', 'silent_where', 'predict', 'parcel_r', 'find_fault', 'stop_if_broken', 'draw_seed',
-           'load_state', 'fit', 'write_predictions', 'summary', 'build_inputs', 'check_arguments', 'train', 'main']
+           'load_state', 'fit', 'write_predictions', 'summary', 'build_inputs', 'check_arguments', 'not_own', 'train',
+           'main']
 
 # %% ../nbs/05_train.ipynb #62b29c92
 import argparse, inspect, math, os, time
@@ -14,7 +15,8 @@ from pathlib import Path
 import h5py, numpy as np, pandas as pd, torch
 from safetensors.torch import load_file
 
-from .core import (SUBJECTS, Pearson, Preset, Run, atomic, build, cohort_name, check_overwrite, digest, finish_run, mean_of, open_run, own_preset, progress, root, run_path, seal, seal_broken,
+from .core import (SUBJECTS, Pearson, Preset, Run, atomic, build, check_number, check_overwrite, cohort_name,
+                         digest, finish_run, mean_of, open_run, own_preset, progress, root, run_path, seal, seal_broken,
                          start_run, unfinished)
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -100,7 +102,9 @@ def load_state(path, config:dict # of the run that wants to go on
               ) -> dict|None:
     "The state saved at `path`, if it is of a run with this config."
     if not Path(path).is_file(): return None
-    if seal_broken(path): raise ValueError(f'{path} cannot be read: it was altered or cut short, its digest does not fit its content. Delete it to train from the beginning.')
+    if seal_broken(path):
+        raise ValueError(f'{path} cannot be read: it was altered or cut short, its digest does not fit its content. '
+                         'Delete it to train from the beginning.')
     try: state = torch.load(path, weights_only=True, map_location='cpu')
     except Exception as e: raise ValueError(f'{path} cannot be read ({type(e).__name__}). Delete it to train from the beginning.') from e
     return state if state['config'] == digest(config) else None
@@ -209,13 +213,22 @@ def check_arguments(given:dict # of `train`
         kind = type(inspect.signature(train).parameters[k].default)
         if kind is float and type(value) is int: continue
         listed = k == 'subjects' and isinstance(value, (list, tuple)) or k == 'cohort' and isinstance(value, Path)
-        if type(value) is not kind and not listed: raise ValueError(f'{k} is {value!r}: a {type(value).__name__}, expected {kind.__name__}')
-    choices = dict(fusion=('native', 'tower'), aggregate=tuple(AGGREGATES.values()), batches=('paired', 'independent'), precision=('auto', *PRECISIONS.values()))
+        if type(value) is not kind and not listed:
+            raise ValueError(f'{k} is {value!r}: a {type(value).__name__}, expected {kind.__name__}')
+    choices = dict(fusion=('native', 'tower'), aggregate=tuple(AGGREGATES.values()), batches=('paired', 'independent'),
+                   precision=('auto', *PRECISIONS.values()))
     for k, may_be in choices.items():
         if given[k] not in may_be: raise ValueError(f'{k} is {given[k]!r}; it may be {", ".join(may_be)}')
-    ranges = dict(seed=(-1, 2**63 - 1), queries=(0, 1024), modality_dropout=(-1, 1), window=(0, 1024), epochs=(0, 10**6), workers=(0, 1024), memory=(0, 1e6), save_every=(1, 10**9))
-    for k, (low, high) in ranges.items():
-        if not low <= given[k] <= high: raise ValueError(f'{k} is {given[k]!r}, expected {low:g} to {high:g}')
+    ranges = dict(seed=(-1, 2**63 - 1), queries=(0, 1024), modality_dropout=(-1, 1), window=(0, 1024), epochs=(0, 10**6),
+                  workers=(0, 1024), memory=(0, 1e6), save_every=(1, 10**9))
+    for k, (low, high) in ranges.items(): check_number(k, given[k], low, high)
+
+def not_own(cohort:str, said:dict # of `training_settings`
+           ) -> dict: # for `run_name`
+    "Preset and precision where they are not the cohort's own."
+    own = dict(preset=own_preset(cohort), precision=chosen_precision(cohort))
+    given = dict(preset=said['preset']['name'], precision=said['precision'])
+    return {k: v for k, v in given.items() if v != own[k]}
 
 @gives_locks_back
 def train(cohort='auto', preset='auto', seed=-1, fusion='native', aggregate='queries', backbone='auto', protocol='auto', subjects='all', batches='paired',
@@ -225,13 +238,12 @@ def train(cohort='auto', preset='auto', seed=-1, fusion='native', aggregate='que
     "Everything from parameters to a finished run."
     check_arguments({k: v for k, v in locals().items() if k != 'on_epoch'})
     cohort = cohort_name(cohort)
-    changes = dict(backbone=backbone, protocol=protocol, queries=queries, modality_dropout=modality_dropout, window=window, epochs=epochs)
-    chosen, said = chosen_preset(cohort, preset, **changes), training_settings(cohort, preset, seed, fusion, aggregate, batches, precision, subjects, **changes)
+    changes = dict(backbone=backbone, protocol=protocol, queries=queries, modality_dropout=modality_dropout, window=window,
+                   epochs=epochs)
+    chosen = chosen_preset(cohort, preset, **changes)
+    said = training_settings(cohort, preset, seed, fusion, aggregate, batches, precision, **changes)
     seed = said['seed']
-    if name == 'auto':
-        other = dict(preset=chosen.name if chosen.name != own_preset(cohort) else 'auto',
-                     precision=said['precision'] if said['precision'] != chosen_precision(cohort) else 'auto')
-        name = run_name(fusion, aggregate, seed, subjects=subjects, batches=batches, **changes, **other)
+    if name == 'auto': name = run_name(fusion, aggregate, seed, subjects=subjects, batches=batches, **changes, **not_own(cohort, said))
     path = run_path(cohort, 'train', name)
     build_inputs(cohort, chosen, fusion, subjects)
     people = Cohort.open(cohort, subjects=subjects)
@@ -240,11 +252,13 @@ def train(cohort='auto', preset='auto', seed=-1, fusion='native', aggregate='que
     shape = ModelConfig.from_preset(chosen, {m: D for m, (L, D) in features.streams.items()}, people.subjects, people.parcels, aggregate=aggregate)
     config = said | dict(subjects=list(people.subjects), model=asdict(shape), inputs=inputs_of(people, features))
     if not unfinished(path, config):
-        if not int(os.environ.get('RANK', 0)): print(f'{path.relative_to(root())} is finished and was made with this very config: nothing to train.')
+        said = f'{path.relative_to(root())} is finished and was made with this very config: nothing to train.'
+        if not int(os.environ.get('RANK', 0)): print(said)
         return open_run(path)
     check_overwrite(path, config, overwrite)           # on every process, before anything is written
     if said['precision'] == 'fp16' and not torch.cuda.is_available():
-        raise ValueError('precision fp16 needs a GPU, and torch finds none here. With precision no or bf16 the run is another one, and named so')
+        raise ValueError('precision fp16 needs a GPU, and torch finds none here. With precision no or bf16 the run is another one, '
+                         'and named so')
     windows = make_windows(people, 'train', chosen.window, chosen.stride, batches, features.hz)
     val = make_windows(people, 'val', chosen.window, chosen.window, hz=features.hz)
     model = silent_where(first_model(config), ~people.measured)

@@ -1,5 +1,5 @@
 """What the figure notebooks cannot check about themselves: drawn whole from finished runs, refused from anything less, the same bytes twice, honest where nothing was planted."""
-import json, os, re, shutil, subprocess
+import json, os, re, shutil, subprocess, warnings
 from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, pytest, torch
@@ -32,7 +32,7 @@ def execute(item, **params):
 class Toy:
     "Two subjects, two short films; every parcel mixes three known signals."
     name, tr, simulated, subjects = 'toy', 1.49, True, SUBJECTS
-    def __init__(self, folder, parcels=1000, atlas='schaefer1000', planted=True):
+    def __init__(self, folder, parcels=1000, atlas='schaefer1000', planted=True, lost=False):
         rng = np.random.default_rng(0); self.root, self.parcels, self.atlas = folder, parcels, atlas
         self.runs = pd.DataFrame([(s, k, 'val', 1, Path(__file__), ROWS) for s in SUBJECTS for k in SPLITS], columns=['subject', 'split', 'set', 'repeat', 'bold', 'n_tr'])
         self.splits = pd.DataFrame(dict(split=SPLITS, film='s06'))
@@ -41,6 +41,9 @@ class Toy:
         part = lambda s, k, noise, given=(0, 1, 2): sum(np.sqrt(self.seen[:, i])*self.signal[k][:, i] for i in given) + noise*rng.standard_normal((ROWS, parcels))
         true = np.sqrt(shares)
         self.measured = {s: {k: ((true.T*self.signal[k]).sum(1) + rng.standard_normal((ROWS, parcels))).astype(np.float32) for k in SPLITS} for s in SUBJECTS}
+        if lost: # ten parcels of one person, and three of everybody, were not measured
+            for s, first in zip(SUBJECTS, (10, 0)):
+                for y in self.measured[s].values(): y[:, first:10] = y[:, -3:] = np.nan
         self.predicted = lambda noise, given=(0, 1, 2): {s: {k: part(s, k, noise, given).astype(np.float32) for k in SPLITS} for s in SUBJECTS}
         self.ceiling = pd.DataFrame(dict(subject=np.repeat(SUBJECTS, parcels), parcel=np.tile(np.arange(parcels) + 1, 2), ceiling=.7))
         (folder/'truth').mkdir(parents=True)
@@ -105,6 +108,19 @@ def test_every_figure_is_whole_tagged_and_the_same_twice(cohort, tmp_path):
     assert verdicts['Audio is the most diffuse (§3.4)'] != 'holds'     # all modalities were given the same profile
     first = {n: (tmp_path/'figures/toy'/n).read_bytes() for n in drawn(tmp_path)}; execute('fig3_modalities', cohort='toy')
     assert first == {n: (tmp_path/'figures/toy'/n).read_bytes() for n in first}
+
+
+@pytest.mark.parametrize('how', [{}, dict(parcels=30, atlas=None)])
+def test_figures_survive_parcels_that_were_not_measured(cohort, tmp_path, how):
+    cohort(lost=True, **how)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', message='.*(nan|empty slice|invalid value|All-NaN).*')
+        for item in NOTEBOOKS: execute(item, cohort='toy')
+    for item in ('fig3_modalities', 'fig4_gains'):
+        about, drawn_numbers = json.loads((tmp_path/f'results/toy/figures/{item}.json').read_text()), pd.read_csv(tmp_path/f'figures/toy/{item}.csv')
+        assert about['faults'] == [] and all(np.isfinite([c['estimate'], c['low'], c['high']]).all() for c in about['claims']), about['claims']
+        r = drawn_numbers.r if item == 'fig3_modalities' else drawn_numbers.gain
+        assert r.isna().sum() == 3 and r[:10].notna().all()       # one of two people has these ten
 
 
 def test_what_was_not_planted_is_not_found(cohort, tmp_path):

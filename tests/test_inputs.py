@@ -48,6 +48,17 @@ def study(tmp_path, monkeypatch):
     return Study(tmp_path/'mydata')
 
 
+def run_notebook(name, **params):
+    "The cells of a chapter in this process, with parameters as papermill would set them."
+    file = Path(mirage.core.__file__).resolve().parents[1]/'nbs'/f'{name}.ipynb'
+    space = {'display': lambda *a: None, '__name__': '__main__'}
+    for cell in json.loads(file.read_text())['cells']:
+        if cell['cell_type'] != 'code': continue
+        exec(compile(''.join(cell['source']), f'{name}.ipynb', 'exec'), space)
+        if 'parameters' in cell['metadata'].get('tags', []): space.update(params)
+    return space
+
+
 def flip(path, at=None):
     "One bit, in place; the date is set back, as a failing copy or a careless editor might leave it."
     before = os.stat(path)
@@ -82,7 +93,15 @@ def test_a_run_that_moves_to_another_set_is_another_input(study, capsys):
     text = (study.folder/'runs.csv').read_text()
     (study.folder/'runs.csv').write_text(text.replace('p1,b,train', 'p1,b,val').replace('p2,b,train', 'p2,b,val'))
     study.train()
-    assert 'inputs.runs.p1.b 1: train 44 → val 44' in capsys.readouterr().out
+    assert 'inputs.runs.p1.b 1: train 44 0.0 → val 44 0.0' in capsys.readouterr().out      # set, samples, onset
+
+
+def test_another_onset_of_the_first_sample_is_another_input(study, capsys):
+    study.train()
+    lines = (study.folder/'runs.csv').read_text().splitlines()
+    (study.folder/'runs.csv').write_text('\n'.join([lines[0] + ',onset', *(line + ',-1.5' for line in lines[1:])]) + '\n')
+    study.train()
+    assert 'inputs.runs.p1.a 1: train 44 0.0 → train 44 -1.5' in capsys.readouterr().out
 
 
 def test_a_stopped_training_never_goes_on_over_other_inputs(study, capsys, monkeypatch):
@@ -285,3 +304,22 @@ def test_nothing_is_set_aside_where_the_data_cannot_be_read(study):
     run = study.train(name='mirage-native-s0')
     (study.folder/'cohort.yaml').rename(study.folder/'away')
     assert not set_aside(str(study.folder), ['train/mirage-native-s0'], 'smoke') and not unfinished(run.path)
+
+
+def test_another_default_that_the_pipeline_passes_anyway_retrains_nothing(tmp_path, monkeypatch):
+    "Whoever saves chapter 05 with the seed that was tried last has not changed what the pipeline runs."
+    project = Path(mirage.core.__file__).resolve().parents[1]
+    text = (project/'nbs/paper.smk').read_text()
+    space = {}
+    exec('import ast, functools, hashlib, json, re\nfrom pathlib import Path', space)
+    exec(text[text.index('@functools.cache\ndef plain'):text.index('def cohort_of')], space)
+    monkeypatch.chdir(project)
+    def saved(old, new):
+        book = (project/'nbs/05_train.ipynb').read_text()
+        assert book.count(old) == 1
+        (tmp_path/'book.ipynb').write_text(book.replace(old, new))
+        return space['code'](tmp_path/'book.ipynb', 'cohort preset seed fusion aggregate name overwrite')
+    before = saved('seed: int = -1', 'seed: int = -1')
+    assert saved('seed: int = -1', 'seed: int = 7') == before
+    assert saved("batches: str = 'paired'", "batches: str = 'independent'") != before       # not passed: it decides what is run
+    assert saved('if step % steps == 0', 'if step % steps == 1') != before

@@ -1,11 +1,11 @@
 "The manifest's facts, and fetching from servers, disks and processes that fail."
-import hashlib, http.server, multiprocessing, os, re, resource, signal, sys, threading, time, urllib.parse
+import email, hashlib, http.server, multiprocessing, os, re, resource, signal, sys, threading, time, urllib.parse
 from pathlib import Path
 
 import pytest
 
 from mirage import manifest
-from mirage.manifest import FetchError, address, check_files, fetch, fetch_file, fetch_https, load_manifest, md5_of, select
+from mirage.manifest import COPYLEFT, FetchError, address, check_files, fetch, fetch_file, fetch_https, load_manifest, md5_of, select, package_licence, package_licences
 
 REPO = Path(__file__).parents[1]
 FACTS = REPO/'tests'/'data'/'algonauts2025'
@@ -225,3 +225,16 @@ def test_neither_datalad_nor_address(tmp_path, toy, monkeypatch):
     with pytest.raises(FetchError, match='no datalad here, and no plain address of toy is known. Install it .*-p url'): fetch(toy[0], 'all')
     assert not (tmp_path/'toy').exists()
     with pytest.raises(ValueError, match="toy has no group 'bolt'; there are: all"): fetch(toy[0], 'bolt')
+
+
+@pytest.mark.parametrize('said, licence, copyleft', [
+    ('License-Expression: MPL-2.0 AND MIT\n', 'MPL-2.0 AND MIT', True), ('Classifier: License :: OSI Approved :: GNU Lesser General Public License v3 (LGPLv3)\n', 'GNU Lesser General Public License v3 (LGPLv3)', True),
+    ('License: BSD-3-Clause\n', 'BSD-3-Clause', False), ('Classifier: License :: OSI Approved :: MIT License\nLicense: see LICENSE\n', 'MIT License', False), ('', 'not said', False)])
+def test_what_a_package_says_of_its_licence(said, licence, copyleft):
+    about = email.message_from_string(f'Name: x\n{said}\n')
+    assert package_licence(about) == licence and bool(re.search(COPYLEFT, licence)) is copyleft
+
+
+def test_every_installed_package_is_listed_and_copyleft_is_marked():
+    table = package_licences().set_index('package')
+    assert table.index.is_unique and table.licence.ne('').all() and table.copyleft['tqdm'] and not table.copyleft['numpy']

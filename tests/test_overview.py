@@ -7,6 +7,7 @@ from urllib.parse import unquote
 import nbformat, pandas as pd, pytest
 from matplotlib import pyplot as plt
 
+from mirage.core import write_sealed
 from mirage.figures import COLUMN, PAGE_WIDTH, Claim, new_figure, save_figure
 from mirage.overview import account, in_order, write_overview
 
@@ -95,6 +96,12 @@ def test_nothing_stale_gets_on_the_page(toy):
     assert sorted(['table1_scores', 'fig10_x', 'control', 'fig2_x'], key=in_order) == ['fig2_x', 'fig10_x', 'table1_scores', 'control']
 
 
+def test_an_account_in_which_a_number_was_changed_is_refused(toy):
+    where = toy/'results/toy/figures/fig2_early.json'; text = where.read_text()
+    said = json.loads(text); said['claims'][0]['number'] = '0.999'; where.write_text(json.dumps(said))
+    with pytest.raises(ValueError, match='fig2_early.json was altered since it was written.*Draw it again: papermill'): write_overview('toy')
+
+
 def test_a_notebook_that_stopped_is_not_shown(toy):
     notebook = toy/'results/toy/notebooks/fig2_early.ipynb'; nb = nbformat.read(notebook, 4); nb.metadata['papermill'] = dict(exception=True); nbformat.write(nb, notebook)
     text = write_overview('toy').read_text()
@@ -123,7 +130,7 @@ def hostile(toy):
     "An account and a notebook full of markup, as they could come with somebody's folder of results."
     where = toy/'results/toy/figures/fig2_early.json'; said = json.loads(where.read_text())
     said |= dict(title=EVIL, caption=EVIL, command=EVIL, faults=[EVIL], claims=[dict(paper=EVIL, here=EVIL, number=EVIL, verdict='holds')])
-    where.write_text(json.dumps(said)); v4 = nbformat.v4
+    said.pop('sha256'); write_sealed(where, said); v4 = nbformat.v4     # whoever writes an account can also give it its digest
     data = {'text/html': '<iframe srcdoc="' + EVIL[:40].replace('"', '&quot;') + '"></iframe><a href="javascript:document.title=\'RAN\'">a</a><table style="color:red;position:fixed"><tr><td>cell</table>' + EVIL, 'text/markdown': EVIL, 'text/latex': EVIL,
             'application/javascript': 'document.title="RAN"', 'image/svg+xml': f'<svg xmlns="http://www.w3.org/2000/svg" onload="document.title=\'RAN\'">{EVIL}</svg>'}
     outputs = [v4.new_output('display_data', data={k: t}) for k, t in data.items()] + [v4.new_output('display_data', data={'image/png': 'x" onerror="document.title=\'RAN\'"'}, metadata={'image/png': {'width': EVIL, 'alt': f'">{EVIL}'}}),

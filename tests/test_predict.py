@@ -423,6 +423,25 @@ def test_the_notebook_predicts_a_film_and_a_table(given, tmp_path, monkeypatch, 
 
 # ---- sharing
 
+def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch):
+    "Chapter 06 cuts the ends of every film and training does not, so that the two scores differ: the notebook must look for the one that it prints."
+    from test_inputs import run_notebook
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); shutil.copy(ROOT/'data_manifest.yaml', tmp_path)
+    people = ('sub-01', 'sub-02')
+    config = dict(cohort='embedded', seed=0, fusion='native', precision='no', model=asdict(SHAPE), inputs={},
+                  preset=dict(backbone=TINY, protocol='aligned', contexts=asdict(RECIPE.contexts), epochs=10, batch=32, lr=.002))
+    run = start_run(run_path('embedded', 'train', 'mirage-native-s0'), config)
+    save_weights(Mirage(SHAPE), run.path/'weights.safetensors')
+    pd.DataFrame(dict(subject=people, parcel=1, set='val', r=[.57, .58])).to_parquet(run.path/'scores.parquet')
+    run = finish_run(run, dict(val_r=.575, ceiling=.6, parameters=9, best_epoch=5))
+    run_notebook('10a_card', cohort='embedded')                                     # never evaluated: the card prints the score of training
+    found = start_run(run_path('embedded', 'evaluate', 'mirage-native-s0'), dict(runs='train/mirage-native-s0'))
+    pd.DataFrame([dict(film='all', set='val', subject=s, score=v, low=v - .02, high=v + .02) for s, v in (('mean', .587), ('sub-01', .58), ('sub-02', .594))]).to_csv(found.path/'intervals.csv', index=False)
+    finish_run(found, dict(val=dict(estimate=.587)), inputs=run.provenance['files'])
+    space = run_notebook('10a_card', cohort='embedded')
+    assert '| validation | mean | 0.587 |' in (space['folder']/'README.md').read_text() and space['score'] == .587
+
+
 def test_a_card_says_what_the_run_says(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     def trained(cohort):
