@@ -90,7 +90,7 @@ def r_of_sums(sums, # (..., 5, parcels)
     "Pearson's r from the five sums, taken in units in which every column is about 1."
     sx, sy, sxy, sxx, syy = np.moveaxis(sums, -2, 0); n = np.asarray(rows)[..., None]
     vx, vy = n*sxx - sx**2, n*syy - sy**2
-    flat = (vx <= 1e-10*n*sxx) | (vy <= 1e-10*n*syy)
+    flat = ((vx <= 1e-10*n*sxx) | (vy <= 1e-10*n*syy)) & ~np.isnan(vy)      # nothing measured: NaN, whatever was predicted
     with np.errstate(invalid='ignore'): return np.where(flat, undefined, (n*sxy - sx*sy)/np.sqrt(np.where(flat, 1., vx*vy)))
 
 # %% ../nbs/05a_statistics.ipynb #ccf8f3f9

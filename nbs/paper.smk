@@ -30,10 +30,19 @@ if workflow.is_main_process and 'MIRAGE_UNLOCKS' not in os.environ:
 # papermill through an encrypted channel, and ended when the pipeline has ended: chapter 00a
 shell.prefix(f'papermill() {{{{ {shlex.quote(sys.executable)} -m mirage.processes "$@"; }}}}; ')
 
-from mirage.core import cohort_id, cohort_name, get_preset, own_preset
+from mirage.core import cohort_id, cohort_name, find_cohort, get_preset, own_preset
 NAMED = cohort_name(str(config.get('cohort', 'embedded')))   # what opens it: a name or a path
 COHORT = cohort_id(NAMED)                                    # what features, results and figures go by
 OPENS = lambda w: NAMED if w.cohort == COHORT else w.cohort
+
+
+def brings_features(w):
+    "Whether a cohort's features came with it: then nothing is extracted."
+    from mirage.cohort import read_about
+    folder = find_cohort(NAMED) if w.cohort == COHORT else None
+    return bool(folder and (folder/'cohort.yaml').is_file() and read_about(folder/'cohort.yaml')['features'])
+
+
 SIMULATED = 'embedded|smoke'
 PRESET = lambda w: config.get('preset', own_preset(w.cohort))
 SHARDS = int(config.get('shards', 1))
@@ -104,6 +113,7 @@ def cohort_of(w):
 
 def features_of(w, fusion=None):
     "The extraction that a stage reads; a control cohort saw the films of the one it is named after."
+    if brings_features(w): return []
     p = get_preset(PRESET(w))
     return f'results/{w.cohort.removeprefix("control-")}/extract/{p.backbone}-{fusion or w.fusion}-{p.protocol}/provenance.json'
 
@@ -139,6 +149,7 @@ def trained_on(w):
     "The extractions that a training run reads: its own backbone and protocol where its name gives one, else the preset's."
     from mirage.runs import parameters_of
     from mirage.store import FAMILIES
+    if brings_features(w): return []
     p, given = get_preset(PRESET(w)), parameters_of(w.run)
     backbone, protocol = given.get('backbone', p.backbone), given.get('protocol', p.protocol)
     return [f'results/{w.cohort.removeprefix("control-")}/extract/{b}-{given["fusion"]}-{protocol}/provenance.json' for b in FAMILIES.get(backbone, {0: backbone}).values()]

@@ -54,6 +54,13 @@ def test_a_member_that_fails_only_on_the_test_set_is_named(tmp_path, bold):
         list(choose(paths, sums, LENGTHS, 2).predict('s7'))
 
 
+def test_one_validation_run_has_no_halves_and_the_rest_goes_on(tmp_path, bold):
+    paths = members(tmp_path, bold, (.5, 1.)); sums = [split_sums(p, bold) for p in paths]
+    one = {s: {'s06e01a': v['s06e01a']} for s, v in bold.items()}; odd = bold | {'sub-02': {'s06e01a': bold['sub-02']['s06e01a']}}
+    assert cross_fitted(paths, [split_sums(p, one) for p in paths], one, 2) is None and cross_fitted(paths, sums, odd, 2) is None
+    assert np.isfinite(choose(paths, [split_sums(p, one) for p in paths], one['sub-01'], 2).r).all()
+
+
 def test_a_half_is_predicted_without_having_been_seen(tmp_path, bold):
     "Whatever the BOLD of the second half is, members and weights from the first half stay the same; those from all splits do not."
     paths = members(tmp_path, bold, (.8, .9, 1., 1.1)); first = ['s06e01a', 's06e01b']

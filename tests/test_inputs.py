@@ -304,3 +304,22 @@ def test_nothing_is_set_aside_where_the_data_cannot_be_read(study):
     run = study.train(name='mirage-native-s0')
     (study.folder/'cohort.yaml').rename(study.folder/'away')
     assert not set_aside(str(study.folder), ['train/mirage-native-s0'], 'smoke') and not unfinished(run.path)
+
+
+def test_another_default_that_the_pipeline_passes_anyway_retrains_nothing(tmp_path, monkeypatch):
+    "Whoever saves chapter 05 with the seed that was tried last has not changed what the pipeline runs."
+    project = Path(mirage.core.__file__).resolve().parents[1]
+    text = (project/'nbs/paper.smk').read_text()
+    space = {}
+    exec('import ast, functools, hashlib, json, re\nfrom pathlib import Path', space)
+    exec(text[text.index('@functools.cache\ndef plain'):text.index('def cohort_of')], space)
+    monkeypatch.chdir(project)
+    def saved(old, new):
+        book = (project/'nbs/05_train.ipynb').read_text()
+        assert book.count(old) == 1
+        (tmp_path/'book.ipynb').write_text(book.replace(old, new))
+        return space['code'](tmp_path/'book.ipynb', 'cohort preset seed fusion aggregate name overwrite')
+    before = saved('seed: int = -1', 'seed: int = -1')
+    assert saved('seed: int = -1', 'seed: int = 7') == before
+    assert saved("batches: str = 'paired'", "batches: str = 'independent'") != before       # not passed: it decides what is run
+    assert saved('if step % steps == 0', 'if step % steps == 1') != before

@@ -61,7 +61,7 @@ def test_constant_means_one_value_only_everywhere():
     "5 + 1e-5·signal is no constant; a column of one value is: a prediction counts as 0, a measurement as not measured."
     x, y = planted(np.random.default_rng(0), {'a': 120}, subjects=('ann',), parcels=4, rho=.6)
     plain = challenge_score(x, y, 'val').r.to_numpy()[0]
-    x['ann']['a'][:, 1] = (5 + 1e-5*x['ann']['a'][:, 1]).astype(np.float32); x['ann']['a'][:, 2] = 7.1; y['ann']['a'][:, 3] = np.nan
+    x['ann']['a'][:, 1] = (5 + 1e-5*x['ann']['a'][:, 1]).astype(np.float32); x['ann']['a'][:, 2] = 7.1; y['ann']['a'][:, 3] = np.nan; x['ann']['a'][:, 3] = 0
     score, boot = challenge_score(x, y, 'val'), resample(x, y, dict(a='a'), draws=20)
     r = score.r.to_numpy()[0]
     assert np.isclose(r[0], plain[0]) and np.isclose(r[1], plain[1], atol=.01) and r[2] == 0 and np.isnan(r[3])

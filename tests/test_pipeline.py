@@ -57,6 +57,12 @@ def test_a_folder_anywhere_is_a_cohort_and_goes_by_its_id(cluster, tmp_path_fact
     assert '-p cohort mine -p preset' in said          # in data/, the folder's name is enough, wherever it is typed
 
 
+def test_nothing_is_extracted_for_a_cohort_that_brings_its_features(cluster, tmp_path):
+    home = tmp_path/'ready'; (home/'features/text').mkdir(parents=True); (home/'cohort.yaml').write_text('tr: 2.0\nparcels: 3\nfeatures: {text: 2.0}\n')
+    code, said = snakemake(cluster, f'results/{cohort_id(home)}/train/mirage-native-s0/provenance.json', '--dry-run', on='here', cohort=home); assert code == 0, said[-3000:]
+    assert 'rule train:' in said and 'rule extract:' not in said
+
+
 def test_the_cost_is_printed_before_anything_is_made(cluster):
     code, said = snakemake(cluster, 'cost', on='here', shards=2); assert code == 0, said[-3000:]
     shards = re.search(r'shard +(\d+) +120 +8 +(\d+)\b', said)      # jobs of 120 GB, 8 hours and one GPU each

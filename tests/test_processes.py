@@ -463,3 +463,118 @@ def test_what_a_killed_run_left_goes_when_it_is_started_again_and_that_of_others
     for name in names.values(): (run/name).write_bytes(bytes(1000))
     start_run(run, {})
     assert {k for k, name in names.items() if (run/name).exists()} == {'living', 'elsewhere'}
+
+
+# what is typed
+
+def first_lines_of_readme():
+    "The commands of README's first block, without remarks."
+    block = (ROOT/'README.md').read_text().split('```')[1]
+    return [line.partition('#')[0].strip() for line in block.splitlines() if line.strip()]
+
+
+def test_the_commands_of_the_readme_work_in_their_order_in_a_shell_that_knows_nothing(tmp_path):
+    commands = first_lines_of_readme()
+    assert commands[:2] == ['make env', 'source .venv/bin/activate'] and {'make lab', 'make paper', 'make test'} < set(commands)
+    for name in ('Makefile', 'pyproject.toml', 'constraints.txt', 'settings.ini'): shutil.copy(ROOT/name, tmp_path/name)
+    (tmp_path/'.venv').symlink_to(ROOT/'.venv')
+    plain = dict(PATH='/usr/local/bin:/usr/bin:/bin', HOME=str(tmp_path))
+    lines = [line if line.startswith('source') else f'make --dry-run {line.removeprefix("make ")}' for line in commands]
+    typed = '\n'.join(['set -e', *lines, 'command -v papermill jupyter snakemake nbdev_export', 'papermill --version', 'jupyter lab --version'])
+    done = subprocess.run(['bash', '-c', typed], cwd=tmp_path, env=plain, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr
+    assert '/jupyter lab' in done.stdout and 'figures/embedded/index.html' in done.stdout and done.stdout.count('.venv/bin/papermill') >= 1
+
+
+def test_somebody_who_ran_and_saved_a_notebook_is_told_the_command_that_clears_it(tmp_path):
+    notebook = tmp_path/'nbs/05_train.ipynb'
+    notebook.parent.mkdir()
+    saved = json.loads((ROOT/'nbs/05_train.ipynb').read_text())
+    code = next(c for c in saved['cells'] if c['cell_type'] == 'code')
+    code['outputs'] = [dict(output_type='stream', name='stdout', text='0.5')]
+    notebook.write_text(json.dumps(saved))
+    look = "import sys; from pathlib import Path; import sync; sync.ROOT = Path(sys.argv[1]); print(*sync.dirty(), sep=chr(10))"
+    says = subprocess.run([sys.executable, '-c', look, tmp_path], env=ENV | dict(PYTHONPATH=f'{ROOT}:{ROOT/"tests"}'), capture_output=True, text=True).stdout
+    command = says.partition('outputs: ')[2].strip()
+    assert command == 'jupyter nbconvert --clear-output --inplace nbs/05_train.ipynb', says
+    subprocess.run(command, shell=True, cwd=tmp_path, env=ENV, check=True, capture_output=True)
+    assert not any(c.get('outputs') for c in json.loads(notebook.read_text())['cells'])
+
+
+@pytest.mark.parametrize('options, says', [
+    (('video', 'nothere.mp4'), 'video: there is no file nothere.mp4'), (('films', 'nothere.csv'), 'films: there is no file'),
+    (('weights', 'results/embedded/train/nothere'), 'weights: there is no folder'), (('transcript', 'a.srt'), 'there is no video')])
+def test_a_wrong_path_is_refused_before_anything_is_imported(tmp_path, options, says):
+    done = subprocess.run([BIN/'papermill', ROOT/'nbs/10_predict.ipynb', tmp_path/'out.ipynb', '-p', *options], cwd=ROOT, env=ENV | dict(MIRAGE_ROOT=str(tmp_path)), capture_output=True, text=True)
+    assert done.returncode != 0 and says in done.stderr, done.stderr[-2000:]
+    cells = json.loads((tmp_path/'out.ipynb').read_text())['cells']
+    imports = next(c for c in cells if ''.join(c['source']).startswith('#| export'))
+    assert imports['execution_count'] is None and [p.name for p in tmp_path.iterdir()] == ['out.ipynb']
+
+
+def test_a_job_of_the_pipeline_says_nothing_while_all_goes_well_and_names_what_went_wrong(tmp_path):
+    def notebook(source): return dict(cells=[dict(cell_type='code', id='a', metadata={}, outputs=[], execution_count=None, source=source)],
+                                      metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')), nbformat=4, nbformat_minor=5)
+    said = {}
+    for name, source in dict(fine='1 + 1', wrong='1/0').items():
+        (tmp_path/f'{name}.ipynb').write_text(json.dumps(notebook(source)))
+        done = subprocess.run([sys.executable, '-m', 'mirage.processes', f'{name}.ipynb', 'out.ipynb'], cwd=tmp_path, env=ENV, capture_output=True, text=True)
+        said[name] = done.stdout + done.stderr
+        assert (done.returncode == 0) == (name == 'fine')
+    assert 'eavesdropping' not in said['fine'] + said['wrong'] and len(said['fine']) < 200 and 'ZeroDivisionError' in said['wrong'], said
+
+
+# many moments
+
+@pytest.mark.long
+@pytest.mark.parametrize('seed', range(12))
+def test_killed_at_any_moment_the_pipeline_goes_on_by_the_same_command(pipeline, seed):
+    (pipeline/'pace').write_text('1')
+    job = snakemake(pipeline, 'results/a/three.txt')
+    time.sleep(np.random.default_rng(seed).uniform(.5, 8))
+    group = seed % 2                                         # with its children, or it alone
+    (os.killpg if group else os.kill)(job.pid, signal.SIGKILL)
+    job.communicate()
+    again = snakemake(pipeline, 'results/a/three.txt')
+    said = again.communicate()[0]
+    assert again.returncode == 0 and (pipeline/'results/a/three.txt').read_text() == 'done\ndone\n', said
+
+
+EXTRACTS = """
+    import sys
+    import pandas as pd
+    from mirage.core import Contexts
+    from mirage.extract import extract_splits
+    if __name__ == '__main__':
+        films = pd.read_csv(sys.argv[1])
+        extract_splits(films, sys.argv[2], 'tiny-qwen3-omni-thinking', 'native', 'aligned', Contexts(words=8, audio=2., video=1.), workers=2)
+"""
+
+
+def children(number):
+    "The processes whose parent this is."
+    found = []
+    for path in Path('/proc').glob('[0-9]*/stat'):
+        with contextlib.suppress(OSError):
+            if int(path.read_text().rpartition(')')[2].split()[1]) == number: found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.long
+def test_the_workers_of_a_killed_extraction_end_with_it_and_the_same_call_completes_it(tmp_path):
+    import pandas as pd
+    from mirage.release import stimulus_paths
+    from mirage.simulate import make_stimulus
+    names = ['s01e01a', 's01e01b', 's02e01a']
+    for name in names: make_stimulus(tmp_path, name, name[:3], n_tr=20, seed=0)
+    pd.DataFrame([(n, *stimulus_paths(tmp_path, n)) for n in names], columns=['split', 'video', 'transcript']).to_csv(tmp_path/'films.csv', index=False)
+    (tmp_path/'extract.py').write_text(textwrap.dedent(EXTRACTS))
+    command = [sys.executable, tmp_path/'extract.py', tmp_path/'films.csv', tmp_path/'store']
+    job = subprocess.Popen(command, env=ENV, start_new_session=True)
+    workers = wait_for(lambda: len(found := children(job.pid)) >= 3 and found, 120)   # two, and multiprocessing's own
+    time.sleep(3)
+    os.kill(job.pid, signal.SIGKILL)
+    job.wait()
+    wait_for(lambda: gone(*workers), 10)
+    subprocess.run(command, env=ENV, check=True)
+    assert len(list((tmp_path/'store').rglob('[!.]*.h5'))) == 9

@@ -23,7 +23,7 @@ def study(tmp_path):
             if callable(write): write(file)
             else: np.save(file.with_suffix('.npy'), write); file = file.with_suffix('.npy')
             lines.append(f'{subject},{split},{"val" if split == "v" else "train"},bold/{file.name}')
-        for split in {split for _, split in bold}: np.save(tmp_path/'features/text'/f'{split}.npy', RNG.normal(size=(120, 2, 3)).astype('f2'))
+        for split in {split for _, split in bold}: np.save(tmp_path/'features/text'/f'{split}.npy', RNG.normal(size=(120, 2, 4)).astype('f2'))
         (tmp_path/'runs.csv').write_text('\n'.join(lines) + '\n')
         (tmp_path/'cohort.yaml').write_text(f'tr: 2.0\nparcels: {parcels}\nfeatures: {{text: 2.0}}\n{about}\n')
         return tmp_path
@@ -165,6 +165,18 @@ def test_columns_in_another_order_are_matched_by_name_and_told(study):
     assert cohort.names == tuple('ABCDEF') and np.array_equal(cohort.rows(cohort.runs.iloc[1]), REAL[:, [1, 2, 3, 4, 5, 0]])
 
 
+@pytest.mark.parametrize('prefix', ['7Networks_', ''])
+def test_tables_with_the_names_of_the_atlas_are_put_in_its_order(study, prefix):
+    from mirage.cortex import parcel_table
+    atlas = [name.replace('7Networks_', prefix) for name in parcel_table().name]; order = np.random.default_rng(0).permutation(1000); x = RNG.normal(size=(5, 1000)).round(3)
+    about = 'atlas: schaefer1000'
+    with pytest.warns(UserWarning, match='in another order than the Schaefer atlas: columns are matched by name'):
+        cohort = Cohort.open(study({('ann', 'a'): table(x[:, order], [atlas[k] for k in order])}, 1000, about))
+    assert cohort.names == tuple(atlas) and np.array_equal(cohort.rows(cohort.runs.iloc[0]), x)
+    cohort = Cohort.open(study({('ann', 'a'): table(x[:, order], order + 1)}, 1000, about)); assert np.array_equal(cohort.rows(cohort.runs.iloc[0]), x)
+    with pytest.warns(UserWarning, match='not those of the Schaefer atlas'): Cohort.open(study({('ann', 'a'): table(x, [f'V{k}' for k in range(1000)])}, 1000, about))
+
+
 def test_counting_from_0_and_from_1_are_places_and_nothing_is_shifted(study):
     cohort = Cohort.open(study({('ann', 'a'): table(REAL, range(6)), ('bob', 'a'): table(REAL, range(1, 7)), ('cat', 'a'): REAL}))
     assert cohort.names is None and all(np.allclose(cohort.rows(r), REAL) for r in cohort.runs.itertuples())
@@ -198,8 +210,8 @@ def test_bold_that_is_a_link_out_of_the_folder_is_read(study, tmp_path_factory):
     assert np.array_equal(Cohort.open(folder).rows(Cohort.open(folder).runs.iloc[0]), REAL)
     (folder/'away').symlink_to(far/'folder'); (folder/'runs.csv').write_text('subject,split,set,bold\nann,a,train,away/y.npy\n')
     assert Cohort.open(folder).check().runs.n_tr.tolist() == [30]
-    (folder/'features/text/a.npy').unlink(); np.save(far/'a.npy', RNG.normal(size=(120, 2, 3)).astype('f2')); (folder/'features/text/a.npy').symlink_to(far/'a.npy')
-    assert Cohort.open(folder).features.read('text', 'a', 0, 4).shape == (4, 2, 3)
+    (folder/'features/text/a.npy').unlink(); np.save(far/'a.npy', RNG.normal(size=(120, 2, 4)).astype('f2')); (folder/'features/text/a.npy').symlink_to(far/'a.npy')
+    assert Cohort.open(folder).features.read('text', 'a', 0, 4).shape == (4, 2, 4)
 
 
 def test_a_hole_in_one_parcel_loses_the_parcel_and_nothing_else(study):
@@ -216,3 +228,70 @@ def test_a_faint_signal_on_a_large_offset_is_measured(study):
         warnings.simplefilter('error')
         z = cohort.bold(cohort.runs.iloc[0])
     wide = x.astype(float); assert np.allclose(z, (wide - wide.mean(0))/wide.std(0), atol=1e-3)
+
+
+@pytest.fixture
+def watched(study, monkeypatch):
+    "Two people and four movies of features; ann was scanned from 8 s before the movie on and lacks parcel 3 in one run."
+    def make(tr=2.):
+        rng = np.random.default_rng(0); bold = {(s, f): rng.normal(size=(40, 6)).astype('f4') for s in ('ann', 'bob') for f in ('a', 'b', 'v', 'w')}
+        bold['ann', 'b'][:, 2] = np.nan
+        folder = study(bold)
+        runs = pd.read_csv(folder/'runs.csv').assign(onset=lambda t: np.where(t.subject == 'ann', -8, 0), set=lambda t: np.where(t.split.isin(['v', 'w']), 'val', 'train'))
+        runs.to_csv(folder/'runs.csv', index=False)
+        monkeypatch.setenv('MIRAGE_ROOT', str(folder.parent/'project')); (folder.parent/'project').mkdir(exist_ok=True)
+        return folder
+    return make
+
+
+def test_windows_follow_the_onset_of_each_run(watched):
+    from mirage.loader import make_windows
+    from mirage.stimuli import first_frame
+    windows = make_windows(Cohort.open(watched()), 'train', 20, 20)
+    assert len(windows) == 8 and {len(w.runs) for w in windows} == {1}          # nobody shares a stretch of movie
+    for w in windows:
+        (subject, _, row), = w.runs
+        assert w.onset == row.onset == (-8 if subject == 0 else 0) and w.frame == first_frame(w.start, 2.) + round(2*w.onset)
+
+
+def test_training_ridge_and_scores_run_with_a_missing_parcel_and_onsets(watched):
+    from mirage.core import mean_of
+    from mirage.ensemble import choose, split_sums
+    from mirage.evaluate import evaluate, read_bold
+    from mirage.train import train
+    folder = watched()
+    with pytest.warns(UserWarning, match=r'1 of 6 parcels of ann were not measured \(NaN: 1; first in ann-b.npy\): parcel 3\.'):
+        run = train(str(folder), preset='smoke', epochs=1, seed=0)
+    lost = run.scores[run.scores.r.isna()]
+    assert list(zip(lost.subject, lost.parcel)) == [('ann', 3)] and run.metrics['parcels'] == {'ann': 5, 'bob': 6}
+    by_subject = run.scores.groupby('subject').r.mean()
+    assert np.isclose(run.metrics['val_r'], by_subject.mean()) and np.isfinite(run.metrics['val_r'])
+    with h5py.File(run.path/'predictions.h5') as f:
+        assert {(s, k): f['val'][s][k].shape for s in f['val'] for k in f['val'][s]} == {(s, k): (40, 6) for s in ('ann', 'bob') for k in 'vw'}
+        assert (f['val/ann/v'][:, 2] == 0).all() and np.ptp(f['val/bob/v'][:, 2]) > 0       # silent where nothing was learned
+    cohort = Cohort.open(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', UserWarning); found = evaluate(run, cohort, draws=20)['val']
+        blend = choose([run.path/'predictions.h5'], [split_sums(run.path/'predictions.h5', read_bold(cohort, 'val'))], 'vw', 1)
+    assert np.allclose(found.bootstrap.r, found.score.r, atol=1e-9, equal_nan=True) and np.isnan(found.score.r.loc[('ann', 'all'), 3])
+    assert found.score.measured.tolist() == [5, 6] and np.isclose(found.score.mean, found.bootstrap.interval().estimate)
+    assert found.table().query('film == "all"').parcels.tolist() == [6, 5, 6] and np.isclose(mean_of(mean_of(found.bootstrap.r)), found.score.mean)
+    assert np.isnan(blend.r[0, 0, 2]) and blend.weights[0, 0, 2] == 0 and all(np.isfinite(x).all() for *_, x in blend.predict('val'))
+
+
+def test_stages_of_a_model_are_averaged_at_the_ridges_seconds():
+    from mirage.attribute import StageRows
+    from mirage.ridge import DELAYS, delayed_means
+    from mirage.stimuli import first_frame
+    import torch
+    from types import SimpleNamespace
+    x = torch.arange(200.)[:, None]                      # a stage that counts the frames of the movie
+    rows = StageRows({'m': 40, ('m', -8.): 40}, 2., 2., delays=DELAYS)
+    for start in (0, 20):
+        at = first_frame(start, 2.); states = torch.zeros(80, 1); states[max(0, -at):] = x[max(at, 0):at + 80]
+        rows.update([SimpleNamespace(split='m', frame=at)], {'raw': states[None]})
+    found = rows.close()['raw']
+    frames = x.numpy()[:first_frame(20, 2.) + 80]
+    for key, onset in (('m', 0.), (('m', -8.), -8.)):
+        assert found[key].shape == (6, 40, 1) and np.allclose(found[key], delayed_means(frames, 40, 2., 2., onset, DELAYS), equal_nan=True)
+    assert np.isnan(found['m', -8.][0, :4]).all() and not np.isnan(found['m', -8.][0, 4:]).any()     # four TRs of countdown
