@@ -44,7 +44,7 @@ GROUP ?= bold
 ACTION ?= check
 data: env
 	mkdir -p results/notebooks
-	$(BIN)/papermill nbs/01b_manifest.ipynb results/notebooks/data.ipynb -p group $(GROUP) -p action $(ACTION) --log-output
+	$(BIN)/papermill nbs/01j_manifest.ipynb results/notebooks/data.ipynb -p group $(GROUP) -p action $(ACTION) --log-output
 
 readme: env
 	$(BIN)/jupyter nbconvert --to markdown --no-input --output-dir . --output README nbs/index.ipynb

@@ -147,7 +147,7 @@ class Contexts:
 class Preset:
     "Every hyper-parameter of a run (Table 2)."
     name:str
-    backbone:str                  # a name that `mirage.backbones` knows
+    backbone:str                  # a name that `mirage.features.backbones` knows
     protocol:str = 'aligned'      # how the film is cut for the backbone: released, aligned or streaming
     contexts:Contexts = Contexts()
     window:int = 100              # TRs a training example

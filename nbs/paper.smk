@@ -7,7 +7,7 @@
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the modules
 # that the notebook imports, its parameters or its inputs change. Prose does not count, nor the defaults of parameters that the line passes.
 # Before it begins, the pipeline looks over the runs that are there: one that is not as asked (other settings, or inputs that changed since) is named and made again.
-import ast, functools, hashlib, json, os, re, shlex, subprocess, sys
+import ast, functools, hashlib, importlib.util, json, os, re, shlex, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,7 +38,7 @@ OPENS = lambda w: NAMED if w.cohort == COHORT else w.cohort
 
 def brings_features(w):
     "Whether a cohort's features came with it: then nothing is extracted."
-    from mirage.cohort import read_about
+    from mirage.data.cohort import read_about
     folder = find_cohort(NAMED) if w.cohort == COHORT else None
     return bool(folder and (folder/'cohort.yaml').is_file() and read_about(folder/'cohort.yaml')['features'])
 
@@ -92,17 +92,39 @@ def cells(notebook, passed=()):
     return '\n'.join(re.sub(r'^\s*[%!].*$', '', c, flags=re.M) for c in code)
 
 
-def modules(source, seen=()):
+def module_file(name):
+    "The file of a mirage module or package; None where there is none."
+    path = Path(name.replace('.', '/'))
+    return next((p for p in (path.with_suffix('.py'), path/'__init__.py') if p.is_file()), None)
+
+
+def imports(source, package=''):
+    "The mirage modules that a source imports, dotted or relative to its package; `from mirage import train` means the module that has it."
+    from mirage import WHERE
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import): names |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name('.'*node.level + (node.module or ''), package)
+            members = [alias.name for alias in node.names]
+            names |= {base, *(f'{base}.{name}' for name in members)}
+            if base == 'mirage': names |= {WHERE[name] for name in members if name in WHERE}
+    return {name for name in names if name.startswith('mirage.') and module_file(name)}
+
+
+def modules(source):
     "The mirage modules that a source imports, and theirs."
-    names = set(re.findall(r'^\s*from (?:mirage\.|\.)(\w+) import', source, re.M)) - set(seen)
-    for name in sorted(names): names |= modules(Path(f'mirage/{name}.py').read_text(), names | set(seen))
-    return names
+    found, todo = set(), imports(source)
+    while todo:
+        found |= todo
+        todo = set().union(*(imports(module_file(name).read_text(), name.rpartition('.')[0]) for name in todo)) - found
+    return found
 
 
 def code(notebook, passed=''): # names of parameters
     "A digest of everything that a notebook executes."
     source = cells(notebook, passed.split())
-    parts = [plain(source)] + [plain(Path(f'mirage/{m}.py').read_text()) for m in sorted(modules(source))]
+    parts = [plain(source)] + [plain(module_file(m).read_text()) for m in sorted(modules(source))]
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:12]
 
 
@@ -135,7 +157,7 @@ if re.fullmatch(SIMULATED, COHORT): RUNS['control'] = [*CONTRASTS, *(f'../contro
 
 def sweeps_of(w):
     "The training runs that an item compares, beside those of RUNS."
-    from mirage.runs import backbone_sweep, query_sweep, seed_sweep, sensitivity_sweeps
+    from mirage.training.runs import backbone_sweep, query_sweep, seed_sweep, sensitivity_sweeps
     p = get_preset(PRESET(w))
     grids = dict(fig2_fusion=lambda: [backbone_sweep(p)], fig6_queries=lambda: [query_sweep(p)],
                  fig11_sensitivity=lambda: [seed_sweep(p), *sensitivity_sweeps(p).values()])
@@ -147,8 +169,8 @@ def runs_of(w): return [os.path.normpath(f'results/{w.cohort}/{run}/provenance.j
 
 def trained_on(w):
     "The extractions that a training run reads: its own backbone and protocol where its name gives one, else the preset's."
-    from mirage.runs import parameters_of
-    from mirage.store import FAMILIES
+    from mirage.training.runs import parameters_of
+    from mirage.features.store import FAMILIES
     if brings_features(w): return []
     p, given = get_preset(PRESET(w)), parameters_of(w.run)
     backbone, protocol = given.get('backbone', p.backbone), given.get('protocol', p.protocol)
@@ -176,7 +198,7 @@ def asked_now():
 @functools.cache
 def set_aside(cohort):
     "Which runs were found to be other ones than asked for; looked for once, and not by jobs: they must not judge what others are writing."
-    from mirage import runs
+    from mirage.training import runs
     dry = bool({'-n', '--dry-run', '--dryrun'} & set(sys.argv))
     names = asked_now().get(cohort, []) if workflow.is_main_process and 'MIRAGE_UNLOCKS' not in os.environ else []
     return runs.set_aside(NAMED if cohort == COHORT else cohort, names, config.get('preset', 'auto'), dry)
@@ -189,7 +211,7 @@ def another(stage, name): # of a run, with wildcards
 
 def options(w):
     "A run's name as parameters of chapter 05; it may be of another preset than the cohort's own if the pipeline is."
-    from mirage.runs import parameters_of
+    from mirage.training.runs import parameters_of
     given = dict(preset=PRESET(w)) | parameters_of(w.run) | dict(name=w.run, overwrite=True)
     return [word for k, v in given.items() for word in ('-p', k, str(v))]
 
@@ -204,7 +226,7 @@ def shards_of(w): return [f'results/{w.cohort}/extract/{w.backbone}-{w.fusion}-{
 
 def members_of(w):
     "One training run a seed."
-    from mirage.runs import seed_sweep
+    from mirage.training.runs import seed_sweep
     return [f'results/{w.cohort}/train/{run}/provenance.json' for run in seed_sweep(get_preset(PRESET(w)), w.fusion).values()]
 
 
@@ -214,16 +236,16 @@ rule paper:
     input: f'figures/{COHORT}/index.html'
 
 rule overview:
-    input: expand('results/{{cohort}}/figures/{item}.json', item=RUNS), notebook=ancient('nbs/09b_overview.ipynb')
+    input: expand('results/{{cohort}}/figures/{item}.json', item=RUNS), notebook=ancient('nbs/08d_overview.ipynb')
     output: 'figures/{cohort}/index.html'
-    params: cohort=OPENS, code=code('nbs/09b_overview.ipynb'), shown=','.join(RUNS)
+    params: cohort=OPENS, code=code('nbs/08d_overview.ipynb'), shown=','.join(RUNS)
     log: 'results/{cohort}/notebooks/overview.ipynb'
     shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p items {params.shown:q}'
 
 rule simulate:
-    input: notebook=ancient('nbs/01a_simulate.ipynb')
+    input: notebook=ancient('nbs/01i_simulate.ipynb')
     output: 'data/{cohort}/truth/truth.h5'
-    params: code=code('nbs/01a_simulate.ipynb', 'cohort workers'), other=another('data', 'truth')
+    params: code=code('nbs/01i_simulate.ipynb', 'cohort workers'), other=another('data', 'truth')
     log: 'results/{cohort}/notebooks/simulate.ipynb'
     wildcard_constraints: cohort=SIMULATED
     threads: lambda w: 1 if w.cohort == 'smoke' else 2   # its films are shorter than a process takes to start
@@ -231,17 +253,17 @@ rule simulate:
 
 rule control:
     "The same films, other brains: what the paper claims is not planted in them."
-    input: 'data/{cohort}/truth/truth.h5', 'results/{cohort}/extract/tiny-qwen3-omni-thinking-tower-aligned/provenance.json', notebook=ancient('nbs/01a_simulate.ipynb')
+    input: 'data/{cohort}/truth/truth.h5', 'results/{cohort}/extract/tiny-qwen3-omni-thinking-tower-aligned/provenance.json', notebook=ancient('nbs/01i_simulate.ipynb')
     output: 'data/control-{cohort}/truth/truth.h5'
-    params: code=code('nbs/01a_simulate.ipynb', 'cohort interactions planted'), other=another('data', 'truth')
+    params: code=code('nbs/01i_simulate.ipynb', 'cohort interactions planted'), other=another('data', 'truth')
     log: 'results/control-{cohort}/notebooks/simulate.ipynb'
     wildcard_constraints: cohort=SIMULATED
     shell: 'papermill {input.notebook:q} {log:q} -p cohort control-{wildcards.cohort:q} -p interactions False -p planted tower'
 
 rule shard:
-    input: cohort_of, notebook=ancient('nbs/02c_extract.ipynb')
+    input: cohort_of, notebook=ancient('nbs/02h_extract.ipynb')
     output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}-{k}of{n}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/02c_extract.ipynb', 'cohort preset backbone fusion protocol workers shard'), preset=PRESET, revision=REVISION
+    params: cohort=OPENS, code=code('nbs/02h_extract.ipynb', 'cohort preset backbone fusion protocol workers shard'), preset=PRESET, revision=REVISION
     log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}-{k}of{n}.ipynb'
     threads: cores('extract')
     resources: **needs('extract')
@@ -250,9 +272,9 @@ rule shard:
 
 rule extract:
     "Everything; what shards have stored is found, not made again."
-    input: cohort_of, shards_of, notebook=ancient('nbs/02c_extract.ipynb')
+    input: cohort_of, shards_of, notebook=ancient('nbs/02h_extract.ipynb')
     output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/02c_extract.ipynb', 'cohort preset backbone fusion protocol workers'), other=another('extract', '{backbone}-{fusion}-{protocol}'), preset=PRESET, revision=REVISION
+    params: cohort=OPENS, code=code('nbs/02h_extract.ipynb', 'cohort preset backbone fusion protocol workers'), other=another('extract', '{backbone}-{fusion}-{protocol}'), preset=PRESET, revision=REVISION
     log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}.ipynb'
     threads: cores('extract')
     resources: **needs('figure' if SHARDS > 1 else 'extract')
@@ -260,9 +282,9 @@ rule extract:
            ' -p fusion {wildcards.fusion:q} -p protocol {wildcards.protocol:q} -p workers {threads} {params.revision:q}'
 
 rule ridge:
-    input: cohort_of, features_of, notebook=ancient('nbs/04_ridge.ipynb')
+    input: cohort_of, features_of, notebook=ancient('nbs/03d_ridge.ipynb')
     output: 'results/{cohort}/ridge/linear-{fusion}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/04_ridge.ipynb', 'cohort preset fusion name overwrite'), other=another('ridge', 'linear-{fusion}'), preset=PRESET
+    params: cohort=OPENS, code=code('nbs/03d_ridge.ipynb', 'cohort preset fusion name overwrite'), other=another('ridge', 'linear-{fusion}'), preset=PRESET
     log: 'results/{cohort}/notebooks/linear-{fusion}.ipynb'
     threads: cores('ridge')
     resources: **needs('ridge')
@@ -270,9 +292,9 @@ rule ridge:
            ' -p name linear-{wildcards.fusion:q} -p overwrite True'
 
 rule challenge:
-    input: cohort_of, lambda w: features_of(w, 'tower'), notebook=ancient('nbs/04_ridge.ipynb')
+    input: cohort_of, lambda w: features_of(w, 'tower'), notebook=ancient('nbs/03d_ridge.ipynb')
     output: 'results/{cohort}/ridge/linear-challenge/provenance.json'
-    params: cohort=OPENS, code=code('nbs/04_ridge.ipynb', 'cohort preset fusion recipe name overwrite'), other=another('ridge', 'linear-challenge'), preset=PRESET
+    params: cohort=OPENS, code=code('nbs/03d_ridge.ipynb', 'cohort preset fusion recipe name overwrite'), other=another('ridge', 'linear-challenge'), preset=PRESET
     log: 'results/{cohort}/notebooks/linear-challenge.ipynb'
     threads: cores('ridge')
     resources: **needs('ridge')
@@ -289,9 +311,9 @@ rule train:
     shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} {params.options:q}'
 
 rule ensemble:
-    input: cohort_of, members_of, notebook=ancient('nbs/07_ensemble.ipynb')
+    input: cohort_of, members_of, notebook=ancient('nbs/06c_ensemble.ipynb')
     output: 'results/{cohort}/ensemble/mirage-{fusion}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/07_ensemble.ipynb', 'cohort preset name members overwrite'), members=lambda w: f'mirage-{w.fusion}-s*', preset=PRESET, other=another('ensemble', 'mirage-{fusion}')
+    params: cohort=OPENS, code=code('nbs/06c_ensemble.ipynb', 'cohort preset name members overwrite'), members=lambda w: f'mirage-{w.fusion}-s*', preset=PRESET, other=another('ensemble', 'mirage-{fusion}')
     log: 'results/{cohort}/notebooks/ensemble-mirage-{fusion}.ipynb'
     threads: cores('ensemble')
     resources: **needs('ensemble')
@@ -299,18 +321,18 @@ rule ensemble:
            ' -p members {params.members:q} -p overwrite True'
 
 rule attribute:
-    input: cohort_of, 'results/{cohort}/train/{model}-{fusion}-s{seed}/provenance.json', notebook=ancient('nbs/08_attribute.ipynb')
+    input: cohort_of, 'results/{cohort}/train/{model}-{fusion}-s{seed}/provenance.json', notebook=ancient('nbs/07a_attribute.ipynb')
     output: 'results/{cohort}/attribute/{model}-{fusion}-s{seed}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/08_attribute.ipynb', 'cohort run overwrite'), other=another('attribute', '{model}-{fusion}-s{seed}')
+    params: cohort=OPENS, code=code('nbs/07a_attribute.ipynb', 'cohort run overwrite'), other=another('attribute', '{model}-{fusion}-s{seed}')
     log: 'results/{cohort}/notebooks/attribute-{model}-{fusion}-s{seed}.ipynb'
     threads: cores('attribute')
     resources: **needs('attribute')
     shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p run {wildcards.model:q}-{wildcards.fusion:q}-s{wildcards.seed:q} -p overwrite True'
 
 rule depth:
-    input: cohort_of, 'results/{cohort}/train/{run}/provenance.json', notebook=ancient('nbs/08b_depth.ipynb')
+    input: cohort_of, 'results/{cohort}/train/{run}/provenance.json', notebook=ancient('nbs/07b_depth.ipynb')
     output: 'results/{cohort}/depth/{run}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/08b_depth.ipynb', 'cohort run overwrite'), other=another('depth', '{run}')
+    params: cohort=OPENS, code=code('nbs/07b_depth.ipynb', 'cohort run overwrite'), other=another('depth', '{run}')
     log: 'results/{cohort}/notebooks/depth-{run}.ipynb'
     threads: cores('attribute')
     resources: **needs('attribute')
@@ -329,9 +351,9 @@ rule cost:
     "What all that is still to be made asks of a cluster at most, and what extraction computes and stores."
     run:
         import pandas as pd
-        from mirage.backbones import load_backbone
-        from mirage.cohort import Cohort
-        from mirage.extract import estimate
+        from mirage.features.backbones import load_backbone
+        from mirage.data.cohort import Cohort
+        from mirage.features.extract import estimate
         given = [f'{k}={json.dumps(v)}' for k, v in config.items()]
         dry = subprocess.run([sys.executable, '-m', 'snakemake', '-s', 'nbs/paper.smk', '--cores', '1', '--dry-run', 'paper', *(['--config', *given] if given else [])], capture_output=True, text=True)
         if dry.returncode: raise RuntimeError(f'the dry run failed:\n{dry.stdout[-2000:]}{dry.stderr[-2000:]}')

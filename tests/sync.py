@@ -10,7 +10,10 @@ def exported(copy):
     for name in ('nbs', 'settings.ini', 'pyproject.toml'):
         source = ROOT/name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, copy/name)
-    (copy/'mirage').mkdir(); shutil.copy(ROOT/'mirage/__init__.py', copy/'mirage')
+    for source in (ROOT/'mirage').rglob('__init__.py'):
+        target = copy/source.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
     (copy/'.git').mkdir()
     for command in ('nbdev_export', 'nbdev_clean'):
         subprocess.run([Path(sys.executable).parent/command], cwd=copy, check=True, capture_output=True)
@@ -46,7 +49,7 @@ def undefined():
     found = subprocess.run([sys.executable, '-m', 'ruff', 'check', '--select', 'F405', '--output-format', 'json', 'mirage'], cwd=ROOT, capture_output=True, text=True)
     for issue in json.loads(found.stdout):
         name = re.match(r'`(\w+)`', issue['message'])[1]
-        module = importlib.import_module('mirage.' + Path(issue['filename']).stem)
+        module = importlib.import_module('.'.join(Path(issue['filename']).relative_to(ROOT).with_suffix('').parts))
         if not hasattr(module, name): yield f'{module.__name__} uses {name}, which no import brings (line {issue["location"]["row"]})'
 
 

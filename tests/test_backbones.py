@@ -1,8 +1,8 @@
 """Backbones beyond their chapters: loading as from the hub, bfloat16, causality, and inputs that a chapter would not try."""
 import numpy as np, pandas as pd, pytest, torch
 
-from mirage import backbones
-from mirage.backbones import Schedule, Spec, film_cuts, frame_times, get_protocol, load_backbone, picture_pairs, word_context
+from mirage.features import backbones
+from mirage.features.backbones import Schedule, Spec, film_cuts, frame_times, get_protocol, load_backbone, picture_pairs, word_context
 from mirage.core import Contexts, get_preset
 
 torch.set_num_threads(1)
@@ -68,7 +68,7 @@ def test_hops_of_any_length_agree_where_contexts_do():
 
 
 def test_a_change_of_anything_that_shapes_states_changes_the_identity():
-    from mirage.extract import identity
+    from mirage.features.extract import identity
     model, seen = load_backbone('tiny-qwen3-omni-thinking'), []
     for fusion, protocol, contexts in [('native', 'aligned', TINY), ('tower', 'aligned', TINY), ('native', 'released', TINY), ('native', 'aligned,audio_span=2', TINY),
                                        ('native', 'streaming', TINY), ('native', 'streaming,hop=20', TINY), ('native', 'aligned', Contexts(words=32, audio=4., video=2., fps=4.)),
@@ -103,7 +103,7 @@ def test_the_thinker_loads_from_a_whole_checkpoint_in_bfloat16_and_extracts(tmp_
     whole = Qwen3OmniMoeForConditionalGeneration._from_config(Qwen3OmniMoeConfig(thinker_config=twin.config.to_dict(), enable_audio_output=False))
     whole.thinker.load_state_dict(twin.model.state_dict())
     whole.save_pretrained(tmp_path); twin.processor.save_pretrained(tmp_path)
-    monkeypatch.setitem(backbones.SPECS, 'local', Spec('local', 'mirage.readout:Qwen3Omni', str(tmp_path)))
+    monkeypatch.setitem(backbones.SPECS, 'local', Spec('local', 'mirage.features.readout:Qwen3Omni', str(tmp_path)))
     model = load_backbone('local', revision='0'*40)
     monkeypatch.setattr(type(model), 'pixels', twin.pixels)
     assert model.model.dtype == torch.bfloat16 and model.identity()['revision'] == '0'*40

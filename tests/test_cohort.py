@@ -4,9 +4,9 @@ from pathlib import Path
 
 import h5py, numpy as np, pytest
 
-from mirage.cohort import Cohort
+from mirage.data.cohort import Cohort
 from mirage.core import PARCELS, SUBJECTS, cohort_id, cohort_name, root, run_path
-from mirage.release import RELEASE, read_lengths
+from mirage.data.release import RELEASE, read_lengths
 
 FACTS = Path(__file__).parent/'data'/'algonauts2025'
 COUNTS = json.loads((FACTS/'sample_counts.json').read_text())
@@ -75,7 +75,7 @@ def test_every_key_is_a_run(whole):
 
 
 def test_splits_name_every_film_of_the_release(whole):
-    from mirage.manifest import load_manifest
+    from mirage.data.manifest import load_manifest
     tree, splits = whole/RELEASE, open_small(whole).splits
     films = {p for p in load_manifest()['algonauts2025']['files'] if p.startswith('stimuli/')}
     named = {str(p.relative_to(tree)) for c in ('video', 'transcript') for p in splits[c].dropna()}
@@ -85,7 +85,7 @@ def test_splits_name_every_film_of_the_release(whole):
 
 
 def test_skeleton_opens_fast_and_small(whole):
-    code = ('import re, sys, time; from mirage.cohort import Cohort; t = time.time(); c = Cohort.open("algonauts2025", sys.argv[1]); '
+    code = ('import re, sys, time; from mirage.data.cohort import Cohort; t = time.time(); c = Cohort.open("algonauts2025", sys.argv[1]); '
             'print(time.time() - t, int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])/2**20)')   # its own peak: getrusage would begin at the parent's
     seconds, gigabytes = map(float, subprocess.run([sys.executable, '-c', code, whole], capture_output=True, text=True, check=True).stdout.split())
     assert seconds < 10 and gigabytes < 1

@@ -5,8 +5,8 @@ from pathlib import Path
 import h5py, numpy as np, pandas as pd, pytest, yaml
 
 from mirage.core import Run, finish_run, start_run, unfinished
-from mirage.ensemble import blend, choose, cross_fitted, ensemble_weights, split_sums
-from mirage.statistics import planted, slow_noise
+from mirage.evaluation.ensemble import blend, choose, cross_fitted, ensemble_weights, split_sums
+from mirage.evaluation.statistics import planted, slow_noise
 
 ROOT = Path(__file__).parents[1]
 LENGTHS = {'s06e01a': 70, 's06e01b': 75, 's06e02a': 72, 's06e02b': 66}
@@ -89,7 +89,7 @@ def test_the_notebook_from_runs_to_an_ensemble(tmp_path, bold):
 
     def make(name):
         env = os.environ | dict(MIRAGE_ROOT=str(tmp_path), PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1'); env.pop('IN_TEST', None)
-        line = [sys.executable, '-m', 'papermill', '--no-progress-bar', str(ROOT/'nbs/07_ensemble.ipynb'), str(tmp_path/'out.ipynb'),
+        line = [sys.executable, '-m', 'papermill', '--no-progress-bar', str(ROOT/'nbs/06c_ensemble.ipynb'), str(tmp_path/'out.ipynb'),
                 '-p', 'cohort', str(home), '-p', 'members', 'mirage-native-*', '-p', 'k', '3', '-p', 'name', name]
         return subprocess.run(line, env=env, capture_output=True, text=True, cwd=tmp_path)
     done = make('three'); assert done.returncode == 0, done.stderr[-2000:]

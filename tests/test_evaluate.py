@@ -3,8 +3,8 @@ from types import SimpleNamespace
 
 import h5py, numpy as np, pandas as pd, pytest
 
-from mirage.evaluate import challenge_score, compare, evaluate, read_predictions
-from mirage.statistics import noise_ceiling, planted, resample, slow_noise
+from mirage.evaluation.evaluate import challenge_score, compare, evaluate, read_predictions
+from mirage.evaluation.statistics import noise_ceiling, planted, resample, slow_noise
 
 FILMS = {'wot1': 'wot', 'wot2': 'wot', 'chaplin1': 'chaplin'}
 

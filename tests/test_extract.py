@@ -4,12 +4,12 @@ from multiprocessing import get_context
 
 import numpy as np, pandas as pd, pytest, torch
 
-from mirage.backbones import load_backbone
-from mirage.release import stimulus_paths
+from mirage.features.backbones import load_backbone
+from mirage.data.release import stimulus_paths
 from mirage.core import Contexts
-from mirage.extract import ExtractionError, check_states, estimate, extract_splits, my_share, open_film
-from mirage.simulate import make_stimulus
-from mirage.store import Store
+from mirage.features.extract import ExtractionError, check_states, estimate, extract_splits, my_share, open_film
+from mirage.data.simulate import make_stimulus
+from mirage.features.store import Store
 
 torch.set_num_threads(1)
 FORK = get_context('fork')     # no second import of everything
@@ -74,7 +74,7 @@ def test_what_is_there_is_not_made_again_and_what_changed_is(films, tmp_path, mo
     path = tmp_path/'store'; run(films.iloc[:2], path)
     stamp = {f: f.stat().st_mtime_ns for f in path.rglob('*.h5')}
     run(pd.concat([films.iloc[:2]]*2), path)                                         # every repeat has a row of its own
-    with monkeypatch.context() as m: m.setattr('mirage.extract.worker_pool', None); run(films.iloc[:2], path, workers=2)   # no process starts for nothing
+    with monkeypatch.context() as m: m.setattr('mirage.features.extract.worker_pool', None); run(films.iloc[:2], path, workers=2)   # no process starts for nothing
     assert stamp == {f: f.stat().st_mtime_ns for f in path.rglob('*.h5')}
     run(films.iloc[:2], path, contexts=Contexts(words=7, audio=2., video=1.))        # another identity in the same folder
     assert all(f.stat().st_mtime_ns != t for f, t in stamp.items())

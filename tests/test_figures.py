@@ -5,14 +5,14 @@ from pathlib import Path
 import h5py, numpy as np, pandas as pd, pytest, torch
 from PIL import Image
 
-import mirage.cohort
-from mirage.attribute import AttentionMean, STAGES, subsets, write_bootstraps
+import mirage.data.cohort
+from mirage.interpretation.attribute import AttentionMean, STAGES, subsets, write_bootstraps
 from mirage.core import MODALITIES, Run, finish_run, root, run_path, seal, start_run
-from mirage.runs import asked_settings, identity_of
-from mirage.store import inputs_of
-from mirage.cortex import flatmap, surface_html
-from mirage.figures import faults, new_figure
-from mirage.statistics import resample
+from mirage.training.runs import asked_settings, identity_of
+from mirage.features.store import inputs_of
+from mirage.plotting.cortex import flatmap, surface_html
+from mirage.plotting.figures import faults, new_figure
+from mirage.evaluation.statistics import resample
 
 NOTEBOOKS = 'fig3_modalities fig4_gains fig5_attention fig7_heads'.split()
 HERE = root()/'nbs'/'figures'
@@ -83,7 +83,7 @@ def cohort(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); monkeypatch.setenv('IN_TEST', '1')
     def make(**how):
         toy = Toy(tmp_path/'data'/'toy', **how).write()
-        monkeypatch.setattr(mirage.cohort.Cohort, 'open', classmethod(lambda cls, name, *a, **k: toy))
+        monkeypatch.setattr(mirage.data.cohort.Cohort, 'open', classmethod(lambda cls, name, *a, **k: toy))
         return toy
     return make
 

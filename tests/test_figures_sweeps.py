@@ -5,11 +5,11 @@ from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, pytest, torch
 
-import mirage.cohort, mirage.store
+import mirage.data.cohort, mirage.features.store
 from mirage.core import MODALITIES, Run, digest, finish_run, get_preset, run_path, seal, start_run
-from mirage.model import Mirage, ModelConfig
-from mirage.runs import asked_settings, backbone_sweep, identity_of, parameters_of, query_sweep, sensitivity_sweeps, variant
-from mirage.store import inputs_of
+from mirage.models.model import Mirage, ModelConfig
+from mirage.training.runs import asked_settings, backbone_sweep, identity_of, parameters_of, query_sweep, sensitivity_sweeps, variant
+from mirage.features.store import inputs_of
 from test_figures import drawn, execute
 
 NOTEBOOKS = 'fig2_fusion fig6_queries fig8_maps fig9_depth fig10_ceiling fig11_sensitivity'.split()
@@ -80,10 +80,10 @@ class Features:
 def cohort(tmp_path, monkeypatch):
     "Makes a toy cohort, and opens it under its name."
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); monkeypatch.setenv('IN_TEST', '1')
-    monkeypatch.setattr(mirage.store, 'open_features', lambda *a, **k: Features)
+    monkeypatch.setattr(mirage.features.store, 'open_features', lambda *a, **k: Features)
     def make(**how):
         toy = Toy(tmp_path/'data'/'toy', **how).write()
-        monkeypatch.setattr(mirage.cohort.Cohort, 'open', classmethod(lambda cls, name, *a, **k: toy))
+        monkeypatch.setattr(mirage.data.cohort.Cohort, 'open', classmethod(lambda cls, name, *a, **k: toy))
         return toy
     return make
 

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, pytest, torch, yaml
 
-from mirage.cohort import Cohort
+from mirage.data.cohort import Cohort
 from mirage.core import Contexts, finish_run, open_run, start_run, write_sealed
-from mirage.manifest import load_manifest
-from mirage.model import Mirage, ModelConfig
-from mirage.overview import account
-from mirage.predict import read_films
-from mirage.recipe import Recipe, open_weights
-from mirage.release import read_lengths
-from mirage.store import ArrayFeatures, Store
-from mirage.submission import read_submission, write_submission
+from mirage.data.manifest import load_manifest
+from mirage.models.model import Mirage, ModelConfig
+from mirage.plotting.overview import account
+from mirage.prediction.predict import read_films
+from mirage.prediction.recipe import Recipe, open_weights
+from mirage.data.release import read_lengths
+from mirage.features.store import ArrayFeatures, Store
+from mirage.evaluation.submission import read_submission, write_submission
 
 TINY = 'tiny-qwen3-omni-thinking'
 SHAPE = ModelConfig(

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import h5py, numpy as np, pytest, torch
 
-import mirage.core, mirage.train
-from mirage.cohort import Cohort, open_truth
+import mirage.core, mirage.training.train
+from mirage.data.cohort import Cohort, open_truth
 from mirage.core import (atomic, file_digest, finish_run, get_preset, known_digest, open_run, provenance, read_sealed, remembered,
                          root, run_path, seal, seal_broken, start_run, unfinished, write_sealed)
-from mirage.figures import input_run
-from mirage.runs import changed_inputs, parameters_of, run_name, set_aside, why_not
-from mirage.store import ArrayFeatures, Store, inputs_of
-from mirage.train import train
+from mirage.plotting.figures import input_run
+from mirage.training.runs import changed_inputs, parameters_of, run_name, set_aside, why_not
+from mirage.features.store import ArrayFeatures, Store, inputs_of
+from mirage.training.train import train
 
 
 class Study:
@@ -107,7 +107,7 @@ def test_another_onset_of_the_first_sample_is_another_input(study, capsys):
 def test_a_stopped_training_never_goes_on_over_other_inputs(study, capsys, monkeypatch):
     def stop(*a): raise KeyboardInterrupt
     with monkeypatch.context() as m:
-        m.setattr(mirage.train, 'write_predictions', stop)
+        m.setattr(mirage.training.train, 'write_predictions', stop)
         with pytest.raises(KeyboardInterrupt): study.train(save_every=1)
     study.bold('p1')
     run = study.train(save_every=1)
@@ -132,7 +132,7 @@ def test_who_says_overwrite_replaces_it(study):
 def test_a_stopped_training_is_not_thrown_away_by_another_setting(study, monkeypatch):
     def stop(*a): raise KeyboardInterrupt
     with monkeypatch.context() as m:
-        m.setattr(mirage.train, 'write_predictions', stop)
+        m.setattr(mirage.training.train, 'write_predictions', stop)
         with pytest.raises(KeyboardInterrupt): study.train(name='mine', save_every=1)
     with pytest.raises(FileExistsError, match='was stopped before its end.*seed: 0 → 5'): study.train(name='mine', seed=5)
     assert (run_path(study.folder, 'train', 'mine')/'resume.pt').is_file()
@@ -225,7 +225,7 @@ def test_features_of_another_movie_or_transcript_are_refused_by_name(tmp_path, s
 def test_a_flipped_resume_file_is_never_loaded(study, monkeypatch, at):
     def stop(*a): raise KeyboardInterrupt
     with monkeypatch.context() as m:
-        m.setattr(mirage.train, 'write_predictions', stop)
+        m.setattr(mirage.training.train, 'write_predictions', stop)
         with pytest.raises(KeyboardInterrupt): study.train(save_every=1)
     (path,) = (root()/'results').rglob('resume.pt')
     flip(path, at=int(at*path.stat().st_size))

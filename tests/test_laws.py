@@ -8,14 +8,14 @@ import numpy as np, pandas as pd, pytest, torch, yaml
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from mirage.core import DELAY, Contexts, check_name, plain_name, read_yaml
-from mirage.cortex import fill_page, script_json
-from mirage.loader import make_windows
-from mirage.model import Mirage, ModelConfig
-from mirage.recipe import Recipe
-from mirage.release import runs_table
-from mirage.stimuli import first_frame, frames_in_window
-from mirage.store import Store
-from mirage.submission import content_digest, read_submission, write_submission
+from mirage.plotting.cortex import fill_page, script_json
+from mirage.training.loader import make_windows
+from mirage.models.model import Mirage, ModelConfig
+from mirage.prediction.recipe import Recipe
+from mirage.data.release import runs_table
+from mirage.data.stimuli import first_frame, frames_in_window
+from mirage.features.store import Store
+from mirage.evaluation.submission import content_digest, read_submission, write_submission
 
 quick = settings(
     deadline=None,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mirage import manifest
-from mirage.manifest import COPYLEFT, FetchError, address, check_files, fetch, fetch_file, fetch_https, load_manifest, md5_of, select, package_licence, package_licences
+from mirage.data import manifest
+from mirage.data.manifest import COPYLEFT, FetchError, address, check_files, fetch, fetch_file, fetch_https, load_manifest, md5_of, select, package_licence, package_licences
 
 REPO = Path(__file__).parents[1]
 FACTS = REPO/'tests'/'data'/'algonauts2025'

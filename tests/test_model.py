@@ -4,9 +4,9 @@ import json, struct
 import numpy as np, pytest, torch, torch.nn.functional as F, yaml
 from safetensors.torch import load_file, save_file
 
-from mirage import pooler
-from mirage.model import Mirage, ModelConfig, load_model
-from mirage.pooler import LayerPooler
+from mirage.models import pooler
+from mirage.models.model import Mirage, ModelConfig, load_model
+from mirage.models.pooler import LayerPooler
 
 D, Q, H, P, S, POSITIONS, DEPTH, HEADS, POOL_HEADS, MODALITIES = 16, 3, 36, 5, 4, 40, 2, 3, 2, ('text', 'audio', 'vision')
 

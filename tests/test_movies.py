@@ -11,9 +11,9 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
-from mirage.extract import open_film
-from mirage.movies import FilmError, language_code
-from mirage.stimuli import RATE, Film
+from mirage.features.extract import open_film
+from mirage.data.movies import FilmError, language_code
+from mirage.data.stimuli import RATE, Film
 
 QUARTERS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 0]]], np.uint8)      # red green / blue yellow
 ENGLISH = dict(language='eng', disposition=Disposition.default, tone=3.)

@@ -8,8 +8,8 @@ import nbformat, pandas as pd, pytest
 from matplotlib import pyplot as plt
 
 from mirage.core import write_sealed
-from mirage.figures import COLUMN, PAGE_WIDTH, Claim, new_figure, save_figure
-from mirage.overview import account, in_order, write_overview
+from mirage.plotting.figures import COLUMN, PAGE_WIDTH, Claim, new_figure, save_figure
+from mirage.plotting.overview import account, in_order, write_overview
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 CLAIM = Claim('Native is above post-hoc <b>fusion</b> (§3.1) & more', 'r of a minus r of b, a measure with a long name', .1, .05, .15)

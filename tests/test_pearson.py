@@ -5,9 +5,9 @@ import h5py, numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 
 from mirage.core import Pearson, mean_of, pearson
-from mirage.ensemble import choose, split_sums
-from mirage.evaluate import challenge_score
-from mirage.statistics import planted, resample
+from mirage.evaluation.ensemble import choose, split_sums
+from mirage.evaluation.evaluate import challenge_score
+from mirage.evaluation.statistics import planted, resample
 
 
 def numpy_r(x, y):

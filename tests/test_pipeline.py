@@ -6,8 +6,8 @@ import numpy as np, pytest
 
 import slurm
 from mirage.core import cohort_id
-from mirage.simulate import make_stimulus
-from mirage.release import stimulus_paths
+from mirage.data.simulate import make_stimulus
+from mirage.data.release import stimulus_paths
 
 ROOT = Path(__file__).resolve().parents[1]
 FILMS = 's01e01a s01e01b s06e01a'.split()

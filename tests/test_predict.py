@@ -8,17 +8,17 @@ from types import SimpleNamespace
 import av, h5py, numpy as np, pandas as pd, pytest, soundfile, torch, yaml
 from safetensors.torch import save_file
 
-import mirage.model, mirage.recipe, test_model
-from mirage.backbones import load_backbone
-from mirage.card import card, evaluation_of, share
+import mirage.models.model, mirage.prediction.recipe, test_model
+from mirage.features.backbones import load_backbone
+from mirage.prediction.card import card, evaluation_of, share
 from mirage.core import Contexts, finish_run, run_path, start_run, unfinished
-from mirage.extract import identity
-from mirage.model import Mirage, ModelConfig, TemporalEncoder, save_weights
-from mirage.page import MEANING, Prediction, movie_mp4, page_html, stencil
-from mirage.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_films, prepare, read_films, stop_if_failed, transcribe
-from mirage.recipe import Recipe, open_backbones, open_weights
-from mirage.stimuli import RATE, Film
-from mirage.store import Store
+from mirage.features.extract import identity
+from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
+from mirage.plotting.page import MEANING, Prediction, movie_mp4, page_html, stencil
+from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_films, prepare, read_films, stop_if_failed, transcribe
+from mirage.prediction.recipe import Recipe, open_backbones, open_weights
+from mirage.data.stimuli import RATE, Film
+from mirage.features.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = 'tiny-qwen3-omni-thinking'
@@ -159,8 +159,8 @@ def test_a_training_run_says_how_its_features_are_made_and_is_held_to_it(given, 
     run = start_run(run_path('embedded', 'train', 'r'), config); torch.manual_seed(0); save_weights(Mirage(SHAPE), run.path/'weights.safetensors'); finish_run(run, {})
     w = open_weights('results/embedded/train/r'); assert w.recipe == replace(RECIPE, cohort='embedded')
     assert np.allclose(predict(given/'clip.mkv', given/'clip.srt', w, 'sub-01', device='cpu').bold['sub-01'], predict(given/'clip.mkv', given/'clip.srt', given/'ours', 'sub-01', device='cpu').bold['sub-01'], atol=1e-6)
-    path = mirage.recipe.store_path('embedded', TINY, 'native', 'aligned', RECIPE.contexts); path.mkdir(parents=True)
-    like = json.loads((mirage.recipe.store_path('films', TINY, 'native', 'aligned', RECIPE.contexts)/'store.json').read_text())
+    path = mirage.prediction.recipe.store_path('embedded', TINY, 'native', 'aligned', RECIPE.contexts); path.mkdir(parents=True)
+    like = json.loads((mirage.prediction.recipe.store_path('films', TINY, 'native', 'aligned', RECIPE.contexts)/'store.json').read_text())
     (path/'store.json').write_text(json.dumps(like)); open_backbones(open_weights(run.path))
     like['identity']['backbone']['weights'] = 'others'; (path/'store.json').write_text(json.dumps(like))
     with pytest.raises(ValueError, match='made with another backbone'): open_backbones(open_weights(run.path))
@@ -173,12 +173,12 @@ def test_an_id_on_the_hub_is_fetched_at_its_commit(given, monkeypatch):
     asked = []
     def fetched(repo, name, revision=None, **k):
         asked.append((repo, name, revision)); path = given/'ours'/name
-        if not path.is_file(): raise mirage.recipe.EntryNotFoundError(name)
+        if not path.is_file(): raise mirage.prediction.recipe.EntryNotFoundError(name)
         return str(path)
-    for module in (mirage.recipe, mirage.model): monkeypatch.setattr(module, 'hf_hub_download', fetched)
+    for module in (mirage.prediction.recipe, mirage.models.model): monkeypatch.setattr(module, 'hf_hub_download', fetched)
     w = open_weights('someone/encoder@abc123'); assert w.recipe == RECIPE and {(r, v) for r, n, v in asked} == {('someone/encoder', 'abc123')}
-    def unreachable(*a, **k): raise mirage.recipe.LocalEntryNotFoundError('no network')
-    monkeypatch.setattr(mirage.recipe, 'hf_hub_download', unreachable)
+    def unreachable(*a, **k): raise mirage.prediction.recipe.LocalEntryNotFoundError('no network')
+    monkeypatch.setattr(mirage.prediction.recipe, 'hf_hub_download', unreachable)
     with pytest.raises(FileNotFoundError, match='give its folder'): open_weights('someone/encoder')
 
 
@@ -266,7 +266,7 @@ def test_a_table_of_films_goes_on_after_failures_and_resumes(given, tmp_path, mo
     with pytest.raises(PredictionError, match='2 of 3 films failed(.|\n)*mute: FilmError(.|\n)*gone: FileNotFoundError'): stop_if_failed(state)
     assert not run_path('films', 'predict', 'mute').exists()
     stamp = (run_path('films', 'predict', 'good')/'predictions.h5').stat().st_mtime_ns
-    clip(tmp_path/'mute.mkv', 3.); monkeypatch.setattr(mirage.predict, 'compute', lambda job, real=mirage.predict.compute: real(job) if job.name == 'mute' else pytest.fail('computed again'))
+    clip(tmp_path/'mute.mkv', 3.); monkeypatch.setattr(mirage.prediction.predict, 'compute', lambda job, real=mirage.prediction.predict.compute: real(job) if job.name == 'mute' else pytest.fail('computed again'))
     state, done = predict_films(table, w, device='cpu', page=False, movie=False)
     assert state.state.tolist() == ['predicted', 'there', 'failed'] and (run_path('films', 'predict', 'good')/'predictions.h5').stat().st_mtime_ns == stamp
     monkeypatch.undo(); monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root')); monkeypatch.setenv('IN_TEST', '1')
@@ -394,14 +394,14 @@ def test_what_has_no_atlas_is_not_drawn(tmp_path):
 
 def test_the_notebook_refuses_what_it_does_not_know(tmp_path):
     env = os.environ | {'MIRAGE_ROOT': str(tmp_path), 'PYTHONPATH': f'{ROOT}:{os.environ.get("PYTHONPATH", "")}', 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
-    done = subprocess.run([Path(sys.executable).parent/'papermill', ROOT/'nbs/10_predict.ipynb', tmp_path/'out.ipynb', '-p', 'vidoe', 'film.mkv'], env=env, capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run([Path(sys.executable).parent/'papermill', ROOT/'nbs/09b_predict.ipynb', tmp_path/'out.ipynb', '-p', 'vidoe', 'film.mkv'], env=env, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode and 'unknown parameter vidoe' in done.stdout + done.stderr and everything(tmp_path) == ['out.ipynb']
 
 
 def notebook(**given):
-    "The cells of 10_predict in this process, with parameters as papermill would set them."
+    "The cells of 09b_predict in this process, with parameters as papermill would set them."
     space = {'display': lambda *a: None, '__name__': '__main__'}
-    for cell in json.loads((ROOT/'nbs/10_predict.ipynb').read_text())['cells']:
+    for cell in json.loads((ROOT/'nbs/09b_predict.ipynb').read_text())['cells']:
         if cell['cell_type'] != 'code': continue
         exec(''.join(cell['source']), space)
         if 'parameters' in cell['metadata'].get('tags', []): space.update(given)
@@ -424,7 +424,7 @@ def test_the_notebook_predicts_a_film_and_a_table(given, tmp_path, monkeypatch, 
 # ---- sharing
 
 def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch):
-    "Chapter 06 cuts the ends of every film and training does not, so that the two scores differ: the notebook must look for the one that it prints."
+    "Chapter 06b cuts the ends of every film and training does not, so that the two scores differ: the notebook must look for the one that it prints."
     from test_inputs import run_notebook
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); shutil.copy(ROOT/'data_manifest.yaml', tmp_path)
     people = ('sub-01', 'sub-02')
@@ -434,11 +434,11 @@ def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch
     save_weights(Mirage(SHAPE), run.path/'weights.safetensors')
     pd.DataFrame(dict(subject=people, parcel=1, set='val', r=[.57, .58])).to_parquet(run.path/'scores.parquet')
     run = finish_run(run, dict(val_r=.575, ceiling=.6, parameters=9, best_epoch=5))
-    run_notebook('10a_card', cohort='embedded')                                     # never evaluated: the card prints the score of training
+    run_notebook('09c_card', cohort='embedded')                                     # never evaluated: the card prints the score of training
     found = start_run(run_path('embedded', 'evaluate', 'mirage-native-s0'), dict(runs='train/mirage-native-s0'))
     pd.DataFrame([dict(film='all', set='val', subject=s, score=v, low=v - .02, high=v + .02) for s, v in (('mean', .587), ('sub-01', .58), ('sub-02', .594))]).to_csv(found.path/'intervals.csv', index=False)
     finish_run(found, dict(val=dict(estimate=.587)), inputs=run.provenance['files'])
-    space = run_notebook('10a_card', cohort='embedded')
+    space = run_notebook('09c_card', cohort='embedded')
     assert '| validation | mean | 0.587 |' in (space['folder']/'README.md').read_text() and space['score'] == .587
 
 
@@ -613,7 +613,7 @@ def test_tensors_are_held_against_the_config_before_memory_is_taken(tmp_path, mo
             f.truncate(8 + len(text) + size)
         return folder
 
-    monkeypatch.setattr(mirage.model, 'read_weights', lambda path: pytest.fail('numbers were read'))
+    monkeypatch.setattr(mirage.models.model, 'read_weights', lambda path: pytest.fail('numbers were read'))
     whole = {k: dict(dtype='F32', shape=list(v.shape)) for k, v in Mirage(SHAPE).state_dict().items()}
     for header, size in (
         ({'x': dict(dtype='F32', shape=[10**9], data_offsets=[0, 4 * 10**9])}, 4 * 10**9),

@@ -505,7 +505,7 @@ def test_somebody_who_ran_and_saved_a_notebook_is_told_the_command_that_clears_i
     (('video', 'nothere.mp4'), 'video: there is no file nothere.mp4'), (('films', 'nothere.csv'), 'films: there is no file'),
     (('weights', 'results/embedded/train/nothere'), 'weights: there is no folder'), (('transcript', 'a.srt'), 'there is no video')])
 def test_a_wrong_path_is_refused_before_anything_is_imported(tmp_path, options, says):
-    done = subprocess.run([BIN/'papermill', ROOT/'nbs/10_predict.ipynb', tmp_path/'out.ipynb', '-p', *options], cwd=ROOT, env=ENV | dict(MIRAGE_ROOT=str(tmp_path)), capture_output=True, text=True)
+    done = subprocess.run([BIN/'papermill', ROOT/'nbs/09b_predict.ipynb', tmp_path/'out.ipynb', '-p', *options], cwd=ROOT, env=ENV | dict(MIRAGE_ROOT=str(tmp_path)), capture_output=True, text=True)
     assert done.returncode != 0 and says in done.stderr, done.stderr[-2000:]
     cells = json.loads((tmp_path/'out.ipynb').read_text())['cells']
     imports = next(c for c in cells if ''.join(c['source']).startswith('#| export'))
@@ -544,7 +544,7 @@ EXTRACTS = """
     import sys
     import pandas as pd
     from mirage.core import Contexts
-    from mirage.extract import extract_splits
+    from mirage.features.extract import extract_splits
     if __name__ == '__main__':
         films = pd.read_csv(sys.argv[1])
         extract_splits(films, sys.argv[2], 'tiny-qwen3-omni-thinking', 'native', 'aligned', Contexts(words=8, audio=2., video=1.), workers=2)
@@ -563,8 +563,8 @@ def children(number):
 @pytest.mark.long
 def test_the_workers_of_a_killed_extraction_end_with_it_and_the_same_call_completes_it(tmp_path):
     import pandas as pd
-    from mirage.release import stimulus_paths
-    from mirage.simulate import make_stimulus
+    from mirage.data.release import stimulus_paths
+    from mirage.data.simulate import make_stimulus
     names = ['s01e01a', 's01e01b', 's02e01a']
     for name in names: make_stimulus(tmp_path, name, name[:3], n_tr=20, seed=0)
     pd.DataFrame([(n, *stimulus_paths(tmp_path, n)) for n in names], columns=['split', 'video', 'transcript']).to_csv(tmp_path/'films.csv', index=False)

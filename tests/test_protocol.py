@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import av, numpy as np, pandas as pd, pytest, torch
 from transformers import Qwen2Tokenizer
 
-from mirage.backbones import Schedule, frame_times, get_protocol, load_backbone, picture_pairs, rounded_frames
+from mirage.features.backbones import Schedule, frame_times, get_protocol, load_backbone, picture_pairs, rounded_frames
 from mirage.core import TR, Contexts
-from mirage.inputs import WordTokens
-from mirage.readout import newest_tokens
-from mirage.stimuli import RATE, Film
+from mirage.features.inputs import WordTokens
+from mirage.features.readout import newest_tokens
+from mirage.data.stimuli import RATE, Film
 
 torch.set_num_threads(1)
 RELEASED, ALIGNED = get_protocol('released'), get_protocol('aligned')

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, pytest
 
-from mirage.cohort import Cohort
-from mirage.recordings import read_table
+from mirage.data.cohort import Cohort
+from mirage.data.recordings import read_table
 
 RNG = np.random.default_rng(0)
 REAL, RAW = RNG.normal(size=(30, 6)).round(4), RNG.integers(900, 1100, (30, 6))
@@ -167,7 +167,7 @@ def test_columns_in_another_order_are_matched_by_name_and_told(study):
 
 @pytest.mark.parametrize('prefix', ['7Networks_', ''])
 def test_tables_with_the_names_of_the_atlas_are_put_in_its_order(study, prefix):
-    from mirage.cortex import parcel_table
+    from mirage.plotting.cortex import parcel_table
     atlas = [name.replace('7Networks_', prefix) for name in parcel_table().name]; order = np.random.default_rng(0).permutation(1000); x = RNG.normal(size=(5, 1000)).round(3)
     about = 'atlas: schaefer1000'
     with pytest.warns(UserWarning, match='in another order than the Schaefer atlas: columns are matched by name'):
@@ -245,8 +245,8 @@ def watched(study, monkeypatch):
 
 
 def test_windows_follow_the_onset_of_each_run(watched):
-    from mirage.loader import make_windows
-    from mirage.stimuli import first_frame
+    from mirage.training.loader import make_windows
+    from mirage.data.stimuli import first_frame
     windows = make_windows(Cohort.open(watched()), 'train', 20, 20)
     assert len(windows) == 8 and {len(w.runs) for w in windows} == {1}          # nobody shares a stretch of movie
     for w in windows:
@@ -256,9 +256,9 @@ def test_windows_follow_the_onset_of_each_run(watched):
 
 def test_training_ridge_and_scores_run_with_a_missing_parcel_and_onsets(watched):
     from mirage.core import mean_of
-    from mirage.ensemble import choose, split_sums
-    from mirage.evaluate import evaluate, read_bold
-    from mirage.train import train
+    from mirage.evaluation.ensemble import choose, split_sums
+    from mirage.evaluation.evaluate import evaluate, read_bold
+    from mirage.training.train import train
     folder = watched()
     with pytest.warns(UserWarning, match=r'1 of 6 parcels of ann were not measured \(NaN: 1; first in ann-b.npy\): parcel 3\.'):
         run = train(str(folder), preset='smoke', epochs=1, seed=0)
@@ -280,9 +280,9 @@ def test_training_ridge_and_scores_run_with_a_missing_parcel_and_onsets(watched)
 
 
 def test_stages_of_a_model_are_averaged_at_the_ridges_seconds():
-    from mirage.attribute import StageRows
-    from mirage.ridge import DELAYS, delayed_means
-    from mirage.stimuli import first_frame
+    from mirage.interpretation.attribute import StageRows
+    from mirage.models.ridge import DELAYS, delayed_means
+    from mirage.data.stimuli import first_frame
     import torch
     from types import SimpleNamespace
     x = torch.arange(200.)[:, None]                      # a stage that counts the frames of the movie

@@ -7,10 +7,10 @@ from scipy.signal import lfilter
 from scipy.stats import gamma
 from sklearn.linear_model import RidgeCV
 
-import mirage.ridge as R
+import mirage.models.ridge as R
 from mirage.core import TR, pearson
-from mirage.ridge import DELAYS, RECIPES, Recipe, TrainingRows, design_matrix, fit_ridge, predict_films, showings, tr_mean, tr_rows
-from mirage.store import FeatureSet
+from mirage.models.ridge import DELAYS, RECIPES, Recipe, TrainingRows, design_matrix, fit_ridge, predict_films, showings, tr_mean, tr_rows
+from mirage.features.store import FeatureSet
 
 ALPHAS = np.logspace(-2, 6, 10)
 
@@ -222,7 +222,7 @@ def simulated_people(movies, tr, onsets=(0.,)):
     return namedtuple('People', 'runs bold tr')(runs, lambda r: bold[r.subject, r.split], tr)
 
 def ridge_r(movies, people, recipe=RECIPES['paper'], told=True):
-    "Validation r of each subject, as chapter 04 computes it; `told`: whether the onsets are given."
+    "Validation r of each subject, as chapter 03d computes it; `told`: whether the onsets are given."
     runs = people.runs if told else people.runs.assign(onset=0.)
     cohort = people._replace(runs=runs)
     train = list(showings(runs[runs['set'] == 'train']))

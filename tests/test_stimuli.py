@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import av, numpy as np, pandas as pd, pytest
 
-from mirage.stimuli import RATE, Film, FilmError, frames_in_window, window_mask, window_table
+from mirage.data.stimuli import RATE, Film, FilmError, frames_in_window, window_mask, window_table
 
 
 def make(path, seconds=8., times=None, rate=22_050, layout='mono', codec='flac', picture=True, sound=True, sound_seconds=None):

@@ -9,7 +9,7 @@ import h5py, numpy as np, pandas as pd, pytest
 
 from mirage.core import get_preset
 from mirage.processes import machine
-from mirage.store import FAMILIES, ArrayFeatures, Joined, Store, open_features, store_path
+from mirage.features.store import FAMILIES, ArrayFeatures, Joined, Store, open_features, store_path
 
 STREAMS = dict(text=(5, 8), vision=(3, 4))
 
@@ -114,7 +114,7 @@ def test_every_cut_and_every_foreign_file_is_recognised(tmp_path):
     for n in [0, 1, 7, 8, 100, *range(500, len(data), 700), len(data) - 1]:
         path.write_bytes(data[:n])
         assert 'cut short or no feature file' in store.fault('text', 'a')
-        with pytest.raises(ValueError, match=r'a\.h5 .*02c_extract'): store.read('text', 'a', 0, 3)
+        with pytest.raises(ValueError, match=r'a\.h5 .*02h_extract'): store.read('text', 'a', 0, 3)
     for how in (dict(chunks=(10, 5, 8)), dict(dtype='f4'), dict(data=states()[:, :2])):
         with h5py.File(path, 'w') as f: f.create_dataset('states', **{'data': states().astype(how.get('dtype', 'f2')), **how})
         assert 'does not hold float16' in store.fault('text', 'a')
@@ -138,7 +138,7 @@ def test_another_identity_another_film_nothing_reused(tmp_path):
 
 
 def test_a_store_that_is_none(tmp_path):
-    with pytest.raises(FileNotFoundError, match='02c_extract'): Store.open(tmp_path)
+    with pytest.raises(FileNotFoundError, match='02h_extract'): Store.open(tmp_path)
     for text in ('{', '[]', '{"identity": 1}'):
         (tmp_path/'store.json').write_text(text)
         with pytest.raises(ValueError, match='store.json describes no store'): Store.open(tmp_path)
@@ -194,7 +194,7 @@ def test_arrays_that_disagree_or_overflow(tmp_path):
 def test_open_features(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); preset = get_preset('tiny')
     cohort = SimpleNamespace(name='mine', root=Path('mine'), features=None, splits=pd.DataFrame(dict(split=['a', 'b'])))
-    with pytest.raises(FileNotFoundError, match='papermill nbs/02c_extract.ipynb .*-p cohort mine -p preset tiny'):
+    with pytest.raises(FileNotFoundError, match='papermill nbs/02h_extract.ipynb .*-p cohort mine -p preset tiny'):
         open_features(cohort, preset)
     store = Store.create(store_path('mine', preset.backbone, 'native', preset.protocol, preset.contexts), {}, STREAMS)
     for m in STREAMS: store.write(m, 'a', states(shape=(40, *STREAMS[m])))
@@ -211,7 +211,7 @@ def test_features_made_by_older_rules_are_refused_with_the_reason(tmp_path, monk
     for identity in (dict(protocol=dict(name='aligned')), dict(protocol=dict(name='aligned'), rules=1)):
         store = Store.create(path, identity, STREAMS)
         for m in STREAMS: store.write(m, 'a', states(shape=(40, *STREAMS[m])))
-        with pytest.raises(FileNotFoundError, match='version 1 of the rules .* this is version 2; before, .*marks after sound and pictures.*papermill nbs/02c_extract'):
+        with pytest.raises(FileNotFoundError, match='version 1 of the rules .* this is version 2; before, .*marks after sound and pictures.*papermill nbs/02h_extract'):
             open_features(cohort, preset)
     store = Store.create(path, dict(protocol=dict(name='aligned'), rules=2), STREAMS)
     assert not store.has('text', 'a')                                        # the old file does not count in the new store

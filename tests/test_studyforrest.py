@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mirage.manifest import load_manifest, select
-from mirage.studyforrest import (
+from mirage.data.manifest import load_manifest, select
+from mirage.data.studyforrest import (
     STARTS, TRS, bold_file, half_seconds, lines_of_run, read_annotations, scanned, sound_features, speech_features,
 )
 

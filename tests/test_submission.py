@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np, pytest
 
-from mirage.release import read_lengths
-from mirage.submission import content_digest, deviations, dump_npy, read_submission, write_submission
+from mirage.data.release import read_lengths
+from mirage.evaluation.submission import content_digest, deviations, dump_npy, read_submission, write_submission
 
 LENGTHS = Path(__file__).parent/'data/algonauts2025/target_samples'
 SUBJECTS = ('sub-01', 'sub-02', 'sub-03', 'sub-05')

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import h5py, numpy as np, pandas as pd, pytest, torch
 from safetensors.torch import load_file
 
-import mirage.train
+import mirage.training.train
 from mirage.core import TR, Preset, PRESETS, digest, file_digest, open_run, run_path
-from mirage.model import Mirage, ModelConfig
+from mirage.models.model import Mirage, ModelConfig
 from mirage.processes import DiskFull, InUse
-from mirage.store import FeatureSet
-from mirage.train import train
+from mirage.features.store import FeatureSet
+from mirage.training.train import train
 
 STREAMS = {'text': (4, 16), 'audio': (3, 16), 'vision': (5, 16)}
 LENGTHS = {'a': 45, 'b': 38, 'c': 52, 'v': 41, 't': 30}   # TRs
@@ -49,21 +49,21 @@ class ToyCohort:
         return ((bold - bold.mean(0))/bold.std(0)).astype(np.float32)[start:stop]
 
 def toy(poison=None, drop=0.):
-    "Let mirage.train see the toy cohort, in this process."
+    "Let mirage.training.train see the toy cohort, in this process."
     ToyFeatures.poison = poison
     PRESETS['toy'] = Preset('toy', backbone='none', window=20, stride=20, queries=2, pool_heads=2, pool_dropout=drop, hidden=24, depth=1, heads=2, epochs=4, batch=9,
                             lr=3e-3, modality_dropout=.4)
     mirage.core.OWN['toy'] = 'toy', 'no'
-    mirage.train.Cohort = SimpleNamespace(open=lambda name, subjects='all': ToyCohort(subjects))
-    mirage.train.open_features = lambda *a, **k: ToyFeatures()
+    mirage.training.train.Cohort = SimpleNamespace(open=lambda name, subjects='all': ToyCohort(subjects))
+    mirage.training.train.open_features = lambda *a, **k: ToyFeatures()
 
 if __name__ == '__main__':
     torch.set_num_threads(1)
     toy(drop=float(os.environ.get('TOY_DROP', 0)))
     if at := int(os.environ.get('TOY_KILL', 0)):    # die in the middle of this step, without a chance to clean up
-        stop = mirage.train.stop_if_broken
-        mirage.train.stop_if_broken = lambda step, *a: os._exit(9) if step == at else stop(step, *a)
-    mirage.train.main()
+        stop = mirage.training.train.stop_if_broken
+        mirage.training.train.stop_if_broken = lambda step, *a: os._exit(9) if step == at else stop(step, *a)
+    mirage.training.train.main()
     sys.exit()
 
 @pytest.fixture(autouse=True)
@@ -124,7 +124,7 @@ def test_a_finished_run_is_recognised_and_a_damaged_one_is_not(folder, capsys, m
     run = train('toy', 'toy', 3, epochs=1); weights = file_digest(run.path/'weights.safetensors')
     assert run.path.name == 'mirage-e1-native-s3' and not (run.path/'resume.pt').exists()
     with monkeypatch.context() as m:
-        m.setattr(mirage.train, 'fit', None)
+        m.setattr(mirage.training.train, 'fit', None)
         assert train('toy', 'toy', 3, epochs=1).path == run.path
     assert 'nothing to train' in capsys.readouterr().out
     (run.path/'weights.safetensors').write_bytes(b'cut short')
@@ -143,24 +143,24 @@ def test_predictions_have_every_tr_of_every_run(folder):
 
 def test_what_was_not_measured_does_not_teach():
     "Changing BOLD outside `seen` changes nothing; one repeat fewer does."
-    windows = mirage.train.make_windows(ToyCohort(), 'train', 20, 20)
-    loader = mirage.train.Loader(ToyCohort(), mirage.train.Reader(ToyFeatures(), LENGTHS), 20)
+    windows = mirage.training.train.make_windows(ToyCohort(), 'train', 20, 20)
+    loader = mirage.training.train.Loader(ToyCohort(), mirage.training.train.Reader(ToyFeatures(), LENGTHS), 20)
     (batch,) = loader([[w for w in windows if w.split == 'c']])
-    y = torch.randn(3, 3, 20, 6); loss = mirage.train.squared_error(y, batch)
+    y = torch.randn(3, 3, 20, 6); loss = mirage.training.train.squared_error(y, batch)
     batch.bold[~batch.seen] = 100.
-    assert torch.equal(loss, mirage.train.squared_error(y, batch))
+    assert torch.equal(loss, mirage.training.train.squared_error(y, batch))
     batch.seen[:, 0, 1] = False
-    assert mirage.train.squared_error(y, batch) < loss
+    assert mirage.training.train.squared_error(y, batch) < loss
 
 def test_paired_and_independent_batches_have_the_same_objective():
     cohort, features = ToyCohort(), ToyFeatures()
-    loader = mirage.train.Loader(cohort, mirage.train.Reader(features, LENGTHS), 20)
+    loader = mirage.training.train.Loader(cohort, mirage.training.train.Reader(features, LENGTHS), 20)
     torch.manual_seed(0)
     model = Mirage(ModelConfig.from_preset(PRESETS['toy'], {m: 16 for m in STREAMS}, cohort.subjects, 6)).eval()
     loss = {}
     for kind in ('paired', 'independent'):
-        (batch,) = loader([mirage.train.make_windows(cohort, 'train', 20, 20, kind)])
-        loss[kind] = mirage.train.squared_error(model(batch.features), batch)/batch.seen.sum()
+        (batch,) = loader([mirage.training.train.make_windows(cohort, 'train', 20, 20, kind)])
+        loss[kind] = mirage.training.train.squared_error(model(batch.features), batch)/batch.seen.sum()
     assert len(batch.windows) > 20 and torch.isclose(loss['paired'], loss['independent'], rtol=1e-5)
 
 def test_a_cut_resume_file_says_so(folder):
@@ -184,7 +184,7 @@ def test_a_precision_that_this_machine_cannot_do_is_refused_and_the_next_call_wo
 
 @pytest.mark.parametrize('steps', [1, 2, 3, 4])
 def test_a_training_of_few_steps_ends(folder, steps):
-    PRESETS['toy'] = mirage.train.replace(PRESETS['toy'], batch=1000, epochs=steps)      # an epoch is one step
+    PRESETS['toy'] = mirage.training.train.replace(PRESETS['toy'], batch=1000, epochs=steps)      # an epoch is one step
     run = train('toy', 'toy', 3)
     history = pd.read_csv(run.path/'history.csv')
     assert history.step.iloc[-1] == steps and np.isfinite(history.loss).all() and (history.lr > 0).all()

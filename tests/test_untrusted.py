@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np, pytest
 
-from mirage.release import read_lengths, read_object
-from mirage.submission import dump_npy, read_submission
+from mirage.data.release import read_lengths, read_object
+from mirage.evaluation.submission import dump_npy, read_submission
 
 ROOT = Path(__file__).resolve().parents[1]
 X = {
@@ -300,7 +300,7 @@ def test_a_thousand_damaged_submissions_crash_nothing(tmp_path):
 import io, random, sys, zipfile
 sys.path.insert(0, 'tests')
 import test_untrusted as t
-from mirage.submission import dump_npy, read_submission
+from mirage.evaluation.submission import dump_npy, read_submission
 good, draw = io.BytesIO(), random.Random(0); dump_npy(good, t.X)
 bodies = [good.getvalue(), *(t.npy(t.pickle.dumps(t.boxed(t.X), p)) for p in (2, 4, 5))]; refused = 0
 for k in range(1000):

@@ -3,8 +3,8 @@ import json, time, warnings
 
 import numpy as np, pandas as pd, pytest
 
-from mirage.stimuli import word_overlaps
-from mirage.words import read_words, transcript_seconds
+from mirage.data.stimuli import word_overlaps
+from mirage.data.words import read_words, transcript_seconds
 
 
 RELEASE = 'text_per_tr\twords_per_tr\tonsets_per_tr\tdurations_per_tr\n'

@@ -1,0 +1,1 @@
+"Scores, their uncertainty, ensembles, and the files of the challenge."

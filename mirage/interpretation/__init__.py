@@ -1,0 +1,1 @@
+"What predictions rest on: modalities, layers, stages."

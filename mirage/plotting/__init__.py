@@ -1,0 +1,1 @@
+"The cortex, figures with their numbers, and pages."

@@ -1,0 +1,1 @@
+"From a movie file to predicted BOLD, and models to share."

@@ -1,0 +1,1 @@
+"Batches, names of runs, and the training loop."
