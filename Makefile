@@ -32,6 +32,7 @@ paper: env
 test: env
 	$(BIN)/python tests/sync.py
 	$(BIN)/ruff check --select F821,F811,E9 mirage tests
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/nbdev_test --n_workers $(TESTERS) --do_print --timing
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 25
 

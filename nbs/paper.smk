@@ -99,7 +99,7 @@ def module_file(name):
 
 
 def imports(source, package=''):
-    "The mirage modules that a source imports, dotted or relative to its package; `from mirage import train` means the module that has it."
+    "The mirage modules that a source imports, dotted or relative to its package, or names as adaptors, module:class."
     from mirage import WHERE
     names = set()
     for node in ast.walk(ast.parse(source)):
@@ -109,6 +109,8 @@ def imports(source, package=''):
             members = [alias.name for alias in node.names]
             names |= {base, *(f'{base}.{name}' for name in members)}
             if base == 'mirage': names |= {WHERE[name] for name in members if name in WHERE}
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r'mirage(\.\w+)+:\w+', node.value):
+            names.add(node.value.partition(':')[0])
     return {name for name in names if name.startswith('mirage.') and module_file(name)}
 
 

@@ -7,6 +7,7 @@ import h5py, numpy as np, pytest
 from mirage.data.cohort import Cohort
 from mirage.core import PARCELS, SUBJECTS, cohort_id, cohort_name, root, run_path
 from mirage.data.release import RELEASE, read_lengths
+from mirage.features.store import ready_features
 
 FACTS = Path(__file__).parent/'data'/'algonauts2025'
 COUNTS = json.loads((FACTS/'sample_counts.json').read_text())
@@ -235,7 +236,7 @@ def test_own_data(own):
     cohort = Cohort.open(own).check()
     assert (cohort.name, cohort.tr, cohort.parcels, cohort.subjects, cohort.atlas, cohort.ceiling) == (cohort_id(own), 2., 5, ('ann', 'bob'), None, None)
     assert cohort.runs.n_tr.tolist() == [20, 19, 12, 12]*2 and cohort.runs.film.tolist() == ['a', 'a', 'b', 'c']*2
-    assert cohort.features.streams == {'text': (3, 4), 'vision': (6, 7)} and cohort.features.read('text', 'b', -1, 3).shape == (4, 3, 4)
+    assert ready_features(cohort).streams == {'text': (3, 4), 'vision': (6, 7)} and ready_features(cohort).read('text', 'b', -1, 3).shape == (4, 3, 4)
     for row in cohort.runs.itertuples(): assert np.allclose(cohort.bold(row).mean(0), 0, atol=1e-5) and cohort.bold(row).shape == (row.n_tr, 5)
     assert Cohort.open(own, subjects=['bob']).runs.subject.unique().tolist() == ['bob']
 
@@ -357,5 +358,5 @@ OWN = {
 def test_faults_of_own_data(own, fault):
     break_it, message = OWN[fault]
     break_it(own)
-    with pytest.raises((ValueError, OSError), match=message): Cohort.open(own).check().features
+    with pytest.raises((ValueError, OSError), match=message): ready_features(Cohort.open(own).check())
     assert not (own/'ran').exists()

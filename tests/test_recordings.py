@@ -5,6 +5,7 @@ from pathlib import Path
 import h5py, numpy as np, pandas as pd, pytest
 
 from mirage.data.cohort import Cohort
+from mirage.features.store import ready_features
 from mirage.data.recordings import read_table
 
 RNG = np.random.default_rng(0)
@@ -211,7 +212,7 @@ def test_bold_that_is_a_link_out_of_the_folder_is_read(study, tmp_path_factory):
     (folder/'away').symlink_to(far/'folder'); (folder/'runs.csv').write_text('subject,split,set,bold\nann,a,train,away/y.npy\n')
     assert Cohort.open(folder).check().runs.n_tr.tolist() == [30]
     (folder/'features/text/a.npy').unlink(); np.save(far/'a.npy', RNG.normal(size=(120, 2, 4)).astype('f2')); (folder/'features/text/a.npy').symlink_to(far/'a.npy')
-    assert Cohort.open(folder).features.read('text', 'a', 0, 4).shape == (4, 2, 4)
+    assert ready_features(Cohort.open(folder)).read('text', 'a', 0, 4).shape == (4, 2, 4)
 
 
 def test_a_hole_in_one_parcel_loses_the_parcel_and_nothing_else(study):

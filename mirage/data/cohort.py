@@ -255,12 +255,6 @@ class Cohort:
         columns = ['split', 'film', 'task', 'set', 'video', 'transcript']
         return self.runs[columns].drop_duplicates('split').sort_values('split', ignore_index=True)
 
-    @functools.cached_property
-    def features(self): # FeatureSet, or None where features are to be extracted
-        "Ready-made features that came with the data."
-        from mirage.features.store import ArrayFeatures  # a later chapter, which only such data need
-        return ArrayFeatures(self.root/'features', self.rates, list(self.splits.split)) if self.rates else None
-
     @property
     def ceiling(self) -> pd.DataFrame|None: # subject, parcel (from 1), ceiling
         "The highest expected r against one run: known where BOLD was simulated, None otherwise."

@@ -22,10 +22,13 @@ def fits(seconds:float, # of a movie or of its features
         if shown < lasts/2 or (r.onset == 0 and seconds > 2*lasts): return False
     return True
 
-def survey(cohort # Cohort
+def survey(cohort, # Cohort
+           features=None # ready_features(cohort), where the data came with features
           ) -> pd.DataFrame: # one row a split
     "Read all of a cohort once; seconds of BOLD, film and features, and the number of words, side by side."
-    cohort.check(); features, rows = cohort.features, []
+    if cohort.rates and features is None: raise ValueError(f'{cohort.name} came with features: give survey ready_features(cohort) too')
+    cohort.check()
+    rows = []
     for s in cohort.splits.itertuples(index=False):
         runs = cohort.runs[cohort.runs.split == s.split]
         row = dict(split=s.split, set=s.set, runs=len(runs), bold=runs.n_tr.max()*cohort.tr)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AGAIN', 'TRIBE', 'FAMILIES', 'RULES', 'OLD_RULES', 'RUN_COLUMNS', 'FeatureSet', 'to_half', 'changed_source', 'Store',
            'store_path', 'overlap_weights', 'ArrayFeatures', 'Joined', 'outdated', 'current_sources', 'store_faults',
-           'open_features', 'inputs_of', 'features_there']
+           'ready_features', 'open_features', 'inputs_of', 'features_there']
 
 # %% ../../nbs/02g_store.ipynb #dc632a59
 import hashlib, json, os, shlex
@@ -290,12 +290,17 @@ def _open_store(cohort, preset, backbone, fusion, protocol) -> Store:
                             f'papermill nbs/02h_extract.ipynb out.ipynb -p cohort {shlex.quote(cohort_name(str(cohort.root)))} -p preset {preset.name} '
                             f'-p backbone {backbone} -p fusion {fusion} -p protocol {protocol}')
 
+def ready_features(cohort # Cohort
+                  ) -> ArrayFeatures|None: # None where features are to be extracted
+    "Features that came ready-made with the data."
+    return ArrayFeatures(cohort.root/'features', cohort.rates, list(cohort.splits.split)) if cohort.rates else None
+
 def open_features(cohort, # Cohort
                   preset, # Preset: its backbone, protocol and contexts
                   backbone:str|None=None, fusion:str='native', protocol:str|None=None # instead of the preset's
                  ) -> FeatureSet:
     "The features of every split of a cohort."
-    if (own := cohort.features) is not None: return own
+    if (own := ready_features(cohort)) is not None: return own
     backbone, protocol = backbone or preset.backbone, protocol or preset.protocol
     def door(name): return _open_store(cohort, preset, name, fusion, protocol)
     return Joined({m: door(name) for m, name in FAMILIES[backbone].items()}) if backbone in FAMILIES else door(backbone)
@@ -326,4 +331,4 @@ def features_there(cohort, preset, fusion:str='native') -> bool:
     "Whether somebody extracted the features here, or they came with the data."
     names = FAMILIES.get(preset.backbone, {'': preset.backbone}).values()
     paths = [store_path(cohort.name, b, fusion, preset.protocol, preset.contexts) for b in names]
-    return cohort.features is not None or all((p/'store.json').is_file() for p in paths)
+    return bool(cohort.rates) or all((p/'store.json').is_file() for p in paths)
