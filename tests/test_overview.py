@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 
 from mirage.core import write_sealed
 from mirage.plotting.figures import COLUMN, PAGE_WIDTH, Claim, new_figure, save_figure
-from mirage.plotting.overview import account, in_order, write_overview
+from mirage.plotting.overview import account, item_order, write_overview
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 CLAIM = Claim('Native is above post-hoc <b>fusion</b> (§3.1) & more', 'r of a minus r of b, a measure with a long name', .1, .05, .15)
@@ -93,7 +93,7 @@ def test_nothing_stale_gets_on_the_page(toy):
     with pytest.raises(FileNotFoundError, match='fig2_early was not drawn for toy'): write_overview('toy', ['fig2_early', 'fig10_late'])
     with pytest.raises(FileNotFoundError, match='no figure was drawn for nobody'): write_overview('nobody')
     assert page.read_bytes() == before                                  # a refused page leaves the one before
-    assert sorted(['table1_scores', 'fig10_x', 'control', 'fig2_x'], key=in_order) == ['fig2_x', 'fig10_x', 'table1_scores', 'control']
+    assert sorted(['table1_scores', 'fig10_x', 'control', 'fig2_x'], key=item_order) == ['fig2_x', 'fig10_x', 'table1_scores', 'control']
 
 
 def test_an_account_in_which_a_number_was_changed_is_refused(toy):

@@ -9,7 +9,7 @@ from sklearn.linear_model import RidgeCV
 
 import mirage.models.ridge as R
 from mirage.core import TR, pearson
-from mirage.models.ridge import DELAYS, RECIPES, Recipe, TrainingRows, design_matrix, fit_ridge, predict_films, showings, tr_mean, tr_rows
+from mirage.models.ridge import DELAYS, DESIGNS, Design, TrainingRows, design_matrix, fit_ridge, ridge_predictions, showings, tr_mean, tr_rows
 from mirage.features.store import FeatureSet
 
 ALPHAS = np.logspace(-2, 6, 10)
@@ -154,17 +154,17 @@ def test_only_training_films_shape_the_design():
     rng = np.random.default_rng(0)
     films = {f: rng.standard_normal((40, 30)).astype(np.float32) for f in ('train', 'val')}
     louder = films | {'val': films['val']*100 + 5}
-    for recipe in (Recipe((3*TR, 4*TR)), Recipe((3*TR, 4*TR), width=20), Recipe((3*TR, 4*TR), components=5)):
+    for recipe in (Design((3*TR, 4*TR)), Design((3*TR, 4*TR), width=20), Design((3*TR, 4*TR), components=5)):
         a, b = (design_matrix(f, ['train'], recipe, [10, 20]) for f in (films, louder))
         assert np.array_equal(a['train'], b['train']) and not np.allclose(a['val'], b['val'])
         assert np.array_equal(a['train'], design_matrix(films, ['train'], recipe, [10, 20])['train'])
 
 def test_the_challenge_recipe():
     "Sample i sees exactly the five TRs i-7 to i-3, is fitted five TRs inside the run, and every TR is predicted."
-    r = RECIPES['challenge']
+    r = DESIGNS['challenge']
     rows = {'train_1': np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)}
     moved = {'train_1': rows['train_1'].copy()}; moved['train_1'][20] += 1
-    lagged = lambda films: design_matrix(films, ['train_1'], Recipe(r.delays), [3])['train_1']
+    lagged = lambda films: design_matrix(films, ['train_1'], Design(r.delays), [3])['train_1']
     change = np.abs(lagged(moved) - lagged(rows)).reshape(40, 5, 3).max(2)
     hit = {(i, i - 20) for i in range(40) for k in range(5) if change[i, k] > .3}
     assert hit == {(20 + d, d) for d in (3, 4, 5, 6, 7)}
@@ -172,9 +172,9 @@ def test_the_challenge_recipe():
     design = design_matrix(rows | {'val_1': rows['train_1'][:33]}, ['train_1'], r, [3])
     assert [len(x) for x, _ in TrainingRows(cohort, design, r.trim)] == [30]
     models = fit_ridge(TrainingRows(cohort, design, r.trim), ALPHAS)
-    assert [y.shape for _, y in predict_films(models, design, cohort.runs[cohort.runs['set'] == 'val'])] == [(33, 4)]
+    assert [y.shape for _, y in ridge_predictions(models, design, cohort.runs[cohort.runs['set'] == 'val'])] == [(33, 4)]
     with pytest.raises(ValueError, match='a has 33 TRs of val_1, the design 20'):
-        list(predict_films(models, {f: x[:20] for f, x in design.items()}, cohort.runs[cohort.runs['set'] == 'val']))
+        list(ridge_predictions(models, {f: x[:20] for f, x in design.items()}, cohort.runs[cohort.runs['set'] == 'val']))
 
 def test_tr_grid_is_the_time_of_the_film():
     "Frames of 0.5 s, TRs of 1.49 s: a pulse in frame k shows in the TRs that it overlaps and nowhere else, also far into a film."
@@ -221,7 +221,7 @@ def simulated_people(movies, tr, onsets=(0.,)):
     runs = pd.DataFrame(rows, columns=['subject', 'split', 'repeat', 'set', 'n_tr', 'onset', 'bold'])
     return namedtuple('People', 'runs bold tr')(runs, lambda r: bold[r.subject, r.split], tr)
 
-def ridge_r(movies, people, recipe=RECIPES['paper'], told=True):
+def ridge_r(movies, people, recipe=DESIGNS['paper'], told=True):
     "Validation r of each subject, as chapter 03d computes it; `told`: whether the onsets are given."
     runs = people.runs if told else people.runs.assign(onset=0.)
     cohort = people._replace(runs=runs)
@@ -232,7 +232,7 @@ def ridge_r(movies, people, recipe=RECIPES['paper'], told=True):
         rows[key] = tr_rows(movies, split, n, people.tr, onset, recipe.delays)
     design = design_matrix(rows, train, recipe, [5, 4], tr=people.tr)
     models = fit_ridge(TrainingRows(cohort, design, recipe.trim), np.logspace(0, 6, 13))
-    return {row.subject: pearson(y, people.bold(row)).mean() for row, y in predict_films(models, design, runs[runs['set'] == 'val'])}
+    return {row.subject: pearson(y, people.bold(row)).mean() for row, y in ridge_predictions(models, design, runs[runs['set'] == 'val'])}
 
 def test_lags_are_the_same_seconds_at_every_tr():
     "Samples from 0.5 to 3 s apart, one haemodynamic response: the ridge finds it at every TR; half of the variance is noise, so r ends at .71."
@@ -243,7 +243,7 @@ def test_lags_are_the_same_seconds_at_every_tr():
 
 def test_at_the_papers_tr_the_lags_are_the_shifts_they_were():
     rng = np.random.default_rng(0); rows = {'m': rng.standard_normal((60, 4)).astype(np.float32)}
-    design = design_matrix(rows, ['m'], Recipe(DELAYS))['m']; z = (rows['m'] - rows['m'].mean(0, dtype=float))/rows['m'].std(0, dtype=float)
+    design = design_matrix(rows, ['m'], Design(DELAYS))['m']; z = (rows['m'] - rows['m'].mean(0, dtype=float))/rows['m'].std(0, dtype=float)
     assert DELAYS == (4.47, 5.96, 7.45, 8.94, 10.43)
     for k, lag in enumerate((3, 4, 5, 6, 7)):
         part = design[:, 4*k:4*k + 4]
@@ -260,4 +260,4 @@ def test_row_0_of_bold_is_where_onset_says():
 
 def test_delays_that_the_rows_do_not_hold_are_refused():
     with pytest.raises(ValueError, match='2 of the delays are no whole TRs of 2.0 s, the rows hold 0'):
-        design_matrix({'m': np.random.default_rng(0).standard_normal((20, 3))}, ['m'], Recipe((4., 4.5, 5.)), tr=2.)
+        design_matrix({'m': np.random.default_rng(0).standard_normal((20, 3))}, ['m'], Design((4., 4.5, 5.)), tr=2.)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROLES', 'UNITS', 'TIMED', 'LONGEST', 'EARLY', 'SLOW', 'FAST', 'FORMS', 'REMEDY', 'UNREAD', 'BINARY', 'literal_list',
-           'plain_seconds', 'read_table', 'column_role', 'find_columns', 'read_time', 'Entry', 'table_entries',
+           'plain_seconds', 'read_word_table', 'column_role', 'find_columns', 'read_time', 'Entry', 'table_entries',
            'in_seconds', 'json_rows', 'json3_cues', 'entry_words', 'read_words', 'transcript_seconds', 'released_words']
 
 # %% ../../nbs/01f_words.ipynb #94417adf
@@ -64,7 +64,7 @@ def _fault(rows:list, delimiter:str) -> str: # of the first row that is none, or
                 return f'row {i}: a quoted field goes on over a line break, from {field[:40]!r}'
     return ''
 
-def read_table(text:str, path) -> tuple: # rows as dicts, names of the columns
+def read_word_table(text:str, path) -> tuple: # rows as dicts, names of the columns
     "A table with a header; quotation marks stand around fields or, where that makes no table, are characters."
     csv.field_size_limit(2**24)
     text = re.sub(r'\Asep=.[\r\n]+', '', text)
@@ -344,7 +344,7 @@ def _parse(path, tr:float) -> tuple: # list of (word, onset, offset), seconds of
         if rows is None: return words, 0., told + decided
         columns = list({k for r in rows for k in r})
     else:
-        rows, columns = read_table(text, path)
+        rows, columns = read_word_table(text, path)
         if 'words_per_tr' not in columns: find_columns(columns, path)
     if 'words_per_tr' in columns: return _release_words(rows, path, tr), len(rows)*tr, told
     entries, unit = in_seconds(*table_entries(rows, path), path)
@@ -390,7 +390,7 @@ def released_words(path, tr:float=TR
     table['duration'] = (table.offset - table.onset).round(6)
     text = read_text(path)[0]
     is_table = Path(path).suffix.lower() in ('.tsv', '.csv') and text.strip() and not _holds_cues(text, path)
-    rows, columns = read_table(text, path) if is_table else ([], [])
+    rows, columns = read_word_table(text, path) if is_table else ([], [])
     if 'words_per_tr' not in columns: return table
     words = []
     for i, row in enumerate(rows):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WORD_FRAMES', 'CHOICES', 'BLINK', 'PROTOCOLS', 'SPECS', 'WRITERS', 'GATES', 'Cut', 'word_ends', 'film_cuts',
            'context_words', 'word_context', 'frame_times', 'picture_pairs', 'rounded_frames', 'words_to_frames',
-           'Protocol', 'get_protocol', 'Schedule', 'Tap', 'in_order', 'Once', 'prefetch', 'batches', 'Spec', 'Work',
-           'Backbone', 'load_backbone', 'grow', 'sign']
+           'Protocol', 'get_protocol', 'Schedule', 'Tap', 'decode_in_order', 'Once', 'prefetch', 'batches', 'Spec',
+           'Work', 'Backbone', 'load_backbone', 'grow', 'sign']
 
 # %% ../../nbs/02a_backbones.ipynb #2f6efc78
 import hashlib, importlib, math, re
@@ -256,7 +256,7 @@ class Tap:
         return torch.stack([self.states[i].to(self.states[0].device) for i in range(len(self.states))], 1).cpu().numpy()
 
 # %% ../../nbs/02a_backbones.ipynb #5f20248b
-def in_order(film, times # seconds that will be asked for
+def decode_in_order(film, times # seconds that will be asked for
             ): # function: times, none of them before those of the call before → {time: (height, width, 3) uint8}
     "Decode every picture once, in order, and keep it for as long as it may be asked for."
     order, have = np.unique(times), {}

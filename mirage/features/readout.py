@@ -14,7 +14,7 @@ import numpy as np, torch
 
 from ..core import HZ, Contexts
 from ..data.stimuli import RATE
-from .backbones import BLINK, Cut, Once, Schedule, Work, batches, get_protocol, in_order, prefetch
+from .backbones import BLINK, Cut, Once, Schedule, Work, batches, get_protocol, decode_in_order, prefetch
 from .inputs import HOP, Sound, transcript_rows
 from .streaming import film_hops, hop_sequence, newest_pair, newest_sound, transcript_groups
 from .omni import Qwen3, Qwen25, content
@@ -84,7 +84,7 @@ class Films:
               ): # yields Block
         "Decode and transform a movie once, in order."
         sound, pairs = self.sound(plan), {c: plan.pictures(c.time)[-steps:] for c in cuts}
-        take = in_order(plan.film, [t for ps in pairs.values() for p in ps for t in p])
+        take = decode_in_order(plan.film, [t for ps in pairs.values() for p in ps for t in p])
         for b in range(math.ceil(max(c.time for c in cuts)/self.block)):
             mine = [c for c in cuts if b*self.block < c.time <= (b + 1)*self.block]
             if not mine: continue
@@ -150,7 +150,7 @@ class InHops(CutByCut):
     def hops(self, plan:Schedule): # yields (hops, Block)
         sound, n = self.sound(plan), max(1, round(self.block/plan.protocol.hop))
         hops = film_hops(plan.cuts, plan.words, plan.steps/HZ, plan.protocol.hop, plan.contexts)
-        take = in_order(plan.film, [t for hop in hops for p in hop.pairs for t in p])
+        take = decode_in_order(plan.film, [t for hop in hops for p in hop.pairs for t in p])
         for k in range(0, len(hops), n):
             mine = hops[k:k + n]
             ends = [round(min(math.ceil(hop.cuts[-1].time*HZ), plan.steps)/HZ*RATE) for hop in mine]

@@ -13,7 +13,7 @@ import numpy as np, torch
 from ..core import HZ, Contexts
 from transformers import (AutoTokenizer, LlamaForCausalLM, SeamlessM4TFeatureExtractor, VJEPA2Model, VJEPA2VideoProcessor, Wav2Vec2BertModel)
 from ..data.stimuli import RATE
-from .backbones import Backbone, Schedule, Tap, Work, batches, get_protocol, grow, in_order, prefetch
+from .backbones import Backbone, Schedule, Tap, Work, batches, get_protocol, grow, decode_in_order, prefetch
 from .streaming import transcript_groups
 from .inputs import WordTokens, pad_rows, transcript_rows, twin_tokenizer
 
@@ -137,7 +137,7 @@ class VJepa2(Backbone):
     def _clips(self, plan:Schedule): # yields (clips, frames, 3, height, width)
         newest = 1 if plan.protocol.unimodal == 'ours' else 0
         times = [self.times(c.time, plan.contexts, newest) for c in plan.cuts if c.kind == 'step']
-        take, ready = in_order(plan.film, np.concatenate(times)), {}
+        take, ready = decode_in_order(plan.film, np.concatenate(times)), {}
         for k in range(0, len(times), self.clips):
             mine = times[k:k + self.clips]
             frames = take(sorted({t for clip in mine for t in clip}))

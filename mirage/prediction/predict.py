@@ -26,7 +26,7 @@ from ..features.backbones import Schedule, get_protocol
 from ..features.store import Joined, store_path
 from ..features.extract import estimate, extract_splits
 from ..training.loader import Loader, Reader, Window
-from ..training.train import predict as predict_windows
+from ..training.train import predict_windows
 from ..plotting.page import MEANING, Prediction, movie_mp4, page_html
 from .recipe import Weights, check_features, gigabytes, open_backbones, open_weights
 

@@ -22,7 +22,7 @@ from ..features.backbones import SPECS, get_protocol, load_backbone
 from ..features.store import FAMILIES, Store, outdated, store_path
 from ..features.extract import identity
 from ..models.model import Mirage, load_model
-from ..training.train import SIMULATED
+from ..training.train import SIMULATED_COHORTS
 
 # %% ../../nbs/09a_recipe.ipynb #e809d776
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Recipe:
             contexts = Contexts(**preset['contexts'])
         except (KeyError, TypeError) as e:
             raise ValueError(f'the config of this run does not say how its features are made: {e!r}') from None
-        about = SimpleNamespace(tr=TR, atlas='schaefer1000', simulated=name != 'algonauts2025', rates={}) if name in (*SIMULATED, 'algonauts2025') else Cohort.open(name)
+        about = SimpleNamespace(tr=TR, atlas='schaefer1000', simulated=name != 'algonauts2025', rates={}) if name in (*SIMULATED_COHORTS, 'algonauts2025') else Cohort.open(name)
         if about.rates: raise ValueError(f'the features of cohort {name} came ready-made; they cannot be made for another film. Train on features of a backbone.')
         recipe = cls(preset['backbone'], fusion, preset['protocol'], contexts, cohort_id(name),
                      about.simulated, about.tr, about.atlas)
