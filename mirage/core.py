@@ -16,116 +16,153 @@ __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES',
            'Pearson', 'pearson', 'mean_of', 'atomic']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
-import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, re, reprlib, shlex, signal, subprocess, sys, time, warnings
+import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, re, reprlib, shlex, signal
+import subprocess, sys, time, warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 # other modules import this one before transformers, x-transformers and accelerate, which then load faster and quietly
-gc.set_threshold(20_000, 10, 10)   # by default all that they and torch define is searched for garbage eight times over: a fifth of every start
+# by default all that they and torch define is searched for garbage eight times over: a fifth of every start
+gc.set_threshold(20_000, 10, 10)
 
 import numpy as np, pandas as pd, torch, yaml
 from tqdm import tqdm
 
 from .processes import atomic, cores, explain_refusal, make_folder, pipelines, remove_leftovers
 
-_all_ = ['atomic']   # shared by every chapter
+_all_ = ['atomic']  # shared by every chapter
 
-warnings.filterwarnings('ignore', message='IProgress not found')                 # bars are written as text
-warnings.filterwarnings('ignore', message='.*torch.jit.script', category=FutureWarning)   # of x-transformers' import
+warnings.filterwarnings('ignore', message='IProgress not found')  # bars are written as text
+warnings.filterwarnings('ignore', message='.*torch.jit.script', category=FutureWarning)  # of x-transformers' import
 
 # %% ../nbs/00_core.ipynb #47a7c310
-TR = 1.49                                          # seconds between BOLD samples
-TR_RANGE = .1, 100                                # of other studies
-HZ = 2.0                                           # feature frames a second
-DELAY = 4.47                                       # seconds from a feature frame to the BOLD sample it is paired with
-PARCELS = 1000                                     # Schaefer 2018, 7 networks
+TR = 1.49  # seconds between BOLD samples
+TR_RANGE = 0.1, 100  # of other studies
+HZ = 2.0  # feature frames a second
+DELAY = 4.47  # seconds from a feature frame to the BOLD sample it is paired with
+PARCELS = 1000  # Schaefer 2018, 7 networks
 SUBJECTS = ('sub-01', 'sub-02', 'sub-03', 'sub-05')  # in the order of the published readout
-MODALITIES = ('text', 'audio', 'vision')           # in the order of the published model
+MODALITIES = ('text', 'audio', 'vision')  # in the order of the published model
 
 # %% ../nbs/00_core.ipynb #f1bb953b
 SHORT_REPR = reprlib.Repr()
 SHORT_REPR.maxstring = SHORT_REPR.maxother = 80
 
+
 def shown(value) -> str:
     "A value for a message, however large or deep it is."
-    try: return SHORT_REPR.repr(value)
-    except ValueError: return f'a {type(value).__name__} too long to show'   # whole numbers of thousands of digits
+    try:
+        return SHORT_REPR.repr(value)
+    except ValueError:
+        return f'a {type(value).__name__} too long to show'  # whole numbers of thousands of digits
 
-def check_name(kind:str, # what it names, for the message: subject, cohort, run …
-               value, # should be a str
-               also:str='' # further characters that names of this kind may hold
-              ) -> str: # the value
+
+def check_name(
+    kind: str,  # what it names, for the message: subject, cohort, run …
+    value,  # should be a str
+    also: str = '',  # further characters that names of this kind may hold
+) -> str:  # the value
     "Refuse a name that could mean something in a path, a page or a shell line."
     plain = isinstance(value, str) and re.fullmatch(rf'[^\W_][\w.{re.escape(also)}-]*', value)
-    if plain and len(value.encode()) <= 150: return value
-    raise ValueError(f'{kind} is {shown(value)}. Use letters, digits, dots and hyphens, beginning with a letter '
-                     f'or a digit.')
+    if plain and len(value.encode()) <= 150:
+        return value
+    raise ValueError(
+        f'{kind} is {shown(value)}. Use letters, digits, dots and hyphens, beginning with a letter or a digit.'
+    )
 
-def plain_name(text:str) -> str: # '' where nothing is left
+
+def plain_name(text: str) -> str:  # '' where nothing is left
     "A name made of any text: what a name may not hold becomes a hyphen."
     return re.sub(r'[^\w.-]+', '-', text).strip('-._').encode()[:120].decode(errors='ignore')
 
-def check_number(kind:str, # what it is, for the message
-                 value, low:float, high:float, # both belong to the range
-                 whole:bool=False
-                ): # the value
+
+def check_number(
+    kind: str,  # what it is, for the message
+    value,
+    low: float,
+    high: float,  # both belong to the range
+    whole: bool = False,
+):  # the value
     "Refuse what is no number, or out of its range."
     number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if number and low <= value <= high: return value
+    if number and low <= value <= high:
+        return value
     raise ValueError(f'{kind} is {shown(value)}, expected a {"whole " * whole}number from {low:g} to {high:g}')
 
 # %% ../nbs/00_core.ipynb #ec252a0e
-TEXT_BYTES = 2**25   # of a description: more is not one
-YAML_NODES = 10**6   # values, with all aliases written out
+TEXT_BYTES = 2**25  # of a description: more is not one
+YAML_NODES = 10**6  # values, with all aliases written out
+
 
 def read_description(path) -> str:
     "The text of a small file in UTF-8."
-    with open(path, 'rb') as f: data = f.read(TEXT_BYTES + 1)
-    if len(data) > TEXT_BYTES: raise ValueError(f'it has more than {TEXT_BYTES} bytes')
+    with open(path, 'rb') as f:
+        data = f.read(TEXT_BYTES + 1)
+    if len(data) > TEXT_BYTES:
+        raise ValueError(f'it has more than {TEXT_BYTES} bytes')
     return data.decode('utf-8-sig')
+
 
 class WholeLoader(yaml.SafeLoader):
     "YAML's safe loader that refuses a key given twice."
+
     def construct_mapping(self, node, deep=False):
         own = [key for key, _ in getattr(node, 'value', ()) if key.tag != 'tag:yaml.org,2002:merge']
         found = set()
         for key in own:
             value = self.construct_object(key, deep=True)
-            if value in found: raise ValueError(f'line {key.start_mark.line + 1}: {shown(value)} is given twice')
+            if value in found:
+                raise ValueError(f'line {key.start_mark.line + 1}: {shown(value)} is given twice')
             found.add(value)
         return super().construct_mapping(node, deep)
 
-def count_nodes(node, sizes:dict # id of a node → values below it; 0 while they are counted
-               ) -> int:
+
+def count_nodes(
+    node,
+    sizes: dict,  # id of a node → values below it; 0 while they are counted
+) -> int:
     "Values that a YAML node stands for, aliases written out."
-    if isinstance(node, yaml.ScalarNode): return 1
-    if sizes.get(id(node)) == 0: raise ValueError(f'line {node.start_mark.line + 1}: a value lies within itself')
-    if id(node) in sizes: return sizes[id(node)]
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if sizes.get(id(node)) == 0:
+        raise ValueError(f'line {node.start_mark.line + 1}: a value lies within itself')
+    if id(node) in sizes:
+        return sizes[id(node)]
     sizes[id(node)] = 0
     parts = node.value
-    if isinstance(node, yaml.MappingNode): parts = [part for pair in node.value for part in pair]
+    if isinstance(node, yaml.MappingNode):
+        parts = [part for pair in node.value for part in pair]
     size = 1 + sum(count_nodes(part, sizes) for part in parts)
-    if size > YAML_NODES: raise ValueError(f'it stands for more than {YAML_NODES} values')
+    if size > YAML_NODES:
+        raise ValueError(f'it stands for more than {YAML_NODES} values')
     sizes[id(node)] = size
     return size
 
-def read_yaml(path, loader=WholeLoader # class of the loader
-             ): # the file's one document
+
+def read_yaml(
+    path,
+    loader=WholeLoader,  # class of the loader
+):  # the file's one document
     "All of a YAML file, or an error that names it."
     try:
         reader = loader(read_description(path))
         node = reader.get_single_node()
-        if node is None: return None
+        if node is None:
+            return None
         count_nodes(node, {})
         return reader.construct_document(node)
-    except OSError: raise
-    except Exception as e: # a hostile file may fail in any way
-        raise ValueError(f'{path} is not YAML that can be used ({e or type(e).__name__}); correct it, or fetch '
-                         f'it again') from None
+    except OSError:
+        raise
+    except Exception as e:  # a hostile file may fail in any way
+        raise ValueError(
+            f'{path} is not YAML that can be used ({e or type(e).__name__}); correct it, or fetch it again'
+        ) from None
+
 
 def read_json(path):
     "All of a JSON file, or an error that names it."
-    try: return json.loads(read_description(path))   # numbers of more than 4,300 digits are refused by Python itself
+    try:
+        return json.loads(read_description(path))  # numbers of more than 4,300 digits are refused by Python itself
     except (ValueError, RecursionError) as e:
         raise ValueError(f'{path} is not JSON that can be used ({e}); write it or fetch it again') from None
 
@@ -133,82 +170,142 @@ def read_json(path):
 @dataclass(frozen=True)
 class Contexts:
     "What the backbone sees before each read-out (App. A.2)."
-    words:int = 1024     # transcript words that ended at or before the cut-off
-    audio:float = 60.    # seconds of sound up to the cut-off
-    video:float = 4.     # seconds of picture up to the cut-off
-    fps:float = 2.       # frames a second of picture
+
+    words: int = 1024  # transcript words that ended at or before the cut-off
+    audio: float = 60.0  # seconds of sound up to the cut-off
+    video: float = 4.0  # seconds of picture up to the cut-off
+    fps: float = 2.0  # frames a second of picture
+
     def __post_init__(self):
         check_number('words', self.words, 1, 10**6, whole=True)
-        for name in ('audio', 'video'): check_number(name, getattr(self, name), .25, 3600)
-        check_number('fps', self.fps, .1, 60)
-        check_number('pictures (video × fps)', self.video*self.fps, 0, 4096)
+        for name in ('audio', 'video'):
+            check_number(name, getattr(self, name), 0.25, 3600)
+        check_number('fps', self.fps, 0.1, 60)
+        check_number('pictures (video × fps)', self.video * self.fps, 0, 4096)
+
 
 @dataclass(frozen=True)
 class Preset:
     "Every hyper-parameter of a run (Table 2)."
-    name:str
-    backbone:str                  # a name that `mirage.features.backbones` knows
-    protocol:str = 'aligned'      # how the film is cut for the backbone: released, aligned or streaming
-    contexts:Contexts = Contexts()
-    window:int = 100              # TRs a training example
-    stride:int = 100              # TRs between the starts of training examples
-    queries:int = 24              # learned queries a modality
-    pool_heads:int = 4
-    pool_dropout:float = 0.2      # on the attention weights of the pooler
-    pool_start:float = 0.         # gain of orthogonal queries and keys at the start; 0: as torch starts attention
-    hidden:int = 3072
-    depth:int = 8                 # blocks of the trunk
-    heads:int = 8
-    ff_mult:int = 4
-    modality_dropout:float = 0.3
-    epochs:int = 15
-    batch:int = 16                # (window, subject) pairs a step
-    lr:float = 1e-4               # peak of the one-cycle schedule
-    weight_decay:float = 0.01
-    warmup:float = 0.1            # share of the steps before the peak
-    clip:float = 1.0              # gradient norm
-    members:int = 15              # of the ensemble
-    seed:int = 33
-    sweep_queries:tuple = (1, 4, 8, 16, 24, 32)  # numbers of queries to compare (App. B)
-    sweep_windows:tuple = (50, 100, 200)         # windows to compare, TRs
-    sweep_backbones:tuple = ('qwen3-omni-thinking', 'qwen3-omni-instruct', 'qwen2.5-omni-7b', 'tribe')   # families and scales to compare (§3.1)
-    sweep_seeds:int = 3           # runs of each number of queries
-    sensitivity_seeds:int = 3     # runs of each other setting
 
-PRESETS = {p.name: p for p in [
-    Preset('paper', backbone='qwen3-omni-thinking'),
-    Preset('tiny', backbone='tiny-qwen3-omni-thinking', contexts=Contexts(words=8, audio=4., video=2.), window=20, stride=5, queries=4,
-           pool_dropout=0.1, pool_start=2., hidden=144, depth=2, heads=4, modality_dropout=0.1, epochs=10, batch=32, lr=2e-3, weight_decay=0.3,
-           members=5, seed=0, sweep_queries=(1, 4, 8), sweep_windows=(20, 40),
-           sweep_backbones=('tiny-qwen3-omni-thinking', 'tiny-qwen2.5-omni-7b', 'tiny-tribe'), sensitivity_seeds=1),
-    Preset('smoke', backbone='tiny-qwen3-omni-thinking', contexts=Contexts(words=8, audio=4., video=2.), window=20, stride=20, queries=2,
-           pool_heads=2, pool_dropout=0., hidden=24, depth=1, heads=2, epochs=2, batch=8, lr=1e-3, members=2, seed=0,
-           sweep_queries=(1, 2), sweep_windows=(10, 20), sweep_backbones=('tiny-qwen3-omni-thinking', 'tiny-qwen2.5-omni-7b'),
-           sweep_seeds=2, sensitivity_seeds=1)]}
+    name: str
+    backbone: str  # a name that `mirage.features.backbones` knows
+    protocol: str = 'aligned'  # how the film is cut for the backbone: released, aligned or streaming
+    contexts: Contexts = Contexts()
+    window: int = 100  # TRs a training example
+    stride: int = 100  # TRs between the starts of training examples
+    queries: int = 24  # learned queries a modality
+    pool_heads: int = 4
+    pool_dropout: float = 0.2  # on the attention weights of the pooler
+    pool_start: float = 0.0  # gain of orthogonal queries and keys at the start; 0: as torch starts attention
+    hidden: int = 3072
+    depth: int = 8  # blocks of the trunk
+    heads: int = 8
+    ff_mult: int = 4
+    modality_dropout: float = 0.3
+    epochs: int = 15
+    batch: int = 16  # (window, subject) pairs a step
+    lr: float = 1e-4  # peak of the one-cycle schedule
+    weight_decay: float = 0.01
+    warmup: float = 0.1  # share of the steps before the peak
+    clip: float = 1.0  # gradient norm
+    members: int = 15  # of the ensemble
+    seed: int = 33
+    sweep_queries: tuple = (1, 4, 8, 16, 24, 32)  # numbers of queries to compare (App. B)
+    sweep_windows: tuple = (50, 100, 200)  # windows to compare, TRs
+    # families and scales to compare (§3.1)
+    sweep_backbones: tuple = ('qwen3-omni-thinking', 'qwen3-omni-instruct', 'qwen2.5-omni-7b', 'tribe')
+    sweep_seeds: int = 3  # runs of each number of queries
+    sensitivity_seeds: int = 3  # runs of each other setting
+
+
+PRESETS = {
+    p.name: p
+    for p in [
+        Preset('paper', backbone='qwen3-omni-thinking'),
+        Preset(
+            'tiny',
+            backbone='tiny-qwen3-omni-thinking',
+            contexts=Contexts(words=8, audio=4.0, video=2.0),
+            window=20,
+            stride=5,
+            queries=4,
+            pool_dropout=0.1,
+            pool_start=2.0,
+            hidden=144,
+            depth=2,
+            heads=4,
+            modality_dropout=0.1,
+            epochs=10,
+            batch=32,
+            lr=2e-3,
+            weight_decay=0.3,
+            members=5,
+            seed=0,
+            sweep_queries=(1, 4, 8),
+            sweep_windows=(20, 40),
+            sweep_backbones=('tiny-qwen3-omni-thinking', 'tiny-qwen2.5-omni-7b', 'tiny-tribe'),
+            sensitivity_seeds=1,
+        ),
+        Preset(
+            'smoke',
+            backbone='tiny-qwen3-omni-thinking',
+            contexts=Contexts(words=8, audio=4.0, video=2.0),
+            window=20,
+            stride=20,
+            queries=2,
+            pool_heads=2,
+            pool_dropout=0.0,
+            hidden=24,
+            depth=1,
+            heads=2,
+            epochs=2,
+            batch=8,
+            lr=1e-3,
+            members=2,
+            seed=0,
+            sweep_queries=(1, 2),
+            sweep_windows=(10, 20),
+            sweep_backbones=('tiny-qwen3-omni-thinking', 'tiny-qwen2.5-omni-7b'),
+            sweep_seeds=2,
+            sensitivity_seeds=1,
+        ),
+    ]
+}
 
 # %% ../nbs/00_core.ipynb #b29a69ff
-def in_test(): # whether nbdev_test runs this notebook
+def in_test():  # whether nbdev_test runs this notebook
     return bool(os.environ.get('IN_TEST'))
 
-def get_preset(name:str='auto', # smoke, tiny, paper, or auto
-               **changes        # fields to replace
-              ) -> Preset:
+
+def get_preset(
+    name: str = 'auto',  # smoke, tiny, paper, or auto
+    **changes,  # fields to replace
+) -> Preset:
     "The preset of that name; an unknown name or field is an error that lists the known ones."
-    if name == 'auto': name = 'smoke' if in_test() else 'tiny'
-    if name not in PRESETS: raise ValueError(f'unknown preset {name!r}; there are: auto, {", ".join(PRESETS)}')
+    if name == 'auto':
+        name = 'smoke' if in_test() else 'tiny'
+    if name not in PRESETS:
+        raise ValueError(f'unknown preset {name!r}; there are: auto, {", ".join(PRESETS)}')
     unknown = set(changes) - set(Preset.__dataclass_fields__)
-    if unknown: raise ValueError(f'a preset has no field {sorted(unknown)}; there are: {", ".join(Preset.__dataclass_fields__)}')
+    if unknown:
+        raise ValueError(
+            f'a preset has no field {sorted(unknown)}; there are: {", ".join(Preset.__dataclass_fields__)}'
+        )
     return replace(PRESETS[name], **changes)
+
 
 # cohort → preset and precision
 OWN = dict(embedded=('tiny', 'no'), smoke=('smoke', 'no'), algonauts2025=('paper', 'fp16'))
 
-def own_preset(cohort) -> str: # its name
+
+def own_preset(cohort) -> str:  # its name
     "The preset of a cohort's runs unless another is asked for."
     known = OWN.get(str(cohort).removeprefix('control-'))
     return known[0] if known else get_preset('auto').name
 
-def own_precision(cohort) -> str|None: # no, fp16 or bf16; None: what the device allows
+
+def own_precision(cohort) -> str | None:  # no, fp16 or bf16; None: what the device allows
     "The precision of a cohort's training runs unless another is asked for."
     known = OWN.get(str(cohort).removeprefix('control-'))
     return known[1] if known else None
@@ -216,15 +313,18 @@ def own_precision(cohort) -> str|None: # no, fp16 or bf16; None: what the device
 # %% ../nbs/00_core.ipynb #5dff2ee0
 def root() -> Path:
     "The folder that holds data/, features/, results/ and figures/."
-    if os.environ.get('MIRAGE_ROOT'): return Path(os.environ['MIRAGE_ROOT']).resolve()
+    if os.environ.get('MIRAGE_ROOT'):
+        return Path(os.environ['MIRAGE_ROOT']).resolve()
     here = Path.cwd().resolve()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[1] if '__file__' in globals() else here):
-        if (folder/'settings.ini').is_file() and 'lib_name = mirage' in (folder/'settings.ini').read_text(): return folder
+        if (folder / 'settings.ini').is_file() and 'lib_name = mirage' in (folder / 'settings.ini').read_text():
+            return folder
     return here
 
 # %% ../nbs/00_core.ipynb #7aa08e18
-def check_parameters(namespace:dict # globals() of the notebook
-                    ) -> dict: # the notebook's parameters and their values
+def check_parameters(
+    namespace: dict,  # globals() of the notebook
+) -> dict:  # the notebook's parameters and their values
     "Refuse papermill parameters that the notebook does not declare, or of another type; returns all values."
     declared = {k: v for k, v in namespace.get('__annotations__', {}).items() if k in namespace}
     cell = next((c for c in reversed(namespace.get('In', [])) if c.startswith('# Parameters\n')), '')
@@ -233,320 +333,443 @@ def check_parameters(namespace:dict # globals() of the notebook
         raise ValueError(f'unknown parameter {", ".join(unknown)}; this notebook has: {", ".join(declared)}')
     for k in given:
         kind, value = declared[k], namespace[k]
-        if kind is float and isinstance(value, int) and not isinstance(value, bool): namespace[k] = value = float(value)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            namespace[k] = value = float(value)
         if isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
             raise ValueError(f'parameter {k} = {value!r} is {type(value).__name__}, expected {kind.__name__}')
     return {k: namespace[k] for k in declared}
 
 # %% ../nbs/00_core.ipynb #f2ad8d24
-def seed_everything(seed:int):
+def seed_everything(seed: int):
     "Seed Python, NumPy and torch; the same seed gives the same bits on CPU."
-    random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
-def digest(value, # anything JSON can hold
-           n:int=10 # hexadecimal digits
-          ) -> str:
+
+def digest(
+    value,  # anything JSON can hold
+    n: int = 10,  # hexadecimal digits
+) -> str:
     "A short name for a value: equal values, equal names, on every machine."
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:n]
 
-def file_digest(path) -> str: # SHA-256 in hexadecimal
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
-WATCHED = 'JPY_SESSION_NAME' in os.environ or sys.stderr.isatty()   # somebody looks on
+def file_digest(path) -> str:  # SHA-256 in hexadecimal
+    with open(path, 'rb') as f:
+        return hashlib.file_digest(f, 'sha256').hexdigest()
 
-def progress(items, desc:str='', total:int|None=None):
+
+WATCHED = 'JPY_SESSION_NAME' in os.environ or sys.stderr.isatty()  # somebody looks on
+
+
+def progress(items, desc: str = '', total: int | None = None):
     "tqdm that writes one line in 30 s where nobody watches (papermill, CI, a batch job)."
-    return tqdm(items, desc=desc, total=total, mininterval=0.1 if WATCHED else 30, delay=0 if WATCHED else 30, leave=WATCHED)
+    return tqdm(
+        items, desc=desc, total=total, mininterval=0.1 if WATCHED else 30, delay=0 if WATCHED else 30, leave=WATCHED
+    )
 
 # %% ../nbs/00_core.ipynb #a7d52407
-RELEASE = 'algonauts_2025.competitors'   # the folder that the release comes in
+RELEASE = 'algonauts_2025.competitors'  # the folder that the release comes in
 BUILT_IN = ('embedded', 'smoke', 'algonauts2025', 'control-embedded', 'control-smoke')
 WORD = re.compile(r'\w[\w.-]*')
 
-def holds_cohort(folder:Path) -> bool:
-    return (folder/'cohort.yaml').is_file() or (folder/RELEASE).is_dir()
 
-def find_cohort(name # of a cohort, or a path
-               ) -> Path|None: # the folder with its cohort.yaml or release
+def holds_cohort(folder: Path) -> bool:
+    return (folder / 'cohort.yaml').is_file() or (folder / RELEASE).is_dir()
+
+
+def find_cohort(
+    name,  # of a cohort, or a path
+) -> Path | None:  # the folder with its cohort.yaml or release
     "Where a cohort lies; None if there is none of that name, an error if there are two."
-    if not str(name).strip(): raise ValueError('a cohort needs a name, or the path of its folder')
-    home, here = root()/'data'/str(name), Path(name).expanduser()
-    places = [home] if str(name) in BUILT_IN else [here, root()/here]
-    if WORD.fullmatch(str(name)) and home not in places: places.insert(0, home)
+    if not str(name).strip():
+        raise ValueError('a cohort needs a name, or the path of its folder')
+    home, here = root() / 'data' / str(name), Path(name).expanduser()
+    places = [home] if str(name) in BUILT_IN else [here, root() / here]
+    if WORD.fullmatch(str(name)) and home not in places:
+        places.insert(0, home)
     places = [place.parent if place.name == RELEASE else place for place in places]
     found = [place.resolve() for place in places if holds_cohort(place)]
     if found and found[0] == home.resolve() != found[-1]:
         raise ValueError(f'{name} is a cohort in {home} and another in {found[-1]}: give the path of one')
     return found[0] if found else None
 
-def folder_id(folder:Path) -> str:
+
+def folder_id(folder: Path) -> str:
     "What features and results of the cohort in a folder go by."
-    folder, data = folder.resolve(), (root()/'data').resolve()
+    folder, data = folder.resolve(), (root() / 'data').resolve()
     for name in BUILT_IN:
-        if folder == (data/name).resolve(): return name
+        if folder == (data / name).resolve():
+            return name
     plain = re.sub(r'[^\w.-]+', '-', folder.name).strip('-.') or 'cohort'
-    alone = folder.parent == data and plain == folder.name and plain != 'films'    # which predictions go by
+    alone = folder.parent == data and plain == folder.name and plain != 'films'  # which predictions go by
     return plain if alone else f'{plain}-{digest(str(folder), 6)}'
 
-def cohort_id(name # of a cohort, a path, or an id
-             ) -> str:
+
+def cohort_id(
+    name,  # of a cohort, a path, or an id
+) -> str:
     "What features and results of a cohort go by: the same for every way to type it."
-    if str(name) in (*BUILT_IN, 'films'): return str(name)
-    home = root()/'data'/str(name)
+    if str(name) in (*BUILT_IN, 'films'):
+        return str(name)
+    home = root() / 'data' / str(name)
     found = home if WORD.fullmatch(str(name)) and holds_cohort(home) else find_cohort(name)
-    if found is None and WORD.fullmatch(str(name)): return str(name)     # an id already
+    if found is None and WORD.fullmatch(str(name)):
+        return str(name)  # an id already
     return folder_id(found or Path(name).expanduser())
 
-def cohort_name(name:str='auto' # embedded, algonauts2025, a directory, or auto
-               ) -> str: # what opens it from anywhere
+
+def cohort_name(
+    name: str = 'auto',  # embedded, algonauts2025, a directory, or auto
+) -> str:  # what opens it from anywhere
     "`auto` is the smoke-sized cohort under nbdev_test and the embedded one otherwise."
-    if name == 'auto': return 'smoke' if in_test() else 'embedded'
+    if name == 'auto':
+        return 'smoke' if in_test() else 'embedded'
     found = None if str(name) in BUILT_IN else find_cohort(name)
-    if found is None: return str(name)
+    if found is None:
+        return str(name)
     return found.name if folder_id(found) == found.name else str(found)
 
 # %% ../nbs/00_core.ipynb #35613c48
 def write_json(path, value):
-    with atomic(path) as tmp: tmp.write_text(json.dumps(value, indent=1, default=str) + '\n')
+    with atomic(path) as tmp:
+        tmp.write_text(json.dumps(value, indent=1, default=str) + '\n')
 
 # %% ../nbs/00_core.ipynb #66cb87fc
-def file_stamp(path) -> list: # bytes, times of change of content and inode (ns), inode
+def file_stamp(path) -> list:  # bytes, times of change of content and inode (ns), inode
     "What changes when a file is written to, replaced or dated back."
     s = os.stat(path)
     return [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
 
-def remembered(what:str, # names the function
-               path, find # function of the path; its value must be one that JSON can hold
-              ):
+
+def remembered(
+    what: str,  # names the function
+    path,
+    find,  # function of the path; its value must be one that JSON can hold
+):
     "find(path), computed once for as long as the file stays the same."
-    path = Path(path).resolve(); note = root()/'features'/'.digests'/f'{digest([what, str(path)], 24)}.json'
+    path = Path(path).resolve()
+    note = root() / 'features' / '.digests' / f'{digest([what, str(path)], 24)}.json'
     stamp = file_stamp(path)
     with contextlib.suppress(OSError, ValueError):
         known = read_sealed(note)
-        if known['stamp'] == stamp: return known['value']
+        if known['stamp'] == stamp:
+            return known['value']
     value = find(path)
     settled = time.time_ns() - max(stamp[1], stamp[2]) > 2_000_000_000
     if settled and file_stamp(path) == stamp:
-        with contextlib.suppress(OSError):               # a disk that can't be written to
+        with contextlib.suppress(OSError):  # a disk that can't be written to
             write_sealed(note, dict(what=what, path=str(path), stamp=stamp, value=value))
     return value
 
-def known_digest(path) -> str: # SHA-256 in hexadecimal
+
+def known_digest(path) -> str:  # SHA-256 in hexadecimal
     "The digest of a file, computed once for as long as the file stays the same."
     return remembered('file', path, file_digest)
 
-def write_sealed(path, value:dict):
+
+def write_sealed(path, value: dict):
     "JSON with the digest of its value under `sha256`."
     value = json.loads(json.dumps(value, default=str))
     write_json(path, value | dict(sha256=digest(value, 64)))
 
-def read_sealed(path) -> dict: # without its digest
+
+def read_sealed(path) -> dict:  # without its digest
     "JSON as it was written; an error if it was altered since."
     value = read_json(path)
     seal = value.pop('sha256', None) if isinstance(value, dict) else None
-    if seal == digest(value, 64): return value
-    raise ValueError(f'{path} was altered since it was written, or comes from an earlier version: '
-                     'its digest does not fit its content')
+    if seal == digest(value, 64):
+        return value
+    raise ValueError(
+        f'{path} was altered since it was written, or comes from an earlier version: '
+        'its digest does not fit its content'
+    )
 
-def _body_digest(path) -> tuple: # digest of all but the last 64 bytes; these
+
+def _body_digest(path) -> tuple:  # digest of all but the last 64 bytes; these
     sha = hashlib.sha256()
     with open(path, 'rb') as f:
         left = os.fstat(f.fileno()).st_size - 64
         while left > 0:
-            if not (block := f.read(min(left, 1 << 22))): break
-            sha.update(block); left -= len(block)
+            if not (block := f.read(min(left, 1 << 22))):
+                break
+            sha.update(block)
+            left -= len(block)
         return sha.hexdigest(), f.read(64).decode('ascii', 'replace')
+
 
 def seal(path):
     "Append a file's digest to it; HDF5 and torch do not mind what follows their content."
     written = file_digest(path)
-    with open(path, 'ab') as f: f.write(written.encode())
+    with open(path, 'ab') as f:
+        f.write(written.encode())
 
-def seal_broken(path) -> bool: # whether the last 64 bytes are not the digest of those before
+
+def seal_broken(path) -> bool:  # whether the last 64 bytes are not the digest of those before
     found, said = _body_digest(path)
     return found != said
 
 # %% ../nbs/00_core.ipynb #8c4d478c
-EXECUTED = 'nbs', 'mirage', 'tests', 'pyproject.toml', 'constraints.txt', 'data_manifest.yaml'   # what decides a result; figures do not
+# what decides a result; figures do not
+EXECUTED = ('nbs', 'mirage', 'tests', 'pyproject.toml', 'constraints.txt', 'data_manifest.yaml')
+
 
 def code_folder() -> Path:
     "The folder of the notebooks that are run, or of the package where there are none."
-    if (root()/'nbs').is_dir(): return (root()/'nbs').resolve().parent
+    if (root() / 'nbs').is_dir():
+        return (root() / 'nbs').resolve().parent
     return Path(__file__).resolve().parents[1]
 
-def git(*command) -> str|None: # what it prints; None where it fails or is not there
+
+def git(*command) -> str | None:  # what it prints; None where it fails or is not there
     "Ask git about the code that is run."
     try:
-        done = subprocess.run(['git', '--no-optional-locks', '-C', str(code_folder()), *command], capture_output=True, text=True)
+        done = subprocess.run(
+            ['git', '--no-optional-locks', '-C', str(code_folder()), *command], capture_output=True, text=True
+        )
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None
 
-def package_version(name:str) -> str:
+
+def package_version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return 'unknown'
 
-def code_state() -> dict: # commit, and dirty: whether what is executed differs from it
+
+def code_state() -> dict:  # commit, and dirty: whether what is executed differs from it
     "The state of the code; 'unknown' without git and in a folder that is no checkout, or lies in somebody else's."
     tracked = git('ls-files', '--error-unmatch', 'nbs/00_core.ipynb') is not None
     commit = git('rev-parse', 'HEAD') if tracked else None
     changes = git('status', '--porcelain', '--', *EXECUTED) if commit else None
     return dict(commit=commit or 'unknown', dirty='unknown' if changes is None else bool(changes))
 
-def provenance(**extra # whatever else shaped the run: seeds, input digests
-              ) -> dict:
+
+def provenance(
+    **extra,  # whatever else shaped the run: seeds, input digests
+) -> dict:
     "What a reader needs to know to get the same bits: commit, versions, device, time."
     packages = 'torch transformers numpy h5py scikit-learn x-transformers accelerate'.split()
-    return dict(**code_state(), time=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
-                python=platform.python_version(), platform=platform.platform(), threads=torch.get_num_threads(),
-                device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu',
-                versions={p: package_version(p) for p in packages}, **extra)
+    return dict(
+        **code_state(),
+        time=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        threads=torch.get_num_threads(),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu',
+        versions={p: package_version(p) for p in packages},
+        **extra,
+    )
+
 
 @dataclass(frozen=True)
 class Run:
     "One run's folder."
-    path:Path
+
+    path: Path
+
     @property
-    def config(self) -> dict: # settings, and under `inputs` what it read
-        settings, read = read_yaml(self.path/'config.yaml'), self.path/'inputs.json'
+    def config(self) -> dict:  # settings, and under `inputs` what it read
+        settings, read = read_yaml(self.path / 'config.yaml'), self.path / 'inputs.json'
         return settings | dict(inputs=read_json(read)) if read.is_file() else settings
-    @property
-    def metrics(self) -> dict: return read_json(self.path/'metrics.json')
-    @property
-    def provenance(self) -> dict: return read_sealed(self.path/'provenance.json')
-    @property
-    def scores(self) -> pd.DataFrame: # tidy: subject, parcel (1-based), set, r
-        return pd.read_parquet(self.path/'scores.parquet')
 
-def run_path(cohort:str, stage:str, name:str) -> Path:
+    @property
+    def metrics(self) -> dict:
+        return read_json(self.path / 'metrics.json')
+
+    @property
+    def provenance(self) -> dict:
+        return read_sealed(self.path / 'provenance.json')
+
+    @property
+    def scores(self) -> pd.DataFrame:  # tidy: subject, parcel (1-based), set, r
+        return pd.read_parquet(self.path / 'scores.parquet')
+
+
+def run_path(cohort: str, stage: str, name: str) -> Path:
     "results/<cohort's id>/<stage>/<name>"
-    return root()/'results'/cohort_id(cohort)/check_name('stage', stage)/check_name('name of the run', name, ',=+')
+    return (
+        root() / 'results' / cohort_id(cohort) / check_name('stage', stage) / check_name('name of the run', name, ',=+')
+    )
 
-def as_written(value): # as YAML and JSON give it back
+
+def as_written(value):  # as YAML and JSON give it back
     return json.loads(json.dumps(value, default=str))
 
-def _leaves(value, at=''): # yields (field, value): dictionaries are opened, lists are not
-    if not isinstance(value, dict): yield at, value
-    else:
-        for k, v in value.items(): yield from _leaves(v, f'{at}.{k}' if at else str(k))
 
-def differences(was:dict, now:dict) -> list: # (field, old, new); None where there is none
+def _leaves(value, at=''):  # yields (field, value): dictionaries are opened, lists are not
+    if not isinstance(value, dict):
+        yield at, value
+    else:
+        for k, v in value.items():
+            yield from _leaves(v, f'{at}.{k}' if at else str(k))
+
+
+def differences(was: dict, now: dict) -> list:  # (field, old, new); None where there is none
     "What differs between two configs, field by field."
     was, now = dict(_leaves(as_written(was))), dict(_leaves(as_written(now)))
     return [(k, was.get(k), now.get(k)) for k in {**was, **now} if was.get(k) != now.get(k)]
 
-def name_differences(found:list, # of `differences`
-                     most:int=6 # are named
-                    ) -> str:
-    "`preset.name: tiny → smoke; inputs.tr: 1.49 → 2.5`"
-    def short(value):
-        if re.fullmatch('[0-9a-f]{16,64}', str(value)): return str(value)[:12]     # a digest
-        return value if len(str(value)) < 60 else shown(value)
-    named = [f'{field}: {short(was)} → {short(now)}' for field, was, now in found[:most]]
-    return '; '.join(named) + f'; and {len(found) - most} more'*(len(found) > most)
 
-def settings_of(config:dict) -> dict: # a config without what was read
+def name_differences(
+    found: list,  # of `differences`
+    most: int = 6,  # are named
+) -> str:
+    "`preset.name: tiny → smoke; inputs.tr: 1.49 → 2.5`"
+
+    def short(value):
+        if re.fullmatch('[0-9a-f]{16,64}', str(value)):
+            return str(value)[:12]  # a digest
+        return value if len(str(value)) < 60 else shown(value)
+
+    named = [f'{field}: {short(was)} → {short(now)}' for field, was, now in found[:most]]
+    return '; '.join(named) + f'; and {len(found) - most} more' * (len(found) > most)
+
+
+def settings_of(config: dict) -> dict:  # a config without what was read
     return {k: v for k, v in config.items() if k != 'inputs'}
 
-def former_config(path) -> dict|None: # None where there is nothing to lose
+
+def former_config(path) -> dict | None:  # None where there is nothing to lose
     "The config of a run that is finished, or was stopped and can go on; one that was altered does not count."
     run, described = Run(Path(path)), ('config.yaml', 'inputs.json')
-    done = (run.path/'provenance.json').is_file()
-    if not (run.path/'config.yaml').is_file() or not (done or (run.path/'resume.pt').is_file()): return None
+    done = (run.path / 'provenance.json').is_file()
+    if not (run.path / 'config.yaml').is_file() or not (done or (run.path / 'resume.pt').is_file()):
+        return None
     try:
         files = run.provenance['files'] if done else {}
-        altered = [k for k in described if k in files and file_digest(run.path/k) != files[k]['sha256']]
+        altered = [k for k in described if k in files and file_digest(run.path / k) != files[k]['sha256']]
         return None if altered else run.config
     except (ValueError, KeyError, TypeError, OSError):
         return None
 
-def check_overwrite(path, config:dict, overwrite:bool=False) -> list: # (field, old, new) of inputs that changed
+
+def check_overwrite(path, config: dict, overwrite: bool = False) -> list:  # (field, old, new) of inputs that changed
     "Refuse to replace a run that was made with other settings."
     former = former_config(path)
-    if former is None: return []
-    scratch = in_test() and config.get('cohort') == 'smoke'      # nbdev_test's own runs, of whatever version
+    if former is None:
+        return []
+    scratch = in_test() and config.get('cohort') == 'smoke'  # nbdev_test's own runs, of whatever version
     if (found := differences(settings_of(former), settings_of(config))) and not (overwrite or scratch):
-        state = 'is finished and' if (Path(path)/'provenance.json').is_file() else 'was stopped before its end and'
-        raise FileExistsError(f'{path} {state} was made with other settings: {name_differences(found)}. It was left as it is. '
-                              'Choose another name for the new run, or replace this one: overwrite=True, '
-                              'with papermill -p overwrite True')
+        state = 'is finished and' if (Path(path) / 'provenance.json').is_file() else 'was stopped before its end and'
+        raise FileExistsError(
+            f'{path} {state} was made with other settings: {name_differences(found)}. It was left as it is. '
+            'Choose another name for the new run, or replace this one: overwrite=True, '
+            'with papermill -p overwrite True'
+        )
     return differences(former, config)
 
-def start_run(path, config:dict, # its settings, and under `inputs` what it reads
-              overwrite:bool=False # replace a run that was made with other settings
-             ) -> Run:
+
+def start_run(
+    path,
+    config: dict,  # its settings, and under `inputs` what it reads
+    overwrite: bool = False,  # replace a run that was made with other settings
+) -> Run:
     "Make the folder and write its config; a run that finished earlier there is no longer finished."
     if changed := check_overwrite(path, config, overwrite):
         print(f'{path} was made with something else and is made again: {name_differences(changed)}', flush=True)
-    run = Run(make_folder(path)); remove_leftovers(run.path)   # what killed runs left there
-    (run.path/'provenance.json').unlink(missing_ok=True)
-    (run.path/'inputs.json').unlink(missing_ok=True)
-    if 'inputs' in config: write_json(run.path/'inputs.json', config['inputs'])
+    run = Run(make_folder(path))
+    remove_leftovers(run.path)  # what killed runs left there
+    (run.path / 'provenance.json').unlink(missing_ok=True)
+    (run.path / 'inputs.json').unlink(missing_ok=True)
+    if 'inputs' in config:
+        write_json(run.path / 'inputs.json', config['inputs'])
     settings = yaml.safe_dump(as_written(settings_of(config)), sort_keys=False)
-    with atomic(run.path/'config.yaml') as tmp: tmp.write_text(settings)
+    with atomic(run.path / 'config.yaml') as tmp:
+        tmp.write_text(settings)
     return run
 
-def finish_run(run:Run, metrics:dict, **extra) -> Run:
+
+def finish_run(run: Run, metrics: dict, **extra) -> Run:
     "Write metrics, then the provenance with the digest of every file: from here on the run counts."
-    write_json(run.path/'metrics.json', metrics)
-    files = {f.name: dict(bytes=f.stat().st_size, sha256=file_digest(f)) for f in sorted(run.path.iterdir())
-             if f.is_file() and f.name not in ('provenance.json', 'resume.pt') and not f.name.startswith('.')}
-    write_sealed(run.path/'provenance.json', provenance(files=files, **extra))
+    write_json(run.path / 'metrics.json', metrics)
+    files = {
+        f.name: dict(bytes=f.stat().st_size, sha256=file_digest(f))
+        for f in sorted(run.path.iterdir())
+        if f.is_file() and f.name not in ('provenance.json', 'resume.pt') and not f.name.startswith('.')
+    }
+    write_sealed(run.path / 'provenance.json', provenance(files=files, **extra))
     return run
 
-def unfinished(path, # a run's folder
-               config:dict|None=None # what the run should have been made with
-              ) -> str: # why it does not count; empty when it does
+
+def unfinished(
+    path,  # a run's folder
+    config: dict | None = None,  # what the run should have been made with
+) -> str:  # why it does not count; empty when it does
     "The reason why a run is not finished, judged by its contents."
     path = Path(path)
-    if not path.is_dir(): return f'there is no {path}'
-    if not (path/'provenance.json').is_file(): return f'{path} has no provenance.json: the run has not ended'
-    try: said = Run(path).provenance
-    except ValueError as e: return str(e)
+    if not path.is_dir():
+        return f'there is no {path}'
+    if not (path / 'provenance.json').is_file():
+        return f'{path} has no provenance.json: the run has not ended'
+    try:
+        said = Run(path).provenance
+    except ValueError as e:
+        return str(e)
     files = said.get('files') if isinstance(said, dict) else None
-    if not isinstance(files, dict) or not all(isinstance(f, dict) and {'bytes', 'sha256'} <= set(f) for f in files.values()):
+    if not isinstance(files, dict) or not all(
+        isinstance(f, dict) and {'bytes', 'sha256'} <= set(f) for f in files.values()
+    ):
         return f'{path}/provenance.json lists no files of a run'
     for name, f in files.items():
-        if not (path/name).is_file(): return f'{path/name} is missing'
-        if (path/name).stat().st_size != f['bytes'] or known_digest(path/name) != f['sha256']:
-            return f'{path/name} was altered or cut short'
+        if not (path / name).is_file():
+            return f'{path / name} is missing'
+        if (path / name).stat().st_size != f['bytes'] or known_digest(path / name) != f['sha256']:
+            return f'{path / name} was altered or cut short'
     found = [] if config is None else differences(Run(path).config, config)
-    return f'{path} was made with something else: {name_differences(found)}'*bool(found)
+    return f'{path} was made with something else: {name_differences(found)}' * bool(found)
+
 
 def open_run(path) -> Run:
     "A finished run; otherwise an error that says what is wrong and how to make it."
-    if why := unfinished(path): raise FileNotFoundError(f'{why}. Make it again with the notebook of its stage ({Path(path).parent.name}), or `make paper`.')
+    if why := unfinished(path):
+        raise FileNotFoundError(
+            f'{why}. Make it again with the notebook of its stage ({Path(path).parent.name}), or `make paper`.'
+        )
     return Run(Path(path))
 
 # %% ../nbs/00_core.ipynb #1df07c26
-def pipeline_name(target) -> str: # such as results/embedded/train/mirage-native-s0/provenance.json
+def pipeline_name(target) -> str:  # such as results/embedded/train/mirage-native-s0/provenance.json
     "A file as the pipeline calls it: from `root()`, whatever links lie on the way."
     target, home = Path(os.path.abspath(target)), root()
-    if target.is_relative_to(home): return str(target.relative_to(home))
+    if target.is_relative_to(home):
+        return str(target.relative_to(home))
     for part in ('data', 'features', 'results', 'figures'):
-        if target.resolve().is_relative_to((home/part).resolve()): return str(part/target.resolve().relative_to((home/part).resolve()))
-    raise ValueError(f'{target} does not lie in {home}, so the pipeline cannot make it; MIRAGE_ROOT names the folder that it works in')
+        if target.resolve().is_relative_to((home / part).resolve()):
+            return str(part / target.resolve().relative_to((home / part).resolve()))
+    raise ValueError(
+        f'{target} does not lie in {home}, so the pipeline cannot make it; MIRAGE_ROOT names the folder that it '
+        'works in'
+    )
+
 
 def missing_files(targets) -> list:
     return [pipeline_name(t) for t in targets if not Path(t).exists()]
 
-def check_notebooks(todo:list):
+
+def check_notebooks(todo: list):
     "Without notebooks nothing can be made."
-    if (root()/'nbs'/'paper.smk').is_file(): return
+    if (root() / 'nbs' / 'paper.smk').is_file():
+        return
     code = Path(__file__).resolve().parents[1]
-    link = f'ln -s {shlex.quote(str(code/"nbs"))} {shlex.quote(str(code/"mirage"))} {shlex.quote(str(root()))}/'
-    raise FileNotFoundError(f'could not build {", ".join(todo)}: {root()}, the folder that {"MIRAGE_ROOT names" if "MIRAGE_ROOT" in os.environ else "we are in"}, '
-                            f'has no nbs/paper.smk. Link the notebooks there: {link}')
+    link = f'ln -s {shlex.quote(str(code / "nbs"))} {shlex.quote(str(code / "mirage"))} {shlex.quote(str(root()))}/'
+    raise FileNotFoundError(
+        f'could not build {", ".join(todo)}: {root()}, the folder that '
+        f'{"MIRAGE_ROOT names" if "MIRAGE_ROOT" in os.environ else "we are in"}, '
+        f'has no nbs/paper.smk. Link the notebooks there: {link}'
+    )
 
 # %% ../nbs/00_core.ipynb #b01d0001
 STEPS = re.compile(r'(\d+) of (\d+) steps')
 
+
 @contextlib.contextmanager
 def one_build():
     "One build at a time; the next one finds what this one made."
-    path = root()/'.build.lock'
+    path = root() / '.build.lock'
     try:
         lock = open(path, 'a+')
     except OSError as error:
@@ -560,13 +783,14 @@ def one_build():
             print(f'Another notebook builds ({lock.read() or "it does not say which"}); waiting for it …', flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
-            pass                                       # a disk without such locks: snakemake's own remains
+            pass  # a disk without such locks: snakemake's own remains
         lock.truncate(0)
         lock.write(f'process {os.getpid()} on {platform.node()}')
         lock.flush()
         yield
 
-def follow(lines) -> str: # everything that was not about progress
+
+def follow(lines) -> str:  # everything that was not about progress
     "Show how far a pipeline is, while it runs."
     said, began = [], time.perf_counter()
     for line in lines:
@@ -576,9 +800,11 @@ def follow(lines) -> str: # everything that was not about progress
             said.append(line)
     return ''.join(said)
 
-def stop_pipeline(job, # a process that leads a group of its own
-                  patience:float=20. # seconds to end in good order
-                 ):
+
+def stop_pipeline(
+    job,  # a process that leads a group of its own
+    patience: float = 20.0,  # seconds to end in good order
+):
     "Interrupt a pipeline and what it has started, and wait until it has ended and unlocked its folder."
     for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         try:
@@ -588,15 +814,40 @@ def stop_pipeline(job, # a process that leads a group of its own
         except ProcessLookupError:
             return
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            continue                                   # the next signal is stronger
+            continue  # the next signal is stronger
 
-def run_pipeline(todo:list, config:dict) -> tuple: # exit status, what it said
+
+def run_pipeline(todo: list, config: dict) -> tuple:  # exit status, what it said
     "Run nbs/paper.smk in a process of its own, which ends with this one."
     options = ['--config', *(f'{k}={v}' for k, v in config.items())] if config else []
-    command = [sys.executable, '-m', 'snakemake', *todo, '-s', 'nbs/paper.smk', '--cores', str(cores()), '--rerun-incomplete', '--quiet', 'host', *options]
+    command = [
+        sys.executable,
+        '-m',
+        'snakemake',
+        *todo,
+        '-s',
+        'nbs/paper.smk',
+        '--cores',
+        str(cores()),
+        '--rerun-incomplete',
+        '--quiet',
+        'host',
+        *options,
+    ]
     env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'}
-    env |= dict(PATH=f'{Path(sys.executable).parent}:{os.environ.get("PATH", os.defpath)}', MIRAGE_BUILD=str(os.getpid()))
-    job = subprocess.Popen(command, cwd=root(), env=env, text=True, errors='replace', stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    env |= dict(
+        PATH=f'{Path(sys.executable).parent}:{os.environ.get("PATH", os.defpath)}', MIRAGE_BUILD=str(os.getpid())
+    )
+    job = subprocess.Popen(
+        command,
+        cwd=root(),
+        env=env,
+        text=True,
+        errors='replace',
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     try:
         said = follow(job.stdout)
         return job.wait(), said
@@ -605,47 +856,64 @@ def run_pipeline(todo:list, config:dict) -> tuple: # exit status, what it said
         stop_pipeline(job)
         raise
 
-def why_not_built(code:int, said:str) -> str: # never empty
+
+def why_not_built(code: int, said: str) -> str:  # never empty
     "What a pipeline that failed says, and what to type where it is locked."
     if 'cannot be locked' in said:
         living = pipelines(root())[0]
         at_work = ', '.join(f'process {p["pid"]} on {p["host"]} (since {p["since"]})' for p in living)
-        if living: return f'another pipeline makes the same files: {at_work}. Wait for it, or end it there: kill {living[0]["pid"]}'
-        return f'its folder is locked, and nobody is written down as working there. If nobody does, type: cd {root()} && snakemake -s nbs/paper.smk --unlock'
-    if code < 0: return f'the pipeline was ended by {signal.Signals(-code).name}. {said[-3000:]}'.strip()
+        if living:
+            return (
+                f'another pipeline makes the same files: {at_work}. Wait for it, or end it there: kill '
+                f'{living[0]["pid"]}'
+            )
+        return (
+            f'its folder is locked, and nobody is written down as working there. If nobody does, type: cd {root()} '
+            '&& snakemake -s nbs/paper.smk --unlock'
+        )
+    if code < 0:
+        return f'the pipeline was ended by {signal.Signals(-code).name}. {said[-3000:]}'.strip()
     return said[-3000:].strip() or f'snakemake ended with status {code} and said nothing'
 
-
 # %% ../nbs/00_core.ipynb #b01d0002
-def build(*targets, # files that paper.smk knows how to make
-          **config # of the pipeline: cohort, preset
-         ):
+def build(
+    *targets,  # files that paper.smk knows how to make
+    **config,  # of the pipeline: cohort, preset
+):
     "Make what is missing through nbs/paper.smk; nothing happens when all targets are there."
-    if not (todo := missing_files(targets)): return
+    if not (todo := missing_files(targets)):
+        return
     check_notebooks(todo)
     print(f'Missing: {", ".join(todo)}. Building with nbs/paper.smk, which can take some minutes …', flush=True)
     with one_build():
-        if not (todo := missing_files(targets)): return
+        if not (todo := missing_files(targets)):
+            return
         code, said = run_pipeline(todo, config)
-    if code: raise RuntimeError(f'could not build {", ".join(todo)}: {why_not_built(code, said)}')
-
+    if code:
+        raise RuntimeError(f'could not build {", ".join(todo)}: {why_not_built(code, said)}')
 
 # %% ../nbs/00_core.ipynb #c06e8f25
 class Pearson:
     "Correlation per column, from blocks of rows; the same as NumPy's over all rows at once."
-    def __init__(self): self.n = 0
-    def update(self, x, # (rows, columns) predicted
-               y # (rows, columns) measured
-              ):
+
+    def __init__(self):
+        self.n = 0
+
+    def update(
+        self,
+        x,  # (rows, columns) predicted
+        y,  # (rows, columns) measured
+    ):
         both = [np.asarray(v, np.float64) for v in (x, y)]
         if both[0].shape != both[1].shape:
             raise ValueError(f'predicted {both[0].shape} and measured {both[1].shape} differ in shape')
         return self.join(self._of(np.stack(both))) if len(both[0]) else self
 
     @staticmethod
-    @np.errstate(invalid='ignore')      # a column with an infinite value has no r
-    def _of(both # (2, rows, columns)
-           ):
+    @np.errstate(invalid='ignore')  # a column with an infinite value has no r
+    def _of(
+        both,  # (2, rows, columns)
+    ):
         "The sums of one block."
         p = Pearson()
         p.n = both.shape[1]
@@ -657,34 +925,43 @@ class Pearson:
         return p
 
     @np.errstate(invalid='ignore')
-    def join(self, other:'Pearson'):
+    def join(self, other: 'Pearson'):
         "Take in the rows that another one saw."
-        if not self.n: vars(self).update(vars(other))
+        if not self.n:
+            vars(self).update(vars(other))
         elif other.n:
             n, delta = self.n + other.n, other.mean + (other.first - self.first) - self.mean
-            share = self.n*other.n/n
-            self.squares = self.squares + other.squares + share*delta**2
-            self.products = self.products + other.products + share*np.prod(delta, axis=0)
-            self.mean = self.mean + delta*other.n/n
+            share = self.n * other.n / n
+            self.squares = self.squares + other.squares + share * delta**2
+            self.products = self.products + other.products + share * np.prod(delta, axis=0)
+            self.mean = self.mean + delta * other.n / n
             self.low, self.high, self.n = np.minimum(self.low, other.low), np.maximum(self.high, other.high), n
         return self
 
-    def r(self, constant:float=np.nan # of a column that is predicted as one value only
-         ): # (columns,)
-        if not self.n: raise ValueError('there are no rows to correlate')
+    def r(
+        self,
+        constant: float = np.nan,  # of a column that is predicted as one value only
+    ):  # (columns,)
+        if not self.n:
+            raise ValueError('there are no rows to correlate')
         with np.errstate(invalid='ignore', divide='ignore'):
-            r = np.clip(self.products/np.sqrt(self.squares[0])/np.sqrt(self.squares[1]), -1, 1)
+            r = np.clip(self.products / np.sqrt(self.squares[0]) / np.sqrt(self.squares[1]), -1, 1)
         still = self.low == self.high
         return np.where(still[1] | np.isnan(self.low[1]), np.nan, np.where(still[0], constant, r))
 
-def pearson(x, # (rows, columns)
-            y # (rows, columns)
-           ): # (columns,)
+
+def pearson(
+    x,  # (rows, columns)
+    y,  # (rows, columns)
+):  # (columns,)
     return Pearson().update(x, y).r()
 
-def mean_of(a, # r, for one; NaN where nothing was measured
-            axis=-1):
+
+def mean_of(
+    a,  # r, for one; NaN where nothing was measured
+    axis=-1,
+):
     "The mean over what is not NaN; NaN where nothing is left."
     there = ~np.isnan(a)
     count = there.sum(axis)
-    return np.where(count > 0, np.where(there, a, 0).sum(axis)/np.maximum(count, 1), np.nan)
+    return np.where(count > 0, np.where(there, a, 0).sum(axis) / np.maximum(count, 1), np.nan)

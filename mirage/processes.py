@@ -14,20 +14,22 @@ import atexit, contextlib, errno, functools, json, math, multiprocessing, os, pl
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-try: import fcntl
-except ImportError: fcntl = None   # Windows
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # Windows
 
 # %% ../nbs/00a_processes.ipynb #aa000004
-def cores() -> int: # at least 1
+def cores() -> int:  # at least 1
     "Cores that this process may use."
     number = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):   # no such file, or no limit: max
+    with contextlib.suppress(OSError, ValueError):  # no such file, or no limit: max
         quota, period = Path('/sys/fs/cgroup/cpu.max').read_text().split()
-        number = min(number, max(1, math.ceil(int(quota)/int(period))))
+        number = min(number, max(1, math.ceil(int(quota) / int(period))))
     return number
 
 # %% ../nbs/00a_processes.ipynb #aa000007
-def machine() -> str: # letters, digits and hyphens
+def machine() -> str:  # letters, digits and hyphens
     "A name for what process numbers are valid in: a host, or a container on it."
     host = re.sub('[^A-Za-z0-9]+', '-', platform.node())[:40].strip('-') or 'host'
     try:
@@ -36,68 +38,89 @@ def machine() -> str: # letters, digits and hyphens
         space = ''
     return f'{host}-{"".join(filter(str.isdigit, space)) or 0}'
 
-def process_state(pid:int) -> tuple: # letter of its state, when it began; empty where the system does not say
+
+def process_state(pid: int) -> tuple:  # letter of its state, when it began; empty where the system does not say
     try:
         fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
     except OSError:
         return '', ''
     return fields[0], fields[19]
 
-def alive(pid:int, # on this machine
-          began:str='' # as `process_state` gives it; empty: whichever process bears the number now
-         ) -> bool:
+
+def alive(
+    pid: int,  # on this machine
+    began: str = '',  # as `process_state` gives it; empty: whichever process bears the number now
+) -> bool:
     "Whether that process is still there."
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass                                         # somebody else's
+        pass  # somebody else's
     state, now = process_state(pid)
     return state not in ('Z', 'X') and (not began or not now or began == now)
 
 # %% ../nbs/00a_processes.ipynb #aa00000b
-class DiskFull(OSError): "No room is left on the disk; what was there before is untouched."
+class DiskFull(OSError):
+    "No room is left on the disk; what was there before is untouched."
+
 
 FULL = errno.ENOSPC, errno.EDQUOT
 SAYS_FULL = re.compile(r'no space left|disk quota|errno = (28|122)\b|os error (28|122)\b', re.I)
 LEFT_OVER = re.compile(r'\.(?P<stem>.*)\.(?P<machine>[A-Za-z0-9-]+)\.(?P<pid>\d+)-\d+\.tmp(\.[^.]*)?', re.S)
 
-def temporary(path) -> Path: # in the same folder, with the same ending
+
+def temporary(path) -> Path:  # in the same folder, with the same ending
     "A name that nobody else writes to, and that says who does."
     path = Path(path)
     return path.with_name(f'.{path.stem[:100]}.{machine()}.{os.getpid()}-{time.monotonic_ns()}.tmp{path.suffix}')
 
-def remove_leftovers(folder, # of the files
-          stem:str|None=None # of the one file whose left-overs are meant; None: all
-         ) -> list: # what is gone
+
+def remove_leftovers(
+    folder,  # of the files
+    stem: str | None = None,  # of the one file whose left-overs are meant; None: all
+) -> list:  # what is gone
     "Remove the temporary files that dead processes of this machine left in a folder."
     gone = []
     for path in Path(folder).glob('.*.tmp*'):
         found = LEFT_OVER.fullmatch(path.name)
-        if not found or found['machine'] != machine() or alive(int(found['pid'])): continue
-        if stem is not None and found['stem'] != stem[:100]: continue
+        if not found or found['machine'] != machine() or alive(int(found['pid'])):
+            continue
+        if stem is not None and found['stem'] != stem[:100]:
+            continue
         path.unlink(missing_ok=True)
         gone.append(path)
     return gone
 
 # %% ../nbs/00a_processes.ipynb #aa00000c
-def explain_refusal(path:Path, error:OSError):
+def explain_refusal(path: Path, error: OSError):
     "Raise what a failing write means and what to do about it; return where nothing is known."
     for folder in (path, *path.parents):
         if folder.is_symlink() and not folder.exists():
-            raise FileNotFoundError(f'{folder} is a link to {os.readlink(folder)}, which is not there: make that folder, or remove the link') from error
+            raise FileNotFoundError(
+                f'{folder} is a link to {os.readlink(folder)}, which is not there: make that folder, or remove the link'
+            ) from error
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        raise PermissionError(f'{path} may not be written here ({error.strerror}). Data, features, results and figures go to the folder that MIRAGE_ROOT names: '
-                              'export MIRAGE_ROOT=/a/folder/of/your/own, and the same command again') from error
-    if error.errno in FULL: raise DiskFull(full_message(path)) from error
+        raise PermissionError(
+            f'{path} may not be written here ({error.strerror}). Data, features, results and figures go to the '
+            'folder that MIRAGE_ROOT names: '
+            'export MIRAGE_ROOT=/a/folder/of/your/own, and the same command again'
+        ) from error
+    if error.errno in FULL:
+        raise DiskFull(full_message(path)) from error
 
-def full_message(path:Path) -> str:
-    return f'the disk is full: {path} could not be written. What was there before is untouched; make room and give the same command again'
 
-def no_room(folder:Path) -> bool:
+def full_message(path: Path) -> str:
+    return (
+        f'the disk is full: {path} could not be written. What was there before is untouched; make room and give the '
+        'same command again'
+    )
+
+
+def no_room(folder: Path) -> bool:
     "Whether one more megabyte does not fit."
-    probe = temporary(folder/'room')
+    probe = temporary(folder / 'room')
     try:
         with open(probe, 'wb') as file:
             file.write(bytes(1 << 20))
@@ -109,6 +132,7 @@ def no_room(folder:Path) -> bool:
     finally:
         probe.unlink(missing_ok=True)
 
+
 def make_folder(folder) -> Path:
     "The folder, made where it is not there; an error that says what to do where it cannot be."
     folder = Path(folder)
@@ -119,56 +143,70 @@ def make_folder(folder) -> Path:
         raise
     return folder
 
+
 @contextlib.contextmanager
-def atomic(path # the file's final name
-          ): # yields the temporary path to write to
+def atomic(
+    path,  # the file's final name
+):  # yields the temporary path to write to
     "The file appears under its name when the block ends well, and not at all otherwise."
     path = Path(path)
     make_folder(path.parent)
     part = temporary(path)
     try:
         part.touch()
-        mode = part.stat().st_mode & 0o777           # what the umask leaves; some libraries write for their owner only
+        mode = part.stat().st_mode & 0o777  # what the umask leaves; some libraries write for their owner only
         part.unlink()
     except OSError as error:
         explain_refusal(path, error)
         raise
     try:
         yield part
-        with open(part, 'rb') as file: os.fsync(file.fileno())
+        with open(part, 'rb') as file:
+            os.fsync(file.fileno())
         part.chmod(mode)
         os.replace(part, path)
     except Exception as error:
-        if SAYS_FULL.search(str(error)) or no_room(path.parent): raise DiskFull(full_message(path)) from error
+        if SAYS_FULL.search(str(error)) or no_room(path.parent):
+            raise DiskFull(full_message(path)) from error
         raise
     finally:
         part.unlink(missing_ok=True)
 
 # %% ../nbs/00a_processes.ipynb #aa00000f
-class InUse(RuntimeError): "Another process is at work on this."
+class InUse(RuntimeError):
+    "Another process is at work on this."
 
-BEAT, SILENCE = 10., 90.    # seconds between two signs of life; without one for so long, a process elsewhere counts as dead
-_held = {}                  # path → (number of the process, event that ends the signs of life)
+
+# seconds between two signs of life; without one for so long, a process elsewhere counts as dead
+BEAT = 10.0
+SILENCE = 90.0
+_held = {}  # path → (number of the process, event that ends the signs of life)
+
 
 @contextlib.contextmanager
-def locked(path:Path): # yields the open file
+def locked(path: Path):  # yields the open file
     "For the moment in which a lock is read and written."
     while True:
         file = open(path, 'a+')
-        with contextlib.suppress(OSError, AttributeError): fcntl.flock(file, fcntl.LOCK_EX)   # not on every disk
+        with contextlib.suppress(OSError, AttributeError):
+            fcntl.flock(file, fcntl.LOCK_EX)  # not on every disk
         with contextlib.suppress(FileNotFoundError):
-            if os.stat(path).st_ino == os.fstat(file.fileno()).st_ino: break
-        file.close()                                  # given back meanwhile
-    with file: yield file
+            if os.stat(path).st_ino == os.fstat(file.fileno()).st_ino:
+                break
+        file.close()  # given back meanwhile
+    with file:
+        yield file
 
-def read_holder(text:str) -> dict: # empty where it was cut short
+
+def read_holder(text: str) -> dict:  # empty where it was cut short
     try:
         holder = json.loads(text)
         return holder if isinstance(holder, dict) and int(holder['pid']) > 0 and holder['machine'] else {}
     except (ValueError, KeyError, TypeError):
         return {}
 
-def silent_for(path:Path) -> float: # seconds, on the clock of the disk
+
+def silent_for(path: Path) -> float:  # seconds, on the clock of the disk
     "Since when nobody has touched a file."
     probe = temporary(path)
     try:
@@ -177,19 +215,27 @@ def silent_for(path:Path) -> float: # seconds, on the clock of the disk
     finally:
         probe.unlink(missing_ok=True)
 
-def sign_of_life(path:Path, holder:dict) -> str: # empty when nobody holds it any more
+
+def sign_of_life(path: Path, holder: dict) -> str:  # empty when nobody holds it any more
     "What shows that the holder of a lock lives."
-    if not holder: return ''
+    if not holder:
+        return ''
     if holder['machine'] == machine():
-        if holder['pid'] == os.getpid(): return 'this very process' if _held.get(path, (0,))[0] == os.getpid() else ''
+        if holder['pid'] == os.getpid():
+            return 'this very process' if _held.get(path, (0,))[0] == os.getpid() else ''
         return 'it is running' if alive(holder['pid'], holder.get('began', '')) else ''
     silence = silent_for(path)
-    return f'its last sign of life was {max(silence, 0):.0f} s ago; after {SILENCE:.0f} s of silence it counts as dead' if silence < SILENCE else ''
+    return (
+        f'its last sign of life was {max(silence, 0):.0f} s ago; after {SILENCE:.0f} s of silence it counts as dead'
+        if silence < SILENCE
+        else ''
+    )
 
 # %% ../nbs/00a_processes.ipynb #aa000010
-def take(path, # of the lock
-         what:str # is worked on, for the message
-        ):
+def take(
+    path,  # of the lock
+    what: str,  # is worked on, for the message
+):
     "Hold a lock from now on, or an error that names who does."
     path = Path(os.path.abspath(path))
     make_folder(path.parent)
@@ -198,9 +244,18 @@ def take(path, # of the lock
             file.seek(0)
             holder = read_holder(file.read())
             if sign := sign_of_life(path, holder):
-                raise InUse(f'{what} is in use by process {holder["pid"]} on {holder["host"]} since {holder["since"]} ({sign}). '
-                            f'Wait for it, or end it there: kill {holder["pid"]}')
-            mine = dict(host=platform.node(), machine=machine(), pid=os.getpid(), began=process_state(os.getpid())[1], since=time.strftime('%Y-%m-%d %H:%M:%S'))
+                raise InUse(
+                    f'{what} is in use by process {holder["pid"]} on {holder["host"]} since {holder["since"]} '
+                    f'({sign}). '
+                    f'Wait for it, or end it there: kill {holder["pid"]}'
+                )
+            mine = dict(
+                host=platform.node(),
+                machine=machine(),
+                pid=os.getpid(),
+                began=process_state(os.getpid())[1],
+                since=time.strftime('%Y-%m-%d %H:%M:%S'),
+            )
             file.truncate(0)
             file.write(json.dumps(mine))
     except OSError as error:
@@ -210,35 +265,45 @@ def take(path, # of the lock
     _held[path] = os.getpid(), end
     threading.Thread(target=beat, args=(path, end), daemon=True).start()
 
-def beat(path:Path, end:threading.Event):
+
+def beat(path: Path, end: threading.Event):
     "Signs of life, for other machines."
     while not end.wait(BEAT):
-        with contextlib.suppress(OSError): os.utime(path)
+        with contextlib.suppress(OSError):
+            os.utime(path)
+
 
 def give(path):
     "Let go of a lock; nothing where it is no longer held."
     path = Path(os.path.abspath(path))
     pid, end = _held.pop(path, (0, None))
-    if pid != os.getpid(): return
+    if pid != os.getpid():
+        return
     end.set()
     with contextlib.suppress(OSError), locked(path) as file:
         file.seek(0)
         holder = read_holder(file.read())
-        if (holder.get('machine'), holder.get('pid')) in ((machine(), pid), (None, None)): path.unlink(missing_ok=True)
+        if (holder.get('machine'), holder.get('pid')) in ((machine(), pid), (None, None)):
+            path.unlink(missing_ok=True)
 
-def gives_locks_back(function): # the same function
+
+def gives_locks_back(function):  # the same function
     "What a function has taken is given back when it ends, however it ends."
+
     @functools.wraps(function)
     def wrapped(*arguments, **options):
         before = set(_held)
         try:
             return function(*arguments, **options)
         finally:
-            for path in set(_held) - before: give(path)
+            for path in set(_held) - before:
+                give(path)
+
     return wrapped
 
+
 @contextlib.contextmanager
-def hold(path, what:str):
+def hold(path, what: str):
     "Nobody else is at work on this in the block."
     take(path, what)
     try:
@@ -247,22 +312,30 @@ def hold(path, what:str):
         give(path)
 
 # %% ../nbs/00a_processes.ipynb #aa000013
-def end_with(parent:int, # number of the process whose child this is
-             how=os._exit, # called with 1 when the parent is gone
-             every:float=.2 # seconds
-            ):
+def end_with(
+    parent: int,  # number of the process whose child this is
+    how=os._exit,  # called with 1 when the parent is gone
+    every: float = 0.2,  # seconds
+):
     "End this process when its parent has ended, however that happened."
+
     def watch():
-        while os.getppid() == parent: time.sleep(every)
+        while os.getppid() == parent:
+            time.sleep(every)
         how(1)
+
     threading.Thread(target=watch, daemon=True).start()
 
-def _begin_worker(): # in the worker
+
+def _begin_worker():  # in the worker
     end_with(multiprocessing.parent_process().pid)
 
+
 @contextlib.contextmanager
-def worker_pool(number:int, # of processes
-                how:str='spawn'): # yields a ProcessPoolExecutor
+def worker_pool(
+    number: int,  # of processes
+    how: str = 'spawn',
+):  # yields a ProcessPoolExecutor
     "Processes that end with the block, when it fails too, and with this process."
     pool = ProcessPoolExecutor(number, multiprocessing.get_context(how), initializer=_begin_worker)
     try:
@@ -271,53 +344,66 @@ def worker_pool(number:int, # of processes
     except BaseException:
         workers = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
-        for worker in workers: worker.terminate()
+        for worker in workers:
+            worker.terminate()
         raise
 
 # %% ../nbs/00a_processes.ipynb #aa000016
-def pipelines(folder) -> tuple: # those that live and those that were killed: lists of dicts with host, pid, since and the file
+def pipelines(
+    folder,
+) -> tuple:  # those that live and those that were killed: lists of dicts with host, pid, since and the file
     "Who is written down as working in a folder."
     living, dead = [], []
-    for path in sorted((Path(folder)/'.snakemake'/'pipelines').glob('*.lock')):
+    for path in sorted((Path(folder) / '.snakemake' / 'pipelines').glob('*.lock')):
         try:
             holder = read_holder(path.read_text())
             lives = bool(sign_of_life(path, holder))
         except FileNotFoundError:
-            continue                                  # ended just now
+            continue  # ended just now
         (living if lives else dead).append(holder | dict(file=path))
     return living, dead
 
-def begin_pipeline(folder, # where snakemake runs
-                   unlock # called without arguments when every lock there is a dead one's
-                  ) -> list: # the others that are at work there
+
+def begin_pipeline(
+    folder,  # where snakemake runs
+    unlock,  # called without arguments when every lock there is a dead one's
+) -> list:  # the others that are at work there
     "Write this process down as a pipeline, and remove the locks of killed ones."
     folder = Path(folder)
-    mine = Path(os.path.abspath(folder/'.snakemake'/'pipelines'/f'{machine()}-{os.getpid()}.lock'))
-    with hold_for_a_moment(folder/'.snakemake'/'pipelines.guard'):
+    mine = Path(os.path.abspath(folder / '.snakemake' / 'pipelines' / f'{machine()}-{os.getpid()}.lock'))
+    with hold_for_a_moment(folder / '.snakemake' / 'pipelines.guard'):
         living, dead = pipelines(folder)
         if dead and not living:
             unlock()
-            for one in dead: one['file'].unlink(missing_ok=True)
+            for one in dead:
+                one['file'].unlink(missing_ok=True)
         take(mine, 'the pipeline')
     atexit.register(give, mine)
     return living
 
-@contextlib.contextmanager
-def hold_for_a_moment(path:Path):
-    make_folder(path.parent)
-    with locked(path): yield
 
-def end_group_with(parent:int, # whose child the leader of this group of processes is
-                   patience:float=20. # seconds to end in good order
-                  ):
+@contextlib.contextmanager
+def hold_for_a_moment(path: Path):
+    make_folder(path.parent)
+    with locked(path):
+        yield
+
+
+def end_group_with(
+    parent: int,  # whose child the leader of this group of processes is
+    patience: float = 20.0,  # seconds to end in good order
+):
     "When the parent is gone, everything that this process has started is interrupted, and after a while killed."
+
     def stop(_):
         os.killpg(0, signal.SIGINT)
         time.sleep(patience)
         os.killpg(0, signal.SIGKILL)
+
     end_with(parent, stop)
 
-def forefathers(pid:int) -> list: # its parent first
+
+def forefathers(pid: int) -> list:  # its parent first
     "The processes from which one descends, where the system tells."
     found = []
     while pid > 1:
@@ -329,25 +415,38 @@ def forefathers(pid:int) -> list: # its parent first
     return found
 
 # %% ../nbs/00a_processes.ipynb #aa000019
-def interrupt(_): os.kill(os.getpid(), signal.SIGINT)   # papermill then ends its kernel
+def interrupt(_):  # papermill then ends its kernel
+    os.kill(os.getpid(), signal.SIGINT)
 
-def watch_pipeline(pid:int, # of the pipeline
-                   every:float=.5 # seconds
-                  ):
-    "Interrupt this job when the pipeline that it descends from has ended; a job of a cluster's queue descends from none."
-    if pid not in forefathers(os.getpid()): return
+
+def watch_pipeline(
+    pid: int,  # of the pipeline
+    every: float = 0.5,  # seconds
+):
+    """Interrupt this job when the pipeline that it descends from has ended; a job of a cluster's queue descends from
+    none."""
+    if pid not in forefathers(os.getpid()):
+        return
     began = process_state(pid)[1]
+
     def watch():
-        while alive(pid, began): time.sleep(every)
+        while alive(pid, began):
+            time.sleep(every)
         interrupt(1)
+
     threading.Thread(target=watch, daemon=True).start()
+
 
 def main():
     import zmq
     from jupyter_client import KernelManager
     from papermill.cli import papermill
-    if zmq.has('curve'): KernelManager.transport_encryption.default_value = 'auto'
+
+    if zmq.has('curve'):
+        KernelManager.transport_encryption.default_value = 'auto'
     watch_pipeline(int(os.environ.get('MIRAGE_PIPELINE', 0)))
     papermill(['--no-progress-bar', '--log-level', 'WARNING', *sys.argv[1:]], prog_name='papermill')
 
-if __name__ == '__main__' and '__file__' in globals(): main()
+
+if __name__ == '__main__' and '__file__' in globals():
+    main()

@@ -89,7 +89,7 @@ def cells(notebook, passed=()):
         source = ''.join(c['source'])
         if 'parameters' in c['metadata'].get('tags', []): source = without_values(source, passed)
         if c['cell_type'] == 'code': code.append(source)
-    return '\n'.join(re.sub(r'^\s*[%!].*$', '', c, flags=re.M) for c in code)
+    return '\n'.join(re.sub(r'^\s*(%|!(?!=)).*$', '', c, flags=re.M) for c in code)
 
 
 def module_file(name):

@@ -1,8 +1,11 @@
-"""Backbones beyond their chapters: loading as from the hub, bfloat16, causality, and inputs that a chapter would not try."""
+"""Backbones beyond their chapters: loading as from the hub, bfloat16, causality, and inputs that a chapter would not
+try."""
+
 import numpy as np, pandas as pd, pytest, torch
 
 from mirage.features import backbones
-from mirage.features.backbones import Schedule, Spec, film_cuts, frame_times, get_protocol, load_backbone, picture_pairs, word_context
+from mirage.features.backbones import Schedule, Spec, film_cuts, frame_times, get_protocol, load_backbone, picture_pairs
+from mirage.features.backbones import word_context
 from mirage.core import Contexts, get_preset
 
 torch.set_num_threads(1)
@@ -12,67 +15,106 @@ NAMES = [n for n in backbones.SPECS if n.startswith('tiny-')]
 
 class Clip:
     "A film in memory: 25 pictures a second, noise, words. `after` changes everything from that second on."
-    def __init__(self, seconds=9., after=None, words=True):
-        self.seconds, self.steps, self.size, self.path, self.after = seconds, int(np.ceil(seconds*2)), (64, 64), 'clip', after
-        onset = np.arange(.2, max(seconds - .5, .3), .7)
-        self.words = pd.DataFrame(dict(word=[f'word{i}' for i in range(len(onset))], onset=onset, offset=np.minimum(onset + .3, seconds)))
-        if not words: self.words = self.words.iloc[:0]
-        self.transcript_words, self.transcript_seconds, self.channels = self.words, float(self.words.offset.max()) if words else 0., 1
+
+    def __init__(self, seconds=9.0, after=None, words=True):
+        self.seconds, self.steps, self.size, self.path, self.after = (
+            seconds,
+            int(np.ceil(seconds * 2)),
+            (64, 64),
+            'clip',
+            after,
+        )
+        onset = np.arange(0.2, max(seconds - 0.5, 0.3), 0.7)
+        self.words = pd.DataFrame(
+            dict(word=[f'word{i}' for i in range(len(onset))], onset=onset, offset=np.minimum(onset + 0.3, seconds))
+        )
+        if not words:
+            self.words = self.words.iloc[:0]
+        self.transcript_words, self.transcript_seconds, self.channels = (
+            self.words,
+            float(self.words.offset.max()) if words else 0.0,
+            1,
+        )
+
     def sound(self):
-        x = np.random.default_rng(0).normal(size=round(self.seconds*16_000)).astype(np.float32)*.1
-        if self.after is not None: x[round(self.after*16_000):] *= -.7
+        x = np.random.default_rng(0).normal(size=round(self.seconds * 16_000)).astype(np.float32) * 0.1
+        if self.after is not None:
+            x[round(self.after * 16_000) :] *= -0.7
         return x
+
     def iter_frames(self, times):
         for t in times:
-            k = int(np.floor(t*25 + 1e-6))
-            yield np.random.default_rng([k, int(self.after is not None and t >= self.after - 1e-6)]).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    def frames(self, times): return np.stack([*self.iter_frames(times)])
+            k = int(np.floor(t * 25 + 1e-6))
+            yield np.random.default_rng([k, int(self.after is not None and t >= self.after - 1e-6)]).integers(
+                0, 255, (64, 64, 3), dtype=np.uint8
+            )
+
+    def frames(self, times):
+        return np.stack([*self.iter_frames(times)])
 
 
 @pytest.mark.parametrize('name', NAMES)
 @pytest.mark.parametrize('protocol', ['released', 'aligned', 'streaming,hop=4'])
 def test_every_twin_gives_its_streams_for_any_film(name, protocol):
     model = load_backbone(name)
-    for clip in (Clip(), Clip(.3), Clip(5.2, words=False)):                    # ordinary; shorter than one step; without words
+    for clip in (Clip(), Clip(0.3), Clip(5.2, words=False)):  # ordinary; shorter than one step; without words
         for fusion in ('native', 'tower'):
             out = model.extract(clip, fusion, protocol, TINY)
             assert set(out) == set(model.streams(fusion))
             plan = Schedule(clip, get_protocol(protocol))
             for m, x in out.items():
-                assert x.shape == (plan.text_steps if m == 'text' else plan.steps, *model.streams(fusion)[m]) and np.isfinite(x).all()
-                if m != 'text': assert x.any((1, 2)).all()
+                assert (
+                    x.shape == (plan.text_steps if m == 'text' else plan.steps, *model.streams(fusion)[m])
+                    and np.isfinite(x).all()
+                )
+                if m != 'text':
+                    assert x.any((1, 2)).all()
             work = model.work(clip, fusion, protocol, TINY)
             assert work.tokens >= work.forwards >= (len(clip.words) > 0) and np.isfinite(work.flop)
 
 
 @pytest.mark.parametrize('name', ['tiny-qwen3-omni-thinking', 'tiny-qwen2.5-omni-7b'])
 def test_nothing_after_a_cut_is_seen(name):
-    model, change = load_backbone(name), 6.
-    for protocol, allowed in (('aligned', 0.), ('released', 0.), ('streaming,hop=4', .5)):     # streaming hears half a second ahead, at most
+    model, change = load_backbone(name), 6.0
+    # streaming hears half a second ahead, at most
+    for protocol, allowed in (('aligned', 0.0), ('released', 0.0), ('streaming,hop=4', 0.5)):
         a, b = (model.extract(Clip(after=t), 'native', protocol, TINY) for t in (None, change))
-        before = int((change - allowed)*2)
+        before = int((change - allowed) * 2)
         for m in a:
-            late = [Clip().words.index[i] for i in range(len(Clip().words)) if Clip().words.offset[i] > change - allowed]
-            stop = min(before, int(Clip().words.onset[late[0]]*2)) if m == 'text' else before
+            late = [
+                Clip().words.index[i] for i in range(len(Clip().words)) if Clip().words.offset[i] > change - allowed
+            ]
+            stop = min(before, int(Clip().words.onset[late[0]] * 2)) if m == 'text' else before
             # the floor of the spectrogram and its last frames may carry a trace of what comes
-            close = np.abs(a[m][:stop] - b[m][:stop]).max()/np.abs(a[m]).max()
+            close = np.abs(a[m][:stop] - b[m][:stop]).max() / np.abs(a[m]).max()
             assert close < (2e-2 if allowed else 1e-6), (protocol, m, close)
-            assert np.abs(a[m][-1 if m != 'text' else slice(None)] - b[m][-1 if m != 'text' else slice(None)]).max() > 1e-2
+            assert (
+                np.abs(a[m][-1 if m != 'text' else slice(None)] - b[m][-1 if m != 'text' else slice(None)]).max() > 1e-2
+            )
 
 
 def test_hops_of_any_length_agree_where_contexts_do():
     "With contexts longer than the film, the length of a hop changes nothing but what is computed together."
-    model, long = load_backbone('tiny-qwen3-omni-thinking'), Contexts(words=100, audio=30., video=30.)
+    model, long = load_backbone('tiny-qwen3-omni-thinking'), Contexts(words=100, audio=30.0, video=30.0)
     a, b = (model.extract(Clip(), 'native', f'streaming,hop={h}', long) for h in (3, 9))
-    for m in a: assert np.allclose(a[m], b[m], atol=2e-3*np.abs(a[m]).max()), m
+    for m in a:
+        assert np.allclose(a[m], b[m], atol=2e-3 * np.abs(a[m]).max()), m
 
 
 def test_a_change_of_anything_that_shapes_states_changes_the_identity():
     from mirage.features.extract import identity
+
     model, seen = load_backbone('tiny-qwen3-omni-thinking'), []
-    for fusion, protocol, contexts in [('native', 'aligned', TINY), ('tower', 'aligned', TINY), ('native', 'released', TINY), ('native', 'aligned,audio_span=2', TINY),
-                                       ('native', 'streaming', TINY), ('native', 'streaming,hop=20', TINY), ('native', 'aligned', Contexts(words=32, audio=4., video=2., fps=4.)),
-                                       ('native', 'aligned', Contexts(words=31, audio=4., video=2.))]:
+    for fusion, protocol, contexts in [
+        ('native', 'aligned', TINY),
+        ('tower', 'aligned', TINY),
+        ('native', 'released', TINY),
+        ('native', 'aligned,audio_span=2', TINY),
+        ('native', 'streaming', TINY),
+        ('native', 'streaming,hop=20', TINY),
+        ('native', 'aligned', Contexts(words=32, audio=4.0, video=2.0, fps=4.0)),
+        ('native', 'aligned', Contexts(words=31, audio=4.0, video=2.0)),
+    ]:
         seen.append(str(identity(model, fusion, protocol, contexts)))
     seen.append(str(identity(load_backbone('tiny-qwen3-omni-instruct'), 'native', 'aligned', TINY)))
     assert len(set(seen)) == len(seen)
@@ -80,43 +122,59 @@ def test_a_change_of_anything_that_shapes_states_changes_the_identity():
 
 def test_cuts_and_frames_move_forward():
     rng = np.random.default_rng(0)
-    ends = np.sort(rng.uniform(0, 60, 200)).round(2); words = pd.DataFrame(dict(onset=ends - .01, offset=ends))
+    ends = np.sort(rng.uniform(0, 60, 200)).round(2)
+    words = pd.DataFrame(dict(onset=ends - 0.01, offset=ends))
     cuts = film_cuts(words, 120)
     assert all(a.time <= b.time for a, b in zip(cuts, cuts[1:])) and len(cuts) == 320
-    last = -1.
+    last = -1.0
     for c in (c for c in cuts if c.kind == 'step'):
-        f = frame_times(c.time, Contexts()); assert (np.diff(f) > 0).all() and f[-1] < c.time and f[-1] > last; last = f[-1]
-        assert len(picture_pairs(c.time, Contexts())) == -(-len(f)//2)
+        f = frame_times(c.time, Contexts())
+        assert (np.diff(f) > 0).all() and f[-1] < c.time and f[-1] > last
+        last = f[-1]
+        assert len(picture_pairs(c.time, Contexts())) == -(-len(f) // 2)
     first = word_context(words, 16)
     assert (np.diff(first) >= 0).all() and (np.arange(200) - first <= 15).all()
 
 
 def test_equal_word_ends_share_one_context():
-    words = pd.DataFrame(dict(onset=[0., 0., 1.], offset=[.8, .8, 2.]))
+    words = pd.DataFrame(dict(onset=[0.0, 0.0, 1.0], offset=[0.8, 0.8, 2.0]))
     assert word_context(words, 2).tolist() == [0, 0, 1] and word_context(words, 1).tolist() == [0, 1, 2]
 
 
 def test_the_thinker_loads_from_a_whole_checkpoint_in_bfloat16_and_extracts(tmp_path, monkeypatch):
-    "What the hub holds is thinker and talker together; the thinker alone is read from it, at a pinned commit, without code."
+    """What the hub holds is thinker and talker together; the thinker alone is read from it, at a pinned commit, without
+    code."""
     from transformers import Qwen3OmniMoeConfig, Qwen3OmniMoeForConditionalGeneration
+
     twin = load_backbone('tiny-qwen3-omni-thinking')
-    whole = Qwen3OmniMoeForConditionalGeneration._from_config(Qwen3OmniMoeConfig(thinker_config=twin.config.to_dict(), enable_audio_output=False))
+    whole = Qwen3OmniMoeForConditionalGeneration._from_config(
+        Qwen3OmniMoeConfig(thinker_config=twin.config.to_dict(), enable_audio_output=False)
+    )
     whole.thinker.load_state_dict(twin.model.state_dict())
-    whole.save_pretrained(tmp_path); twin.processor.save_pretrained(tmp_path)
+    whole.save_pretrained(tmp_path)
+    twin.processor.save_pretrained(tmp_path)
     monkeypatch.setitem(backbones.SPECS, 'local', Spec('local', 'mirage.features.readout:Qwen3Omni', str(tmp_path)))
-    model = load_backbone('local', revision='0'*40)
+    model = load_backbone('local', revision='0' * 40)
     monkeypatch.setattr(type(model), 'pixels', twin.pixels)
-    assert model.model.dtype == torch.bfloat16 and model.identity()['revision'] == '0'*40
+    assert model.model.dtype == torch.bfloat16 and model.identity()['revision'] == '0' * 40
     assert all(torch.equal(w.bfloat16(), model.model.state_dict()[k]) for k, w in twin.model.state_dict().items())
     for fusion in ('native', 'tower'):
-        ours, exact = model.extract(Clip(4.), fusion, 'aligned', TINY), twin.extract(Clip(4.), fusion, 'aligned', TINY)
-        for m in ours: assert np.corrcoef(ours[m][:, 1].ravel(), exact[m][:, 1].ravel())[0, 1] > .97, (fusion, m)
+        ours = model.extract(Clip(4.0), fusion, 'aligned', TINY)
+        exact = twin.extract(Clip(4.0), fusion, 'aligned', TINY)
+        for m in ours:
+            assert np.corrcoef(ours[m][:, 1].ravel(), exact[m][:, 1].ravel())[0, 1] > 0.97, (fusion, m)
 
 
 def test_real_models_need_a_commit_and_unknown_names_say_what_there_is():
-    with pytest.raises(ValueError, match='40 digits'): load_backbone('llama-3.2-3b', revision='v1.0')
-    with pytest.raises(ValueError, match='tiny-vjepa2'): load_backbone('clip')
-    with pytest.raises(ValueError, match='native, tower'): load_backbone('tiny-qwen2.5-omni-7b').extract(Clip(1.), 'early', 'aligned', TINY)
-    with pytest.raises(ValueError, match='released, aligned, streaming'): get_protocol('old')
-    with pytest.raises(ValueError, match='word_order=size in protocol .*: choose ends or transcript'): get_protocol('aligned,word_order=size')
-    with pytest.raises(ValueError, match='in hops, words follow their ends'): get_protocol('released,hop=10')
+    with pytest.raises(ValueError, match='40 digits'):
+        load_backbone('llama-3.2-3b', revision='v1.0')
+    with pytest.raises(ValueError, match='tiny-vjepa2'):
+        load_backbone('clip')
+    with pytest.raises(ValueError, match='native, tower'):
+        load_backbone('tiny-qwen2.5-omni-7b').extract(Clip(1.0), 'early', 'aligned', TINY)
+    with pytest.raises(ValueError, match='released, aligned, streaming'):
+        get_protocol('old')
+    with pytest.raises(ValueError, match='word_order=size in protocol .*: choose ends or transcript'):
+        get_protocol('aligned,word_order=size')
+    with pytest.raises(ValueError, match='in hops, words follow their ends'):
+        get_protocol('released,hop=10')

@@ -1,4 +1,5 @@
 "The score against a toy computed by hand, intervals against planted truths, and what the scorer refuses."
+
 from types import SimpleNamespace
 
 import h5py, numpy as np, pandas as pd, pytest
@@ -10,28 +11,51 @@ FILMS = {'wot1': 'wot', 'wot2': 'wot', 'chaplin1': 'chaplin'}
 
 
 def toy():
-    "Three splits of two films, two subjects, five parcels; the rows that count are small whole numbers, the ten others are noise."
+    """Three splits of two films, two subjects, five parcels; the rows that count are small whole numbers, the ten
+    others are noise."""
     rng = np.random.default_rng(0)
-    wot = np.array([[0, 0, 0, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 1, 0], [1, 0, 0, 1, 1, 0, 0], [1, 2, 3, 1, 2, 3, 4]]).T
-    rows = {'wot1': (np.zeros((3, 5)), wot[:3]), 'wot2': (np.ones((4, 5)), wot[3:]),
-            'chaplin1': (np.array([[1, 2, 3]]*4 + [[7, 7, 7]]).T, np.array([[1, 2, 3], [3, 2, 1], [1, 3, 2], [2, 1, 3], [1, 2, 3]]).T)}
-    framed = lambda a: np.concatenate([rng.normal(0, 100, (5, 5)), a, rng.normal(0, 100, (5, 5))]).astype(np.float32)
+    wot = np.array([
+        [0, 0, 0, 1, 1, 1, 1],
+        [1, 1, 1, 0, 0, 0, 0],
+        [0, 0, 1, 1, 1, 1, 0],
+        [1, 0, 0, 1, 1, 0, 0],
+        [1, 2, 3, 1, 2, 3, 4],
+    ]).T
+    rows = {
+        'wot1': (np.zeros((3, 5)), wot[:3]),
+        'wot2': (np.ones((4, 5)), wot[3:]),
+        'chaplin1': (
+            np.array([[1, 2, 3]] * 4 + [[7, 7, 7]]).T,
+            np.array([[1, 2, 3], [3, 2, 1], [1, 3, 2], [2, 1, 3], [1, 2, 3]]).T,
+        ),
+    }
+
+    def framed(a):
+        return np.concatenate([rng.normal(0, 100, (5, 5)), a, rng.normal(0, 100, (5, 5))]).astype(np.float32)
+
     x = {s: {k: framed(v[0]) for k, v in rows.items()} for s in ('sub-01', 'sub-02')}
-    y = {s: {k: framed(v[1]*(-1 if s == 'sub-02' and k != 'chaplin1' else 1)) for k, v in rows.items()} for s in ('sub-01', 'sub-02')}
+    y = {
+        s: {k: framed(v[1] * (-1 if s == 'sub-02' and k != 'chaplin1' else 1)) for k, v in rows.items()}
+        for s in ('sub-01', 'sub-02')
+    }
     return x, y
 
 
 def test_the_score_equals_the_hand_computed_one_at_every_step():
-    wot = [1, -1, 5/12, 2/12, 6/np.sqrt(12*52)]   # (n Σxy − Σx Σy)/√… over the seven rows of both splits
-    chaplin = [1, -1, .5, .5, 0]                  # the last parcel is predicted as constant
+    wot = [1, -1, 5 / 12, 2 / 12, 6 / np.sqrt(12 * 52)]  # (n Σxy − Σx Σy)/√… over the seven rows of both splits
+    chaplin = [1, -1, 0.5, 0.5, 0]  # the last parcel is predicted as constant
     score = challenge_score(*toy(), 'ood', FILMS)
     for subject, sign in (('sub-01', 1), ('sub-02', -1)):
-        assert np.allclose(score.r.loc[(subject, 'wot')], sign*np.array(wot), atol=1e-12)
+        assert np.allclose(score.r.loc[(subject, 'wot')], sign * np.array(wot), atol=1e-12)
         assert np.allclose(score.r.loc[(subject, 'chaplin')], chaplin, atol=1e-12)
-        assert np.isclose(score.films[(subject, 'wot')], sign*np.mean(wot)) and np.isclose(score.films[(subject, 'chaplin')], .2)
-        assert np.isclose(score.subjects[subject], (sign*np.mean(wot) + .2)/2)
-    assert np.isclose(score.mean, .1)
-    assert score.constant.to_dict() == {(s, f): int(f == 'chaplin') for s in ('sub-01', 'sub-02') for f in ('wot', 'chaplin')}
+        assert np.isclose(score.films[(subject, 'wot')], sign * np.mean(wot)) and np.isclose(
+            score.films[(subject, 'chaplin')], 0.2
+        )
+        assert np.isclose(score.subjects[subject], (sign * np.mean(wot) + 0.2) / 2)
+    assert np.isclose(score.mean, 0.1)
+    assert score.constant.to_dict() == {
+        (s, f): int(f == 'chaplin') for s in ('sub-01', 'sub-02') for f in ('wot', 'chaplin')
+    }
 
 
 def test_another_order_of_averages_gives_another_number():
@@ -39,8 +63,13 @@ def test_another_order_of_averages_gives_another_number():
     by_film, joined = challenge_score(x, y, 'ood', FILMS), challenge_score(x, y, 's7')
     by_split = challenge_score(x, y, 'ood', {k: k for k in FILMS})
     untrimmed = challenge_score(x, y, 'ood', FILMS, trim=0)
-    numbers = [by_film.subjects['sub-01'], joined.subjects['sub-01'], by_split.subjects['sub-01'], untrimmed.subjects['sub-01']]
-    assert min(abs(a - b) for i, a in enumerate(numbers) for b in numbers[:i]) > .01
+    numbers = [
+        by_film.subjects['sub-01'],
+        joined.subjects['sub-01'],
+        by_split.subjects['sub-01'],
+        untrimmed.subjects['sub-01'],
+    ]
+    assert min(abs(a - b) for i, a in enumerate(numbers) for b in numbers[:i]) > 0.01
 
 
 def test_the_bootstrap_computes_the_same_score():
@@ -55,63 +84,91 @@ def test_the_bootstrap_computes_the_same_score():
 @pytest.mark.parametrize('pooled', [True, False])
 def test_intervals_of_a_difference_cover_the_truth(pooled):
     "200 data sets: two models of known and different correlation, scored on the same BOLD."
-    rng = np.random.default_rng(5); lengths = {f'{f}{i}': 80 if pooled else 45 for f in ('ab' if pooled else 'abcdef') for i in (1, 2)}
-    truth = .4/np.sqrt(1.25) - .4/np.sqrt(2); hits = []
+    rng = np.random.default_rng(5)
+    lengths = {f'{f}{i}': 80 if pooled else 45 for f in ('ab' if pooled else 'abcdef') for i in (1, 2)}
+    truth = 0.4 / np.sqrt(1.25) - 0.4 / np.sqrt(2)
+    hits = []
     for _ in range(200):
-        x, y = planted(rng, lengths, parcels=6, rho=.4)
-        a, b = ({s: {k: v + e*slow_noise(rng, len(v), 6) for k, v in x[s].items()} for s in x} for e in (.5, 1.))
+        x, y = planted(rng, lengths, parcels=6, rho=0.4)
+        a, b = ({s: {k: v + e * slow_noise(rng, len(v), 6) for k, v in x[s].items()} for s in x} for e in (0.5, 1.0))
         films = {k: k[0] for k in lengths}
         i = (resample(a, y, films, pooled, draws=200) - resample(b, y, films, pooled, draws=200)).interval()
         hits.append(i.low <= truth <= i.high)
-    assert .90 <= np.mean(hits) <= .99
+    assert 0.90 <= np.mean(hits) <= 0.99
 
 
-@pytest.mark.parametrize('break_it, message', [
-    (lambda x: x['sub-02'].pop('wot2'), 'sub-02: wot2 is only in the BOLD'),
-    (lambda x: x['sub-02'].update(wot2=x['sub-02']['wot2'][1:]), r'sub-02 wot2: predicted \(13, 5\), measured \(14, 5\)'),
-    (lambda x: x['sub-01']['wot1'].__setitem__((6, 3), np.nan), 'sub-01 wot1: .*NaN.* parcel 4'),
-    (lambda x: x.pop('sub-01'), 'predictions are of sub-02, the BOLD is of sub-01, sub-02'),
-])
+@pytest.mark.parametrize(
+    'break_it, message',
+    [
+        (lambda x: x['sub-02'].pop('wot2'), 'sub-02: wot2 is only in the BOLD'),
+        (
+            lambda x: x['sub-02'].update(wot2=x['sub-02']['wot2'][1:]),
+            r'sub-02 wot2: predicted \(13, 5\), measured \(14, 5\)',
+        ),
+        (lambda x: x['sub-01']['wot1'].__setitem__((6, 3), np.nan), 'sub-01 wot1: .*NaN.* parcel 4'),
+        (lambda x: x.pop('sub-01'), 'predictions are of sub-02, the BOLD is of sub-01, sub-02'),
+    ],
+)
 def test_predictions_that_do_not_fit_are_refused_by_name(break_it, message):
-    x, y = toy(); break_it(x)
-    with pytest.raises(ValueError, match=message): challenge_score(x, y, 'ood', FILMS)
+    x, y = toy()
+    break_it(x)
+    with pytest.raises(ValueError, match=message):
+        challenge_score(x, y, 'ood', FILMS)
 
 
 def test_scores_at_other_blocks_are_not_compared():
     x, y = planted(np.random.default_rng(0), {'wot1': 80})
     a, b = (resample(x, y, {'wot1': 'wot'}, draws=10, seed=seed) for seed in (0, 1))
-    with pytest.raises(ValueError, match='different blocks'): a - b
+    with pytest.raises(ValueError, match='different blocks'):
+        a - b
 
 
 def cohort_of(data, sets):
     "A stand-in for a Cohort that holds its BOLD in memory: {(subject, split, repeat): (n_tr, parcels)}."
-    rows = [dict(subject=s, split=k, repeat=r, film=k[:-2], set=sets.get(k, 'train'), bold=None if v is None else 'memory')
-            for (s, k, r), v in data.items()]
+    rows = [
+        dict(subject=s, split=k, repeat=r, film=k[:-2], set=sets.get(k, 'train'), bold=None if v is None else 'memory')
+        for (s, k, r), v in data.items()
+    ]
     runs = pd.DataFrame(rows)
-    return SimpleNamespace(name='toy', tr=1.49, runs=runs, subjects=tuple(sorted(runs.subject.unique())), splits=runs.drop_duplicates('split'),
-                           bold=lambda row: data[row.subject, row.split, row.repeat])
+    return SimpleNamespace(
+        name='toy',
+        tr=1.49,
+        runs=runs,
+        subjects=tuple(sorted(runs.subject.unique())),
+        splits=runs.drop_duplicates('split'),
+        bold=lambda row: data[row.subject, row.split, row.repeat],
+    )
 
 
 def test_the_ceiling_of_films_shown_twice_is_the_root_of_their_correlation():
-    rng = np.random.default_rng(0); true = np.array([0., .4, .8]); data = {}
+    rng = np.random.default_rng(0)
+    true = np.array([0.0, 0.4, 0.8])
+    data = {}
     for s in ('sub-01', 'sub-02'):
         for split, n in (('life01', 3000), ('figures01', 3000)):
             signal = slow_noise(rng, n, 3, common=0)
             for repeat in (1, 2):
-                run = true*signal + np.sqrt(1 - true**2)*slow_noise(rng, n, 3, common=0)
-                data[s, split, repeat] = run[:n - 7*(repeat == 2)]  # one run is shorter
+                run = true * signal + np.sqrt(1 - true**2) * slow_noise(rng, n, 3, common=0)
+                data[s, split, repeat] = run[: n - 7 * (repeat == 2)]  # one run is shorter
         data[s, 'wolf01', 1] = slow_noise(rng, 100, 3)
     ceiling = noise_ceiling(cohort_of(data, {}), draws=200).groupby('parcel').ceiling.mean()
-    assert np.allclose(ceiling.loc[[2, 3]], true[1:], atol=.04) and ceiling[1] < .25
-    with pytest.raises(ValueError, match='saw a film twice'): noise_ceiling(cohort_of({k: v for k, v in data.items() if k[2] == 1}, {}))
+    assert np.allclose(ceiling.loc[[2, 3]], true[1:], atol=0.04) and ceiling[1] < 0.25
+    with pytest.raises(ValueError, match='saw a film twice'):
+        noise_ceiling(cohort_of({k: v for k, v in data.items() if k[2] == 1}, {}))
 
 
 def test_a_set_without_bold_is_absent_and_an_unknown_set_named(tmp_path):
     x, y = planted(np.random.default_rng(0), {'s06e01a': 60, 's07e01a': 60})
     data = {(s, k, 1): v if k == 's06e01a' else None for s in y for k, v in y[s].items()}
-    with h5py.File(tmp_path/'predictions.h5', 'w') as f:
+    with h5py.File(tmp_path / 'predictions.h5', 'w') as f:
         for s in x:
-            for k, v in x[s].items(): f[f'{"val" if k == "s06e01a" else "s7"}/{s}/{k}'] = v
+            for k, v in x[s].items():
+                f[f'{"val" if k == "s06e01a" else "s7"}/{s}/{k}'] = v
     scores = evaluate(tmp_path, cohort_of(data, {'s06e01a': 'val', 's07e01a': 's7'}), draws=20)
-    assert list(scores) == ['val'] and list(compare(scores, scores)) == ['val'] and compare(scores, scores)['val'].interval().estimate == 0
-    with pytest.raises(ValueError, match='no predictions for ood; it has: s7, val'): read_predictions(tmp_path, 'ood')
+    assert (
+        list(scores) == ['val']
+        and list(compare(scores, scores)) == ['val']
+        and compare(scores, scores)['val'].interval().estimate == 0
+    )
+    with pytest.raises(ValueError, match='no predictions for ood; it has: s7, val'):
+        read_predictions(tmp_path, 'ood')

@@ -1,4 +1,5 @@
 """Extraction under faults: kills, two shards at once, films that fail, stores of another identity."""
+
 import os, signal, time
 from multiprocessing import get_context
 
@@ -12,114 +13,153 @@ from mirage.data.simulate import make_stimulus
 from mirage.features.store import Store
 
 torch.set_num_threads(1)
-FORK = get_context('fork')     # no second import of everything
-NAME, CONTEXTS = 'tiny-qwen3-omni-thinking', Contexts(words=8, audio=2., video=1.)
+FORK = get_context('fork')  # no second import of everything
+NAME, CONTEXTS = 'tiny-qwen3-omni-thinking', Contexts(words=8, audio=2.0, video=1.0)
 SPLITS = ['s01e01a', 's01e01b', 's02e01a', 's02e01b', 'chaplin1']
 
 
 @pytest.fixture(scope='module')
 def films(tmp_path_factory):
     folder = tmp_path_factory.mktemp('films')
-    for i, s in enumerate(SPLITS): make_stimulus(folder, s, 'chaplin' if s == 'chaplin1' else s[:3], n_tr=5 + i, seed=0)
+    for i, s in enumerate(SPLITS):
+        make_stimulus(folder, s, 'chaplin' if s == 'chaplin1' else s[:3], n_tr=5 + i, seed=0)
     return pd.DataFrame([(s, *stimulus_paths(folder, s)) for s in SPLITS], columns=['split', 'video', 'transcript'])
 
 
-def run(films, path, **kw): return extract_splits(films, path, NAME, 'native', kw.pop('protocol', 'aligned'), kw.pop('contexts', CONTEXTS), **kw)
-def content(path): return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob('*')) if f.is_file()}
+def run(films, path, **kw):
+    return extract_splits(
+        films, path, NAME, 'native', kw.pop('protocol', 'aligned'), kw.pop('contexts', CONTEXTS), **kw
+    )
+
+
+def content(path):
+    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob('*')) if f.is_file()}
 
 
 @pytest.fixture(scope='module')
 def whole(films, tmp_path_factory):
-    path = tmp_path_factory.mktemp('store')/'whole'; run(films, path)
+    path = tmp_path_factory.mktemp('store') / 'whole'
+    run(films, path)
     return path
 
 
-def dies(films, path, after): # seconds of its own work, whatever else the machine does
-    signal.setitimer(signal.ITIMER_PROF, after)     # the signal ends the process where it is, as SIGKILL would
+def dies(films, path, after):  # seconds of its own work, whatever else the machine does
+    signal.setitimer(signal.ITIMER_PROF, after)  # the signal ends the process where it is, as SIGKILL would
     run(films, path)
 
 
 def test_killed_at_twenty_random_moments_the_store_ends_the_same_bit_for_bit(films, whole, tmp_path):
-    began = time.process_time(); run(films, tmp_path/'timed'); lasts = time.process_time() - began
-    path, rng, stopped = tmp_path/'killed', np.random.default_rng(0), 0
+    began = time.process_time()
+    run(films, tmp_path / 'timed')
+    lasts = time.process_time() - began
+    path, rng, stopped = tmp_path / 'killed', np.random.default_rng(0), 0
     for _ in range(20):
-        p = FORK.Process(target=dies, args=(films, path, rng.uniform(.05, .6)*lasts)); p.start(); p.join()
+        p = FORK.Process(target=dies, args=(films, path, rng.uniform(0.05, 0.6) * lasts))
+        p.start()
+        p.join()
         stopped += p.exitcode == -signal.SIGPROF
-        if (path/'store.json').is_file():
+        if (path / 'store.json').is_file():
             store = Store.open(path)
             for m in store.streams:
-                for f in (path/m).glob('[!.]*.h5'): assert store.has(m, f.stem, verify=True)          # what has its name is whole
+                for f in (path / m).glob('[!.]*.h5'):
+                    assert store.has(m, f.stem, verify=True)  # what has its name is whole
         for f in list(path.rglob('[!.]*.h5')):
-            if rng.random() < .3: f.unlink()                                                          # so that there is always something left to do
+            if rng.random() < 0.3:
+                f.unlink()  # so that there is always something left to do
     run(films, path)
     kept = {k: v for k, v in content(path).items() if not k.split('/')[-1].startswith('.')}
     assert stopped >= 10 and kept == content(whole)
 
 
 def test_two_shards_at_once_make_what_one_run_makes(films, whole, tmp_path):
-    shards = [FORK.Process(target=run, args=(films, tmp_path/'store'), kwargs=dict(shard=f'{k}/2')) for k in (1, 2)]
-    for p in shards: p.start()
-    for p in shards: p.join()
-    assert [p.exitcode for p in shards] == [0, 0] and content(tmp_path/'store') == content(whole)
+    shards = [FORK.Process(target=run, args=(films, tmp_path / 'store'), kwargs=dict(shard=f'{k}/2')) for k in (1, 2)]
+    for p in shards:
+        p.start()
+    for p in shards:
+        p.join()
+    assert [p.exitcode for p in shards] == [0, 0] and content(tmp_path / 'store') == content(whole)
 
 
 def test_workers_change_nothing_but_the_time(films, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr("mirage.processes.multiprocessing.get_context", lambda kind: FORK)
-    run(films.iloc[:2], tmp_path/'store', workers=2)
-    ours, theirs = content(tmp_path/'store'), content(whole)
+    monkeypatch.setattr('mirage.processes.multiprocessing.get_context', lambda kind: FORK)
+    run(films.iloc[:2], tmp_path / 'store', workers=2)
+    ours, theirs = content(tmp_path / 'store'), content(whole)
     assert len(ours) == 7 and all(v == theirs[k] for k, v in ours.items())
 
 
 def test_what_is_there_is_not_made_again_and_what_changed_is(films, tmp_path, monkeypatch):
-    path = tmp_path/'store'; run(films.iloc[:2], path)
+    path = tmp_path / 'store'
+    run(films.iloc[:2], path)
     stamp = {f: f.stat().st_mtime_ns for f in path.rglob('*.h5')}
-    run(pd.concat([films.iloc[:2]]*2), path)                                         # every repeat has a row of its own
-    with monkeypatch.context() as m: m.setattr('mirage.features.extract.worker_pool', None); run(films.iloc[:2], path, workers=2)   # no process starts for nothing
+    run(pd.concat([films.iloc[:2]] * 2), path)  # every repeat has a row of its own
+    with monkeypatch.context() as m:
+        m.setattr('mirage.features.extract.worker_pool', None)
+        run(films.iloc[:2], path, workers=2)  # no process starts for nothing
     assert stamp == {f: f.stat().st_mtime_ns for f in path.rglob('*.h5')}
-    run(films.iloc[:2], path, contexts=Contexts(words=7, audio=2., video=1.))        # another identity in the same folder
+    run(films.iloc[:2], path, contexts=Contexts(words=7, audio=2.0, video=1.0))  # another identity in the same folder
     assert all(f.stat().st_mtime_ns != t for f, t in stamp.items())
-    other = films.iloc[:1].assign(video=films.video[1])                              # another film under the same name
-    before = content(path); run(other, path, contexts=Contexts(words=7, audio=2., video=1.))
-    assert {k for k, v in content(path).items() if v != before[k]} == {f'{m}/s01e01a.h5' for m in ('text', 'audio', 'vision')}
+    other = films.iloc[:1].assign(video=films.video[1])  # another film under the same name
+    before = content(path)
+    run(other, path, contexts=Contexts(words=7, audio=2.0, video=1.0))
+    assert {k for k, v in content(path).items() if v != before[k]} == {
+        f'{m}/s01e01a.h5' for m in ('text', 'audio', 'vision')
+    }
 
 
 def test_films_that_fail_are_named_at_the_end_and_the_others_are_stored(films, tmp_path):
-    (tmp_path/'broken.mkv').write_bytes(b'no film at all')
-    bad = films.iloc[:3].copy(); bad.loc[0, 'video'] = tmp_path/'broken.mkv'; bad.loc[2, 'video'] = tmp_path/'missing.mkv'
-    with pytest.raises(ExtractionError) as e: run(bad, tmp_path/'store')
+    (tmp_path / 'broken.mkv').write_bytes(b'no film at all')
+    bad = films.iloc[:3].copy()
+    bad.loc[0, 'video'] = tmp_path / 'broken.mkv'
+    bad.loc[2, 'video'] = tmp_path / 'missing.mkv'
+    with pytest.raises(ExtractionError) as e:
+        run(bad, tmp_path / 'store')
     assert '2 of 3' in str(e.value) and 's01e01a' in str(e.value) and 'missing.mkv' in str(e.value)
-    store = Store.open(tmp_path/'store')
-    assert store.has('audio', 's01e01b') and not (tmp_path/'store'/'audio'/'s01e01a.h5').exists()
+    store = Store.open(tmp_path / 'store')
+    assert store.has('audio', 's01e01b') and not (tmp_path / 'store' / 'audio' / 's01e01a.h5').exists()
 
 
 def test_a_stream_that_overflows_float16_is_refused_and_nothing_of_it_is_kept(films, tmp_path, monkeypatch):
-    model = load_backbone(NAME); extract = type(model).extract
-    monkeypatch.setattr(type(model), 'extract', lambda self, *a, **k: {m: x*(1e6 if m == 'vision' else 1) for m, x in extract(self, *a, **k).items()})
-    with pytest.raises(ExtractionError, match='vision of s01e01a: [0-9]+ of [0-9]+ values are not finite in float16'): run(films.iloc[:1], tmp_path/'store')
-    assert not (tmp_path/'store'/'vision'/'s01e01a.h5').exists()
+    model = load_backbone(NAME)
+    extract = type(model).extract
+    monkeypatch.setattr(
+        type(model),
+        'extract',
+        lambda self, *a, **k: {m: x * (1e6 if m == 'vision' else 1) for m, x in extract(self, *a, **k).items()},
+    )
+    with pytest.raises(ExtractionError, match='vision of s01e01a: [0-9]+ of [0-9]+ values are not finite in float16'):
+        run(films.iloc[:1], tmp_path / 'store')
+    assert not (tmp_path / 'store' / 'vision' / 's01e01a.h5').exists()
 
 
 def test_states_that_cannot_be_right_are_refused(films):
     model, film = load_backbone(NAME), open_film(films.iloc[0])
     good = {m: np.ones((film.steps, *s), np.float32) for m, s in model.streams().items()}
     check_states(good, model, film, 'native')
-    nan = good['audio'].copy(); nan[3] = np.nan
-    for wrong, why in ((good['audio'][1:], 'has shape'), (nan, 'not finite'), (good['audio']*0, 'zero throughout')):
-        with pytest.raises(ValueError, match=why): check_states(good | dict(audio=wrong), model, film, 'native')
+    nan = good['audio'].copy()
+    nan[3] = np.nan
+    for wrong, why in ((good['audio'][1:], 'has shape'), (nan, 'not finite'), (good['audio'] * 0, 'zero throughout')):
+        with pytest.raises(ValueError, match=why):
+            check_states(good | dict(audio=wrong), model, film, 'native')
 
 
 def test_every_backbone_goes_through_the_same_door(films, tmp_path):
     for name in ('tiny-qwen2.5-omni-7b', 'tiny-llama-3.2-3b', 'tiny-wav2vec-bert-2.0', 'tiny-vjepa2'):
-        store = extract_splits(films.iloc[3:], tmp_path/name, name, 'tower', 'aligned', CONTEXTS)
-        for m in store.streams: assert store.has(m, 'chaplin1', verify=True) and store.steps('s02e01b') == open_film(films.iloc[3]).steps
+        store = extract_splits(films.iloc[3:], tmp_path / name, name, 'tower', 'aligned', CONTEXTS)
+        for m in store.streams:
+            assert store.has(m, 'chaplin1', verify=True) and store.steps('s02e01b') == open_film(films.iloc[3]).steps
         cost = estimate(films.iloc[3:], load_backbone(name), 'tower', 'aligned', CONTEXTS)
-        assert cost['stimuli'] == 2 and np.isclose(cost['GB on disk']*1e9, sum(store.read(m, s, 0, store.steps(s)).nbytes for m in store.streams for s in films.split[3:]))
+        assert cost['stimuli'] == 2 and np.isclose(
+            cost['GB on disk'] * 1e9,
+            sum(store.read(m, s, 0, store.steps(s)).nbytes for m in store.streams for s in films.split[3:]),
+        )
 
 
 @pytest.mark.parametrize('shard', ['0/2', '3/2', 'a/b', '2', ''])
 def test_a_shard_that_is_none_says_so(shard):
-    with pytest.raises(ValueError, match='k/n'): my_share(pd.DataFrame(dict(split=['a'])), shard)
+    with pytest.raises(ValueError, match='k/n'):
+        my_share(pd.DataFrame(dict(split=['a'])), shard)
 
 
 def test_a_shard_without_stimuli_says_so():
-    with pytest.raises(ValueError, match='shard 3/3 is empty: there are 2 stimuli'): my_share(pd.DataFrame(dict(split=['a', 'a', 'b'])), '3/3')
+    with pytest.raises(ValueError, match='shard 3/3 is empty: there are 2 stimuli'):
+        my_share(pd.DataFrame(dict(split=['a', 'a', 'b'])), '3/3')

@@ -1,4 +1,5 @@
-"Damaged files of every kind: whatever is wrong with one, the error is a ValueError or OSError that names the file, and nothing hangs or takes the memory."
+"""Damaged files of every kind: whatever is wrong with one, the error is a ValueError or OSError that names the file,
+and nothing hangs or takes the memory."""
 
 import io, os, random, re, struct
 from pathlib import Path
@@ -50,7 +51,10 @@ def make(kind, d):  # (file to damage, how it is read)
     if kind in ('store.json', 'states.h5'):
         store = Store.create(d / 's', dict(a=1), dict(text=(3, 2)))
         store.write('text', 'a', X.astype(np.float16))
-        read = lambda: Store.open(d / 's').read('text', 'a', -1, 6)
+
+        def read():
+            return Store.open(d / 's').read('text', 'a', -1, 6)
+
         return (d / 's/store.json' if kind == 'store.json' else d / 's/text/a.h5'), read
     if kind in ('features.npy', 'features.h5'):
         (d / 'f/text').mkdir(parents=True, exist_ok=True)
@@ -162,11 +166,8 @@ KINDS = [
     'submission.zip',
     'lengths.npy',
 ]
-TOGETHER = (
-    'store.json',
-    'provenance.json',
-    'config.json',
-)  # each stands for other files, which may be the ones that no longer fit
+# each stands for other files, which may be the ones that no longer fit
+TOGETHER = ('store.json', 'provenance.json', 'config.json')
 TEXT = {'json', 'yaml', 'csv'}
 DEEP = {'json': '[' * 200_000 + ']' * 200_000, 'yaml': '[' * 3000 + ']' * 3000}
 BOMB = '\n'.join(['a0: &a0 [x, x]', *(f'a{i}: &a{i} [' + ', '.join(8 * [f'*a{i - 1}']) + ']' for i in range(1, 12))])

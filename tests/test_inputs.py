@@ -1,4 +1,5 @@
 """What changed is noticed and named, a finished run is never replaced in silence, altered files are recognised."""
+
 import json, os, shutil, time
 from pathlib import Path
 
@@ -6,8 +7,8 @@ import h5py, numpy as np, pytest, torch
 
 import mirage.core, mirage.training.train
 from mirage.data.cohort import Cohort, open_truth
-from mirage.core import (atomic, file_digest, finish_run, get_preset, known_digest, open_run, provenance, read_sealed, remembered,
-                         root, run_path, seal, seal_broken, start_run, unfinished, write_sealed)
+from mirage.core import atomic, file_digest, finish_run, get_preset, known_digest, open_run, provenance, read_sealed
+from mirage.core import remembered, root, run_path, seal, seal_broken, start_run, unfinished, write_sealed
 from mirage.plotting.figures import input_run
 from mirage.training.runs import changed_inputs, parameters_of, run_name, set_aside, why_not
 from mirage.features.store import ArrayFeatures, Store, inputs_of
@@ -16,26 +17,32 @@ from mirage.training.train import train
 
 class Study:
     "Two people, three movies, ready-made text features; every part can be changed."
+
     def __init__(self, folder):
         self.folder, self.rng = folder, np.random.default_rng(0)
-        (folder/'features/text').mkdir(parents=True)
+        (folder / 'features/text').mkdir(parents=True)
         rows = ['subject,split,set,bold']
         for person in ('p1', 'p2'):
-            (folder/person).mkdir()
-            rows += [f'{person},{movie},{which},{person}/{movie}.npy' for movie, which in zip('abc', ('train', 'train', 'val'))]
+            (folder / person).mkdir()
+            rows += [
+                f'{person},{movie},{which},{person}/{movie}.npy'
+                for movie, which in zip('abc', ('train', 'train', 'val'))
+            ]
             self.bold(person)
-        (folder/'runs.csv').write_text('\n'.join(rows) + '\n')
+        (folder / 'runs.csv').write_text('\n'.join(rows) + '\n')
         self.features()
         self.about()
 
     def about(self, tr=1.49, rate=2.0):
-        (self.folder/'cohort.yaml').write_text(f'tr: {tr}\nparcels: 10\nfeatures: {{text: {rate}}}\n')
+        (self.folder / 'cohort.yaml').write_text(f'tr: {tr}\nparcels: 10\nfeatures: {{text: {rate}}}\n')
 
     def bold(self, person):
-        for movie in 'abc': np.save(self.folder/person/f'{movie}.npy', self.rng.normal(size=(44, 10)).astype('f4'))
+        for movie in 'abc':
+            np.save(self.folder / person / f'{movie}.npy', self.rng.normal(size=(44, 10)).astype('f4'))
 
     def features(self):
-        for movie in 'abc': np.save(self.folder/f'features/text/{movie}.npy', self.rng.normal(size=(140, 2, 12)).astype('f4'))
+        for movie in 'abc':
+            np.save(self.folder / f'features/text/{movie}.npy', self.rng.normal(size=(140, 2, 12)).astype('f4'))
 
     def train(self, **how):
         return train(cohort=str(self.folder), **dict(preset='smoke', epochs=4) | how)
@@ -45,17 +52,19 @@ class Study:
 def study(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     torch.set_num_threads(1)
-    return Study(tmp_path/'mydata')
+    return Study(tmp_path / 'mydata')
 
 
 def run_notebook(name, **params):
     "The cells of a chapter in this process, with parameters as papermill would set them."
-    file = Path(mirage.core.__file__).resolve().parents[1]/'nbs'/f'{name}.ipynb'
+    file = Path(mirage.core.__file__).resolve().parents[1] / 'nbs' / f'{name}.ipynb'
     space = {'display': lambda *a: None, '__name__': '__main__'}
     for cell in json.loads(file.read_text())['cells']:
-        if cell['cell_type'] != 'code': continue
+        if cell['cell_type'] != 'code':
+            continue
         exec(compile(''.join(cell['source']), f'{name}.ipynb', 'exec'), space)
-        if 'parameters' in cell['metadata'].get('tags', []): space.update(params)
+        if 'parameters' in cell['metadata'].get('tags', []):
+            space.update(params)
     return space
 
 
@@ -63,64 +72,81 @@ def flip(path, at=None):
     "One bit, in place; the date is set back, as a failing copy or a careless editor might leave it."
     before = os.stat(path)
     with open(path, 'r+b') as f:
-        f.seek(at if at is not None else before.st_size//2)
+        f.seek(at if at is not None else before.st_size // 2)
         byte = f.read(1)[0]
         f.seek(-1, 1)
         f.write(bytes([byte ^ 1]))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-@pytest.mark.parametrize('what, change', [
-    ('inputs.bold.p1/a.npy', lambda s: s.bold('p1')),
-    ('inputs.bold.p2/c.npy', lambda s: flip(s.folder/'p2/c.npy')),
-    ('inputs.features.text.b', lambda s: s.features()),
-    ('inputs.tr: 1.49 → 2.5', lambda s: s.about(tr=2.5)),
-    ('inputs.rates.text: 2.0 → 1.0', lambda s: s.about(rate=1.0))])
+@pytest.mark.parametrize(
+    'what, change',
+    [
+        ('inputs.bold.p1/a.npy', lambda s: s.bold('p1')),
+        ('inputs.bold.p2/c.npy', lambda s: flip(s.folder / 'p2/c.npy')),
+        ('inputs.features.text.b', lambda s: s.features()),
+        ('inputs.tr: 1.49 → 2.5', lambda s: s.about(tr=2.5)),
+        ('inputs.rates.text: 2.0 → 1.0', lambda s: s.about(rate=1.0)),
+    ],
+)
 def test_whoever_corrects_an_input_gets_a_new_training_and_is_told_what_changed(study, capsys, what, change):
     first = study.train()
     study.train()
     assert 'nothing to train' in capsys.readouterr().out
-    before = (first.path/'weights.safetensors').stat().st_mtime_ns
+    before = (first.path / 'weights.safetensors').stat().st_mtime_ns
     change(study)
     study.train()
     said = capsys.readouterr().out
     assert 'nothing to train' not in said and what in said
-    assert (first.path/'weights.safetensors').stat().st_mtime_ns > before
+    assert (first.path / 'weights.safetensors').stat().st_mtime_ns > before
 
 
 def test_a_run_that_moves_to_another_set_is_another_input(study, capsys):
     study.train()
-    text = (study.folder/'runs.csv').read_text()
-    (study.folder/'runs.csv').write_text(text.replace('p1,b,train', 'p1,b,val').replace('p2,b,train', 'p2,b,val'))
+    text = (study.folder / 'runs.csv').read_text()
+    (study.folder / 'runs.csv').write_text(text.replace('p1,b,train', 'p1,b,val').replace('p2,b,train', 'p2,b,val'))
     study.train()
-    assert 'inputs.runs.p1.b 1: train 44 0.0 → val 44 0.0' in capsys.readouterr().out      # set, samples, onset
+    assert 'inputs.runs.p1.b 1: train 44 0.0 → val 44 0.0' in capsys.readouterr().out  # set, samples, onset
 
 
 def test_another_onset_of_the_first_sample_is_another_input(study, capsys):
     study.train()
-    lines = (study.folder/'runs.csv').read_text().splitlines()
-    (study.folder/'runs.csv').write_text('\n'.join([lines[0] + ',onset', *(line + ',-1.5' for line in lines[1:])]) + '\n')
+    lines = (study.folder / 'runs.csv').read_text().splitlines()
+    (study.folder / 'runs.csv').write_text(
+        '\n'.join([lines[0] + ',onset', *(line + ',-1.5' for line in lines[1:])]) + '\n'
+    )
     study.train()
     assert 'inputs.runs.p1.a 1: train 44 0.0 → train 44 -1.5' in capsys.readouterr().out
 
 
 def test_a_stopped_training_never_goes_on_over_other_inputs(study, capsys, monkeypatch):
-    def stop(*a): raise KeyboardInterrupt
+    def stop(*a):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as m:
         m.setattr(mirage.training.train, 'write_predictions', stop)
-        with pytest.raises(KeyboardInterrupt): study.train(save_every=1)
+        with pytest.raises(KeyboardInterrupt):
+            study.train(save_every=1)
     study.bold('p1')
     run = study.train(save_every=1)
     said = capsys.readouterr().out
     assert 'Going on' not in said and 'inputs.bold.p1/a.npy' in said and not unfinished(run.path)
 
 
-@pytest.mark.parametrize('how, named', [(dict(precision='bf16'), 'precision: no → bf16'), (dict(epochs=2), 'preset.epochs: 4 → 2'),
-                                        (dict(seed=5), 'seed: 0 → 5'), (dict(preset='tiny'), 'preset.name: smoke → tiny')])
+@pytest.mark.parametrize(
+    'how, named',
+    [
+        (dict(precision='bf16'), 'precision: no → bf16'),
+        (dict(epochs=2), 'preset.epochs: 4 → 2'),
+        (dict(seed=5), 'seed: 0 → 5'),
+        (dict(preset='tiny'), 'preset.name: smoke → tiny'),
+    ],
+)
 def test_a_finished_run_is_not_replaced_under_its_name(study, how, named):
     run = study.train(name='mine')
     kept = {p.name: file_digest(p) for p in run.path.iterdir()}
-    with pytest.raises(FileExistsError, match=named): study.train(name='mine', **how)
+    with pytest.raises(FileExistsError, match=named):
+        study.train(name='mine', **how)
     assert kept == {p.name: file_digest(p) for p in run.path.iterdir()} and not unfinished(run.path)
 
 
@@ -130,12 +156,16 @@ def test_who_says_overwrite_replaces_it(study):
 
 
 def test_a_stopped_training_is_not_thrown_away_by_another_setting(study, monkeypatch):
-    def stop(*a): raise KeyboardInterrupt
+    def stop(*a):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as m:
         m.setattr(mirage.training.train, 'write_predictions', stop)
-        with pytest.raises(KeyboardInterrupt): study.train(name='mine', save_every=1)
-    with pytest.raises(FileExistsError, match='was stopped before its end.*seed: 0 → 5'): study.train(name='mine', seed=5)
-    assert (run_path(study.folder, 'train', 'mine')/'resume.pt').is_file()
+        with pytest.raises(KeyboardInterrupt):
+            study.train(name='mine', save_every=1)
+    with pytest.raises(FileExistsError, match='was stopped before its end.*seed: 0 → 5'):
+        study.train(name='mine', seed=5)
+    assert (run_path(study.folder, 'train', 'mine') / 'resume.pt').is_file()
 
 
 def test_another_preset_or_precision_than_the_cohorts_own_is_in_the_name(study, monkeypatch):
@@ -146,21 +176,56 @@ def test_another_preset_or_precision_than_the_cohorts_own_is_in_the_name(study, 
     assert study.train().path.name == 'mirage-smoke-e4-native-s0'
 
 
-WRONG = [dict(name='../x'), dict(name='a/b'), dict(name=''), dict(name='.hidden'), dict(window=3000), dict(seed=1.5), dict(seed=-2), dict(seed=True),
-         dict(epochs=-1), dict(queries=-3), dict(modality_dropout=1.5), dict(modality_dropout=float('nan')), dict(precision='fp8'), dict(aggregate='median'),
-         dict(batches='x'), dict(fusion='early'), dict(save_every=0), dict(memory=float('nan')), dict(workers=-1), dict(preset='big'), dict(window='50'),
-         dict(subjects='p3'), dict(overwrite='yes')]
+WRONG = [
+    dict(name='../x'),
+    dict(name='a/b'),
+    dict(name=''),
+    dict(name='.hidden'),
+    dict(window=3000),
+    dict(seed=1.5),
+    dict(seed=-2),
+    dict(seed=True),
+    dict(epochs=-1),
+    dict(queries=-3),
+    dict(modality_dropout=1.5),
+    dict(modality_dropout=float('nan')),
+    dict(precision='fp8'),
+    dict(aggregate='median'),
+    dict(batches='x'),
+    dict(fusion='early'),
+    dict(save_every=0),
+    dict(memory=float('nan')),
+    dict(workers=-1),
+    dict(preset='big'),
+    dict(window='50'),
+    dict(subjects='p3'),
+    dict(overwrite='yes'),
+]
+
 
 @pytest.mark.parametrize('how', WRONG, ids=str)
 def test_a_wrong_argument_is_refused_before_anything_is_written(study, how):
-    with pytest.raises(ValueError): study.train(**how)
-    assert not (root()/'results').exists()
+    with pytest.raises(ValueError):
+        study.train(**how)
+    assert not (root() / 'results').exists()
 
 
-@pytest.mark.parametrize('given', [dict(), dict(modality_dropout=.1 + .2), dict(modality_dropout=1e-7), dict(modality_dropout=float(np.nextafter(1, 0))),
-                                   dict(preset='smoke', precision='no'), dict(backbone='tiny-tribe', preset='tiny', precision='bf16'),
-                                   dict(backbone='qwen3-omni-thinking', preset='tiny'), dict(subjects='sub-01,sub-03', batches='independent'),
-                                   dict(subjects='native-s0,q8', queries=3, window=50, epochs=2), dict(protocol='streaming,hop=20')], ids=str)
+@pytest.mark.parametrize(
+    'given',
+    [
+        dict(),
+        dict(modality_dropout=0.1 + 0.2),
+        dict(modality_dropout=1e-7),
+        dict(modality_dropout=float(np.nextafter(1, 0))),
+        dict(preset='smoke', precision='no'),
+        dict(backbone='tiny-tribe', preset='tiny', precision='bf16'),
+        dict(backbone='qwen3-omni-thinking', preset='tiny'),
+        dict(subjects='sub-01,sub-03', batches='independent'),
+        dict(subjects='native-s0,q8', queries=3, window=50, epochs=2),
+        dict(protocol='streaming,hop=20'),
+    ],
+    ids=str,
+)
 def test_names_and_parameters_are_each_others_inverse(given):
     for fusion, aggregate, seed in (('native', 'queries', 0), ('tower', 'groups', 12345678901)):
         whole = given | dict(fusion=fusion, aggregate=aggregate, seed=seed)
@@ -168,16 +233,17 @@ def test_names_and_parameters_are_each_others_inverse(given):
 
 
 def test_a_number_that_rounds_is_another_run():
-    assert len({run_name('native', 'queries', 0, modality_dropout=p) for p in (.3, .1 + .2, .30000001)}) == 3
+    assert len({run_name('native', 'queries', 0, modality_dropout=p) for p in (0.3, 0.1 + 0.2, 0.30000001)}) == 3
 
 
 # files that were altered
 
+
 def test_a_remembered_digest_is_forgotten_when_the_file_changes_even_if_its_date_does_not(study):
-    file = study.folder/'p1/a.npy'
+    file = study.folder / 'p1/a.npy'
     old = time.time() - 100
     os.utime(file, (old, old))
-    time.sleep(2.1)                                  # younger files are not remembered
+    time.sleep(2.1)  # younger files are not remembered
     assert known_digest(file) == file_digest(file)
     assert remembered('file', file, lambda p: 'computed again') == file_digest(file)
     flip(file)
@@ -185,69 +251,81 @@ def test_a_remembered_digest_is_forgotten_when_the_file_changes_even_if_its_date
 
 
 def test_a_flipped_bit_in_a_digest_note_is_not_believed(study):
-    file = study.folder/'p1/a.npy'
+    file = study.folder / 'p1/a.npy'
     time.sleep(2.1)
     known = known_digest(file)
-    for note in (root()/'features'/'.digests').iterdir():
+    for note in (root() / 'features' / '.digests').iterdir():
         note.write_text(note.read_text().replace(known[:8], '00000000'))
     assert known_digest(file) == known
 
 
 def make_store(folder):
     store = Store.create(folder, dict(name='x'), dict(text=(3, 8)))
-    for movie in 'ab': store.write('text', movie, np.random.default_rng(1).normal(size=(50, 3, 8)), 'movie 1 transcript 2 tr 1.49')
+    for movie in 'ab':
+        store.write('text', movie, np.random.default_rng(1).normal(size=(50, 3, 8)), 'movie 1 transcript 2 tr 1.49')
     return store
 
 
 @pytest.mark.parametrize('how', ['flipped', 'zeroed'])
 def test_altered_features_are_recognised_when_they_are_opened(study, tmp_path, how):
-    store = make_store(tmp_path/'features/s/x')
+    store = make_store(tmp_path / 'features/s/x')
     assert store.has('text', 'a', verify=True)
     file = store.file('text', 'a')
-    if how == 'flipped': flip(file, at=os.path.getsize(file) - 100)
+    if how == 'flipped':
+        flip(file, at=os.path.getsize(file) - 100)
     else:
-        with h5py.File(file, 'r+') as f: f['states'][...] = 0
+        with h5py.File(file, 'r+') as f:
+            f['states'][...] = 0
     again = Store.open(store.path)
     assert 'was altered after it was written' in again.fault('text', 'a', verify=True)
     assert again.has('text', 'b', verify=True)
-    with pytest.raises(ValueError, match='altered'): again.digest('text', 'a')
+    with pytest.raises(ValueError, match='altered'):
+        again.digest('text', 'a')
 
 
 def test_features_of_another_movie_or_transcript_are_refused_by_name(tmp_path, study):
-    store = make_store(tmp_path/'features/s/x')
+    store = make_store(tmp_path / 'features/s/x')
     assert 'another version of the movie;' in store.fault('text', 'a', 'movie 9 transcript 2 tr 1.49')
     assert 'another version of the transcript;' in store.fault('text', 'a', 'movie 1 transcript none tr 1.49')
     assert 'another version of the movie and the tr;' in store.fault('text', 'a', 'movie 9 transcript 2 tr 2')
     assert not store.fault('text', 'a', 'movie 1 transcript 2 tr 1.49')
 
 
-@pytest.mark.parametrize('at', [.02, .3, .6, .9, .9999])
+@pytest.mark.parametrize('at', [0.02, 0.3, 0.6, 0.9, 0.9999])
 def test_a_flipped_resume_file_is_never_loaded(study, monkeypatch, at):
-    def stop(*a): raise KeyboardInterrupt
+    def stop(*a):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as m:
         m.setattr(mirage.training.train, 'write_predictions', stop)
-        with pytest.raises(KeyboardInterrupt): study.train(save_every=1)
-    (path,) = (root()/'results').rglob('resume.pt')
-    flip(path, at=int(at*path.stat().st_size))
-    with pytest.raises(ValueError, match='resume.pt cannot be read: it was altered or cut short'): study.train(save_every=1)
+        with pytest.raises(KeyboardInterrupt):
+            study.train(save_every=1)
+    (path,) = (root() / 'results').rglob('resume.pt')
+    flip(path, at=int(at * path.stat().st_size))
+    with pytest.raises(ValueError, match='resume.pt cannot be read: it was altered or cut short'):
+        study.train(save_every=1)
 
 
 def test_an_altered_truth_is_refused(tmp_path, study):
-    with atomic(tmp_path/'truth.h5') as tmp:
-        with h5py.File(tmp, 'w') as f: f['ceiling'] = np.arange(100.)
+    with atomic(tmp_path / 'truth.h5') as tmp:
+        with h5py.File(tmp, 'w') as f:
+            f['ceiling'] = np.arange(100.0)
         seal(tmp)
-    with open_truth(tmp_path/'truth.h5') as f: assert f['ceiling'][7] == 7
-    with h5py.File(tmp_path/'truth.h5', 'r+') as f: f['ceiling'][7] = 8
-    assert seal_broken(tmp_path/'truth.h5')
-    with pytest.raises(ValueError, match='truth.h5 was altered'): open_truth(tmp_path/'truth.h5')
+    with open_truth(tmp_path / 'truth.h5') as f:
+        assert f['ceiling'][7] == 7
+    with h5py.File(tmp_path / 'truth.h5', 'r+') as f:
+        f['ceiling'][7] = 8
+    assert seal_broken(tmp_path / 'truth.h5')
+    with pytest.raises(ValueError, match='truth.h5 was altered'):
+        open_truth(tmp_path / 'truth.h5')
 
 
 def test_every_flipped_byte_of_a_provenance_is_noticed(tmp_path, study):
-    run = finish_run(start_run(tmp_path/'results/a/b/c', dict(seed=0)), dict(val_r=.5))
-    file = run.path/'provenance.json'
+    run = finish_run(start_run(tmp_path / 'results/a/b/c', dict(seed=0)), dict(val_r=0.5))
+    file = run.path / 'provenance.json'
     whole = file.read_bytes()
     for at in range(0, len(whole), 7):
-        file.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1:])
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
         assert unfinished(run.path), at
     file.write_bytes(whole)
     assert not unfinished(run.path)
@@ -255,14 +333,25 @@ def test_every_flipped_byte_of_a_provenance_is_noticed(tmp_path, study):
 
 def test_what_was_drawn_does_not_make_the_code_dirty(tmp_path, monkeypatch):
     import subprocess
-    def git(*a): subprocess.run(['git', '-C', str(tmp_path), '-c', 'user.name=a', '-c', 'user.email=a@b', *a], check=True, capture_output=True)
+
+    def git(*a):
+        subprocess.run(
+            ['git', '-C', str(tmp_path), '-c', 'user.name=a', '-c', 'user.email=a@b', *a],
+            check=True,
+            capture_output=True,
+        )
+
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
-    for name in ('nbs', 'figures'): (tmp_path/name).mkdir()
-    for file in ('nbs/00_core.ipynb', 'figures/a.csv'): (tmp_path/file).write_text('1')
-    git('init'); git('add', '.'); git('commit', '-m', 'a')
-    (tmp_path/'figures/a.csv').write_text('2')
+    for name in ('nbs', 'figures'):
+        (tmp_path / name).mkdir()
+    for file in ('nbs/00_core.ipynb', 'figures/a.csv'):
+        (tmp_path / file).write_text('1')
+    git('init')
+    git('add', '.')
+    git('commit', '-m', 'a')
+    (tmp_path / 'figures/a.csv').write_text('2')
     assert provenance()['dirty'] is False
-    (tmp_path/'nbs/00_core.ipynb').write_text('2')
+    (tmp_path / 'nbs/00_core.ipynb').write_text('2')
     assert provenance()['dirty'] is True
 
 
@@ -273,19 +362,22 @@ def test_weights_are_readable_like_all_other_files(study):
 
 # figures and the pipeline
 
+
 def test_a_figure_refuses_a_run_of_another_preset(study, monkeypatch):
     monkeypatch.setitem(mirage.core.OWN, str(study.folder), ('smoke', 'no'))
     study.train(epochs=0)
     assert input_run(str(study.folder), 'train', 'mirage-native-s0').config['preset']['name'] == 'smoke'
     study.train(preset='tiny', epochs=4, name='mirage-native-s0', overwrite=True)
-    with pytest.raises(ValueError, match='other settings than asked for: preset.name: tiny → smoke'): input_run(str(study.folder), 'train', 'mirage-native-s0')
+    with pytest.raises(ValueError, match='other settings than asked for: preset.name: tiny → smoke'):
+        input_run(str(study.folder), 'train', 'mirage-native-s0')
 
 
 def test_a_figure_refuses_a_run_of_other_inputs(study):
     run = study.train(name='mirage-e4-native-s0', preset='smoke')
     assert not why_not(str(study.folder), 'train', run.path.name, 'smoke')
     study.bold('p2')
-    with pytest.raises(ValueError, match='other inputs than are there now: bold.p2/a.npy'): input_run(str(study.folder), 'train', run.path.name, 'smoke')
+    with pytest.raises(ValueError, match='other inputs than are there now: bold.p2/a.npy'):
+        input_run(str(study.folder), 'train', run.path.name, 'smoke')
 
 
 def test_the_pipeline_sets_aside_what_it_did_not_ask_for(study, capsys):
@@ -294,32 +386,35 @@ def test_the_pipeline_sets_aside_what_it_did_not_ask_for(study, capsys):
     assert set_aside(str(study.folder), [name], 'smoke', dry=True) and not unfinished(run.path)
     assert 'preset.epochs: 4 → 2' in capsys.readouterr().err
     found = set_aside(str(study.folder), [name], 'smoke')
-    assert unfinished(run.path)                                     # it no longer counts
+    assert unfinished(run.path)  # it no longer counts
     again = study.train(name='mirage-native-s0', preset='smoke', epochs=0)
-    assert set_aside(str(study.folder), [name], 'smoke') == found   # made as asked: nothing new, so that it is made once
+    assert set_aside(str(study.folder), [name], 'smoke') == found  # made as asked: nothing new, so that it is made once
     assert not unfinished(again.path)
 
 
 def test_nothing_is_set_aside_where_the_data_cannot_be_read(study):
     run = study.train(name='mirage-native-s0')
-    (study.folder/'cohort.yaml').rename(study.folder/'away')
+    (study.folder / 'cohort.yaml').rename(study.folder / 'away')
     assert not set_aside(str(study.folder), ['train/mirage-native-s0'], 'smoke') and not unfinished(run.path)
 
 
 def test_another_default_that_the_pipeline_passes_anyway_retrains_nothing(tmp_path, monkeypatch):
     "Whoever saves chapter 05 with the seed that was tried last has not changed what the pipeline runs."
     project = Path(mirage.core.__file__).resolve().parents[1]
-    text = (project/'nbs/paper.smk').read_text()
+    text = (project / 'nbs/paper.smk').read_text()
     space = {}
     exec('import ast, functools, hashlib, json, re\nfrom pathlib import Path', space)
-    exec(text[text.index('@functools.cache\ndef plain'):text.index('def cohort_of')], space)
+    exec(text[text.index('@functools.cache\ndef plain') : text.index('def cohort_of')], space)
     monkeypatch.chdir(project)
+
     def saved(old, new):
-        book = (project/'nbs/05_train.ipynb').read_text()
+        book = (project / 'nbs/05_train.ipynb').read_text()
         assert book.count(old) == 1
-        (tmp_path/'book.ipynb').write_text(book.replace(old, new))
-        return space['code'](tmp_path/'book.ipynb', 'cohort preset seed fusion aggregate name overwrite')
+        (tmp_path / 'book.ipynb').write_text(book.replace(old, new))
+        return space['code'](tmp_path / 'book.ipynb', 'cohort preset seed fusion aggregate name overwrite')
+
     before = saved('seed: int = -1', 'seed: int = -1')
     assert saved('seed: int = -1', 'seed: int = 7') == before
-    assert saved("batches: str = 'paired'", "batches: str = 'independent'") != before       # not passed: it decides what is run
+    # not passed: it decides what is run
+    assert saved("batches: str = 'paired'", "batches: str = 'independent'") != before
     assert saved('if step % steps == 0', 'if step % steps == 1') != before

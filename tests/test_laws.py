@@ -83,9 +83,7 @@ def test_a_recipe_takes_nothing_that_it_does_not_know(value, tmp_path):
     Recipe('tiny-tribe', cohort='c').write(tmp_path / 'recipe.yaml')
     good = yaml.safe_load((tmp_path / 'recipe.yaml').read_text())
     for key in [*good, 'more']:
-        (tmp_path / 'recipe.yaml').write_text(
-            yaml.safe_dump(good | {key: value}), encoding='utf-8', newline=''
-        )
+        (tmp_path / 'recipe.yaml').write_text(yaml.safe_dump(good | {key: value}), encoding='utf-8', newline='')
         try:
             found = Recipe.read(tmp_path / 'recipe.yaml')
         except ValueError as e:
@@ -106,7 +104,7 @@ def test_a_recipe_takes_nothing_that_it_does_not_know(value, tmp_path):
     at=st.floats(0, 0.999),
     bit=st.integers(0, 7),
 )
-@example(steps=1, shape=(1, 1), start=0, length=0, cut=0.0, at=0.74609375, bit=0)   # the name of an attribute
+@example(steps=1, shape=(1, 1), start=0, length=0, cut=0.0, at=0.74609375, bit=0)  # the name of an attribute
 def test_a_store_never_gives_half_a_file(steps, shape, start, length, cut, at, bit):
     with tempfile.TemporaryDirectory() as d:
         states = np.random.default_rng(steps).normal(size=(steps, *shape)).astype(np.float16)

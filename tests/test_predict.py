@@ -1,4 +1,6 @@
-"Any film, whole chain: a clip with speech to BOLD, page and film; weights in every form; films, words, weights and tables that are not what they should be."
+"""Any film, whole chain: a clip with speech to BOLD, page and film; weights in every form; films, words, weights and
+tables that are not what they should be."""
+
 import json, os, re, shutil, subprocess, sys, tempfile
 from dataclasses import asdict, replace
 from fractions import Fraction
@@ -15,7 +17,8 @@ from mirage.core import Contexts, finish_run, run_path, start_run, unfinished
 from mirage.features.extract import identity
 from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
 from mirage.plotting.page import MEANING, Prediction, movie_mp4, page_html, stencil
-from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_films, prepare, read_films, stop_if_failed, transcribe
+from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_films
+from mirage.prediction.predict import prepare, read_films, stop_if_failed, transcribe
 from mirage.prediction.recipe import Recipe, open_backbones, open_weights
 from mirage.data.stimuli import RATE, Film
 from mirage.features.store import Store
@@ -26,206 +29,367 @@ SAID = 'the quick brown fox jumps over the lazy dog'
 SRT = f'1\n00:00:02,000 --> 00:00:05,000\n{SAID}\n'
 
 
-def speech(seconds): # (samples,) int16: the sentence spoken from 2 s on, or tones where there is no voice
-    wave = np.zeros(int(seconds*RATE), np.int16); t = np.arange(3*RATE)/RATE
-    voice = (8000*np.sin(2*np.pi*220*t)*(np.sin(2*np.pi*3*t) > 0)).astype(np.int16)
+def speech(seconds):  # (samples,) int16: the sentence spoken from 2 s on, or tones where there is no voice
+    wave = np.zeros(int(seconds * RATE), np.int16)
+    t = np.arange(3 * RATE) / RATE
+    voice = (8000 * np.sin(2 * np.pi * 220 * t) * (np.sin(2 * np.pi * 3 * t) > 0)).astype(np.int16)
     if shutil.which('espeak-ng'):
         with tempfile.TemporaryDirectory() as d:
-            subprocess.run(['espeak-ng', '-w', f'{d}/speech.wav', SAID], check=True); voice, rate = soundfile.read(f'{d}/speech.wav', dtype='int16')
-        voice = np.interp(np.arange(0, len(voice)/rate, 1/RATE), np.arange(len(voice))/rate, voice).astype(np.int16)
-    n = min(len(voice), len(wave) - 2*RATE)
-    if n > 0: wave[2*RATE:2*RATE + n] = voice[:n]
+            subprocess.run(['espeak-ng', '-w', f'{d}/speech.wav', SAID], check=True)
+            voice, rate = soundfile.read(f'{d}/speech.wav', dtype='int16')
+        voice = np.interp(np.arange(0, len(voice) / rate, 1 / RATE), np.arange(len(voice)) / rate, voice).astype(
+            np.int16
+        )
+    n = min(len(voice), len(wave) - 2 * RATE)
+    if n > 0:
+        wave[2 * RATE : 2 * RATE + n] = voice[:n]
     return wave
 
 
-def clip(path, seconds=12., picture=True, sound=True, fps=10):
+def clip(path, seconds=12.0, picture=True, sound=True, fps=10):
     "A square that wanders over a slope of colours."
     with av.open(str(path), 'w') as out:
-        if picture: video = out.add_stream('libx264', rate=fps, width=128, height=72, pix_fmt='yuv420p')
-        if sound: audio = out.add_stream('flac', rate=RATE, layout='mono')
-        for i in range(int(seconds*fps) if picture else 0):
-            y, x = np.mgrid[:72, :128]; image = np.stack([y*3, x*2, 0*x + 20*i % 255], -1).astype(np.uint8)
-            k = int(4*i) % 100; image[20:44, k:k + 24] = 255 - image[20:44, k:k + 24]
+        if picture:
+            video = out.add_stream('libx264', rate=fps, width=128, height=72, pix_fmt='yuv420p')
+        if sound:
+            audio = out.add_stream('flac', rate=RATE, layout='mono')
+        for i in range(int(seconds * fps) if picture else 0):
+            y, x = np.mgrid[:72, :128]
+            image = np.stack([y * 3, x * 2, 0 * x + 20 * i % 255], -1).astype(np.uint8)
+            k = int(4 * i) % 100
+            image[20:44, k : k + 24] = 255 - image[20:44, k : k + 24]
             out.mux(video.encode(av.VideoFrame.from_ndarray(image, 'rgb24')))
         if sound:
             wave = speech(seconds)
             for k in range(0, len(wave), 4096):
-                frame = av.AudioFrame.from_ndarray(wave[None, k:k + 4096], 's16', 'mono'); frame.rate, frame.pts, frame.time_base = RATE, k, Fraction(1, RATE)
+                frame = av.AudioFrame.from_ndarray(wave[None, k : k + 4096], 's16', 'mono')
+                frame.rate, frame.pts, frame.time_base = RATE, k, Fraction(1, RATE)
                 out.mux(audio.encode(frame))
             out.mux(audio.encode())
-        if picture: out.mux(video.encode())
+        if picture:
+            out.mux(video.encode())
     return path
 
 
-RECIPE = Recipe(TINY, protocol='aligned', contexts=Contexts(words=8, audio=4., video=2.), cohort='nobody', simulated=True)
-SHAPE = ModelConfig(streams=dict(text=48, audio=48, vision=48), n_output=20, queries=2, pool_heads=2, hidden=24, depth=1, heads=2)
+RECIPE = Recipe(
+    TINY, protocol='aligned', contexts=Contexts(words=8, audio=4.0, video=2.0), cohort='nobody', simulated=True
+)
+SHAPE = ModelConfig(
+    streams=dict(text=48, audio=48, vision=48), n_output=20, queries=2, pool_heads=2, hidden=24, depth=1, heads=2
+)
+
 
 @pytest.fixture(scope='module')
 def given(tmp_path_factory):
     "A clip, its words, weights in our form and in the published one."
-    d = tmp_path_factory.mktemp('given'); clip(d/'clip.mkv'); (d/'clip.srt').write_text(SRT)
-    torch.manual_seed(0); Mirage(SHAPE).save_pretrained(d/'ours'); RECIPE.write(d/'ours'/'recipe.yaml')
-    state = {k: torch.randn(s)*(.1 if k.endswith('.g') else s[-1]**-.5 if len(s) > 1 else .2) + (k.endswith('.g') or 'scale' in k or 'norm.weight' in k)
-             for k, s in test_model.published_shapes(d=48, p=1000, positions=64).items()}
-    state['temporal_encoder.encoder.rotary_pos_emb.inv_freq'] = 10000.**-(torch.arange(3)/3)
-    (d/'published').mkdir(); save_file(state, d/'published'/'model.safetensors'); (d/'published'/'config.yaml').write_text(yaml.safe_dump(test_model.published_config(20)))
+    d = tmp_path_factory.mktemp('given')
+    clip(d / 'clip.mkv')
+    (d / 'clip.srt').write_text(SRT)
+    torch.manual_seed(0)
+    Mirage(SHAPE).save_pretrained(d / 'ours')
+    RECIPE.write(d / 'ours' / 'recipe.yaml')
+    state = {
+        k: torch.randn(s) * (0.1 if k.endswith('.g') else s[-1] ** -0.5 if len(s) > 1 else 0.2)
+        + (k.endswith('.g') or 'scale' in k or 'norm.weight' in k)
+        for k, s in test_model.published_shapes(d=48, p=1000, positions=64).items()
+    }
+    state['temporal_encoder.encoder.rotary_pos_emb.inv_freq'] = 10000.0 ** -(torch.arange(3) / 3)
+    (d / 'published').mkdir()
+    save_file(state, d / 'published' / 'model.safetensors')
+    (d / 'published' / 'config.yaml').write_text(yaml.safe_dump(test_model.published_config(20)))
     return d
 
 
 @pytest.fixture(scope='module')
-def shared(tmp_path_factory): return tmp_path_factory.mktemp('root')
+def shared(tmp_path_factory):
+    return tmp_path_factory.mktemp('root')
+
 
 @pytest.fixture(autouse=True)
-def place(shared, monkeypatch): monkeypatch.setenv('MIRAGE_ROOT', str(shared)); monkeypatch.setenv('IN_TEST', '1')
+def place(shared, monkeypatch):
+    monkeypatch.setenv('MIRAGE_ROOT', str(shared))
+    monkeypatch.setenv('IN_TEST', '1')
 
-def everything(folder): return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob('*') if p.is_file())
+
+def everything(folder):
+    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob('*') if p.is_file())
 
 
 # ---- numbers
 
+
 def test_the_published_layout_predicts_what_a_plain_reimplementation_predicts(given, shared, monkeypatch):
-    p = predict(given/'clip.mkv', given/'clip.srt', given/'published', preset='smoke', device='cpu')
-    job = prepare(given/'clip.mkv', given/'clip.srt', given/'published', preset='smoke', device='cpu')
-    assert job.weights.recipe == Recipe(TINY, contexts=Contexts(words=8, audio=4., video=2.)) and not p.simulated     # released, native
-    film = Film.open(given/'clip.mkv', given/'clip.srt')
+    p = predict(given / 'clip.mkv', given / 'clip.srt', given / 'published', preset='smoke', device='cpu')
+    job = prepare(given / 'clip.mkv', given / 'clip.srt', given / 'published', preset='smoke', device='cpu')
+    # released, native
+    assert job.weights.recipe == Recipe(TINY, contexts=Contexts(words=8, audio=4.0, video=2.0)) and not p.simulated
+    film = Film.open(given / 'clip.mkv', given / 'clip.srt')
     states = load_backbone(TINY).extract(film, 'native', 'released', job.weights.recipe.contexts)
     padded = {m: torch.zeros(60, *x.shape[1:]) for m, x in states.items()}
-    for m, x in states.items(): padded[m][9:9 + len(x)] = torch.from_numpy(x.astype(np.float16).astype(np.float32))     # frame −9 is the first of the window
+    for m, x in states.items():
+        # frame −9 is the first of the window
+        padded[m][9 : 9 + len(x)] = torch.from_numpy(x.astype(np.float16).astype(np.float32))
     monkeypatch.setattr(test_model, 'D', 48)
     from safetensors.torch import load_file
-    expected = test_model.plain_mirage(load_file(given/'published'/'model.safetensors'), padded, 'old', 20)[:, :8]      # 12 s are 8.05 TRs
+
+    # 12 s are 8.05 TRs
+    expected = test_model.plain_mirage(load_file(given / 'published' / 'model.safetensors'), padded, 'old', 20)[:, :8]
     assert list(p.bold) == ['sub-01', 'sub-02', 'sub-03', 'sub-05'] and p.bold['sub-01'].shape == (8, 1000)
-    assert test_model.close(torch.from_numpy(np.stack(list(p.bold.values()))), expected, 1e-4) and expected.std() > .01
+    assert test_model.close(torch.from_numpy(np.stack(list(p.bold.values()))), expected, 1e-4) and expected.std() > 0.01
 
 
-@pytest.mark.parametrize('seconds, released, aligned', [(12., 8, 9), (12.67, 9, 9), (11.9, 8, 8), (3.5, 2, 3), (.5, 1, 1)])
+@pytest.mark.parametrize(
+    'seconds, released, aligned', [(12.0, 8, 9), (12.67, 9, 9), (11.9, 8, 8), (3.5, 2, 3), (0.5, 1, 1)]
+)
 def test_a_movie_has_as_many_samples_as_the_release_counts(given, seconds, released, aligned):
     "8.05, 8.503, 7.987, 2.349 and 0.336 TRs: rounded under `released`, every one that began under `aligned`."
-    film = Film.open(given/'clip.mkv', given/'clip.srt')
+    film = Film.open(given / 'clip.mkv', given / 'clip.srt')
     for protocol, n in (('released', released), ('aligned', aligned)):
         weights = SimpleNamespace(recipe=replace(RECIPE, protocol=protocol))
         assert Job('clip', replace(film, seconds=seconds), weights, (), {}, 'cpu').n_tr == n
 
 
 def test_weights_are_not_fed_features_of_another_protocol(given, tmp_path):
-    w = open_weights(given/'ours')
+    w = open_weights(given / 'ours')
+
     def features(rules=2, **changes):
         r = replace(RECIPE, **changes)
         made = identity(load_backbone(TINY), r.fusion, r.protocol, r.contexts) | dict(rules=rules)
-        store = Store.create(tmp_path/'store', made, {m: (13, 48) for m in ('text', 'audio', 'vision')})
-        for m in store.streams: store.write(m, 'clip', np.ones((60, 13, 48), np.float32))
+        store = Store.create(tmp_path / 'store', made, {m: (13, 48) for m in ('text', 'audio', 'vision')})
+        for m in store.streams:
+            store.write(m, 'clip', np.ones((60, 13, 48), np.float32))
         return store
+
     assert predict_bold(w, features(), 'clip', 9, ['sub-01'])['sub-01'].shape == (9, 1000)
-    for wrong, says in ((dict(protocol='released'), 'read features whose protocol is aligned, those at .*store have released'), (dict(fusion='tower'), 'fusion is native.*have tower'),
-                        (dict(protocol='aligned,audio_span=2'), 'have aligned,audio_span=2'), (dict(contexts=Contexts(words=9, audio=4., video=2.)), "contexts is .*'words': 8"),
-                        (dict(rules=1), 'version 1 of the rules')):
-        with pytest.raises(ValueError, match=says): predict_bold(w, features(**wrong), 'clip', 9, ['sub-01'])
+    for wrong, says in (
+        (dict(protocol='released'), 'read features whose protocol is aligned, those at .*store have released'),
+        (dict(fusion='tower'), 'fusion is native.*have tower'),
+        (dict(protocol='aligned,audio_span=2'), 'have aligned,audio_span=2'),
+        (dict(contexts=Contexts(words=9, audio=4.0, video=2.0)), "contexts is .*'words': 8"),
+        (dict(rules=1), 'version 1 of the rules'),
+    ):
+        with pytest.raises(ValueError, match=says):
+            predict_bold(w, features(**wrong), 'clip', 9, ['sub-01'])
 
 
 def test_published_weights_mean_released_and_ours_without_a_recipe_mean_nothing(given, tmp_path):
-    assert open_weights(given/'published', preset='smoke').recipe.protocol == 'released'
-    shutil.copytree(given/'published', tmp_path/'p'); RECIPE.write(tmp_path/'p'/'recipe.yaml')
-    with pytest.raises(ValueError, match='published form, which read features cut as released, but its recipe.yaml says aligned'): open_weights(tmp_path/'p')
-    replace(RECIPE, protocol='released').write(tmp_path/'p'/'recipe.yaml'); assert open_weights(tmp_path/'p').recipe.protocol == 'released'
-    shutil.copytree(given/'ours', tmp_path/'o'); (tmp_path/'o'/'recipe.yaml').unlink()
+    assert open_weights(given / 'published', preset='smoke').recipe.protocol == 'released'
+    shutil.copytree(given / 'published', tmp_path / 'p')
+    RECIPE.write(tmp_path / 'p' / 'recipe.yaml')
+    with pytest.raises(
+        ValueError, match='published form, which read features cut as released, but its recipe.yaml says aligned'
+    ):
+        open_weights(tmp_path / 'p')
+    replace(RECIPE, protocol='released').write(tmp_path / 'p' / 'recipe.yaml')
+    assert open_weights(tmp_path / 'p').recipe.protocol == 'released'
+    shutil.copytree(given / 'ours', tmp_path / 'o')
+    (tmp_path / 'o' / 'recipe.yaml').unlink()
     for preset in ('auto', 'smoke'):
-        with pytest.raises(ValueError, match='nothing says with which protocol'): open_weights(tmp_path/'o', preset=preset)
+        with pytest.raises(ValueError, match='nothing says with which protocol'):
+            open_weights(tmp_path / 'o', preset=preset)
 
 
 def test_a_run_trained_on_features_of_older_rules_says_so(given):
-    w = open_weights(given/'ours')
-    old = identity(load_backbone(TINY), 'native', 'aligned', RECIPE.contexts); old.pop('rules')
-    with pytest.raises(ValueError, match='version 1 of the rules .* Train it again'): open_backbones(replace(w, recipe=replace(w.recipe, made={TINY: json.loads(json.dumps(old))})), 'cpu')
+    w = open_weights(given / 'ours')
+    old = identity(load_backbone(TINY), 'native', 'aligned', RECIPE.contexts)
+    old.pop('rules')
+    with pytest.raises(ValueError, match='version 1 of the rules .* Train it again'):
+        open_backbones(replace(w, recipe=replace(w.recipe, made={TINY: json.loads(json.dumps(old))})), 'cpu')
 
 
 def test_four_subjects_cost_one_extraction_and_one_pass(given, tmp_path, monkeypatch):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); seen = dict(extract=0, trunk=0, windows=0)
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    seen = dict(extract=0, trunk=0, windows=0)
     extract, forward = type(load_backbone(TINY)).extract, TemporalEncoder.forward
-    def counted(self, *a, **k): seen['extract'] += 1; return extract(self, *a, **k)
-    def passed(self, x): seen['trunk'] += 1; seen['windows'] += len(x); return forward(self, x)
-    monkeypatch.setattr(type(load_backbone(TINY)), 'extract', counted); monkeypatch.setattr(TemporalEncoder, 'forward', passed)
-    w = open_weights(given/'ours'); four = predict(given/'clip.mkv', given/'clip.srt', w, device='cpu')
+
+    def counted(self, *a, **k):
+        seen['extract'] += 1
+        return extract(self, *a, **k)
+
+    def passed(self, x):
+        seen['trunk'] += 1
+        seen['windows'] += len(x)
+        return forward(self, x)
+
+    monkeypatch.setattr(type(load_backbone(TINY)), 'extract', counted)
+    monkeypatch.setattr(TemporalEncoder, 'forward', passed)
+    w = open_weights(given / 'ours')
+    four = predict(given / 'clip.mkv', given / 'clip.srt', w, device='cpu')
     assert len(four.bold) == 4 and seen == dict(extract=1, trunk=1, windows=1)
-    shutil.copy(given/'clip.mkv', tmp_path/'renamed.mkv')
-    one = predict(tmp_path/'renamed.mkv', given/'clip.srt', w, 'sub-03', device='cpu')         # the same film under another name
+    shutil.copy(given / 'clip.mkv', tmp_path / 'renamed.mkv')
+    # the same film under another name
+    one = predict(tmp_path / 'renamed.mkv', given / 'clip.srt', w, 'sub-03', device='cpu')
     assert seen['extract'] == 1 and np.array_equal(one.bold['sub-03'], four.bold['sub-03'])
-    other = predict(given/'clip.mkv', None, w, 'sub-03', device='cpu')                          # without words it is another stimulus
+    other = predict(given / 'clip.mkv', None, w, 'sub-03', device='cpu')  # without words it is another stimulus
     assert seen['extract'] == 2 and not np.allclose(other.bold['sub-03'], one.bold['sub-03'], atol=1e-5)
 
 
 def test_a_training_run_says_how_its_features_are_made_and_is_held_to_it(given, tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
-    config = dict(cohort='embedded', seed=0, fusion='native', model=asdict(SHAPE), preset=dict(backbone=TINY, protocol='aligned', contexts=asdict(RECIPE.contexts)))
-    run = start_run(run_path('embedded', 'train', 'r'), config); torch.manual_seed(0); save_weights(Mirage(SHAPE), run.path/'weights.safetensors'); finish_run(run, {})
-    w = open_weights('results/embedded/train/r'); assert w.recipe == replace(RECIPE, cohort='embedded')
-    assert np.allclose(predict(given/'clip.mkv', given/'clip.srt', w, 'sub-01', device='cpu').bold['sub-01'], predict(given/'clip.mkv', given/'clip.srt', given/'ours', 'sub-01', device='cpu').bold['sub-01'], atol=1e-6)
-    path = mirage.prediction.recipe.store_path('embedded', TINY, 'native', 'aligned', RECIPE.contexts); path.mkdir(parents=True)
-    like = json.loads((mirage.prediction.recipe.store_path('films', TINY, 'native', 'aligned', RECIPE.contexts)/'store.json').read_text())
-    (path/'store.json').write_text(json.dumps(like)); open_backbones(open_weights(run.path))
-    like['identity']['backbone']['weights'] = 'others'; (path/'store.json').write_text(json.dumps(like))
-    with pytest.raises(ValueError, match='made with another backbone'): open_backbones(open_weights(run.path))
-    with pytest.raises(ValueError, match='leave preset at auto'): open_weights(run.path, preset='paper')
-    (run.path/'weights.safetensors').write_bytes(b'cut')
-    with pytest.raises(FileNotFoundError, match='altered or cut short'): open_weights(run.path)
+    config = dict(
+        cohort='embedded',
+        seed=0,
+        fusion='native',
+        model=asdict(SHAPE),
+        preset=dict(backbone=TINY, protocol='aligned', contexts=asdict(RECIPE.contexts)),
+    )
+    run = start_run(run_path('embedded', 'train', 'r'), config)
+    torch.manual_seed(0)
+    save_weights(Mirage(SHAPE), run.path / 'weights.safetensors')
+    finish_run(run, {})
+    w = open_weights('results/embedded/train/r')
+    assert w.recipe == replace(RECIPE, cohort='embedded')
+    assert np.allclose(
+        predict(given / 'clip.mkv', given / 'clip.srt', w, 'sub-01', device='cpu').bold['sub-01'],
+        predict(given / 'clip.mkv', given / 'clip.srt', given / 'ours', 'sub-01', device='cpu').bold['sub-01'],
+        atol=1e-6,
+    )
+    path = mirage.prediction.recipe.store_path('embedded', TINY, 'native', 'aligned', RECIPE.contexts)
+    path.mkdir(parents=True)
+    like = json.loads(
+        (
+            mirage.prediction.recipe.store_path('films', TINY, 'native', 'aligned', RECIPE.contexts) / 'store.json'
+        ).read_text()
+    )
+    (path / 'store.json').write_text(json.dumps(like))
+    open_backbones(open_weights(run.path))
+    like['identity']['backbone']['weights'] = 'others'
+    (path / 'store.json').write_text(json.dumps(like))
+    with pytest.raises(ValueError, match='made with another backbone'):
+        open_backbones(open_weights(run.path))
+    with pytest.raises(ValueError, match='leave preset at auto'):
+        open_weights(run.path, preset='paper')
+    (run.path / 'weights.safetensors').write_bytes(b'cut')
+    with pytest.raises(FileNotFoundError, match='altered or cut short'):
+        open_weights(run.path)
 
 
 def test_an_id_on_the_hub_is_fetched_at_its_commit(given, monkeypatch):
     asked = []
+
     def fetched(repo, name, revision=None, **k):
-        asked.append((repo, name, revision)); path = given/'ours'/name
-        if not path.is_file(): raise mirage.prediction.recipe.EntryNotFoundError(name)
+        asked.append((repo, name, revision))
+        path = given / 'ours' / name
+        if not path.is_file():
+            raise mirage.prediction.recipe.EntryNotFoundError(name)
         return str(path)
-    for module in (mirage.prediction.recipe, mirage.models.model): monkeypatch.setattr(module, 'hf_hub_download', fetched)
-    w = open_weights('someone/encoder@abc123'); assert w.recipe == RECIPE and {(r, v) for r, n, v in asked} == {('someone/encoder', 'abc123')}
-    def unreachable(*a, **k): raise mirage.prediction.recipe.LocalEntryNotFoundError('no network')
+
+    for module in (mirage.prediction.recipe, mirage.models.model):
+        monkeypatch.setattr(module, 'hf_hub_download', fetched)
+    w = open_weights('someone/encoder@abc123')
+    assert w.recipe == RECIPE and {(r, v) for r, n, v in asked} == {('someone/encoder', 'abc123')}
+
+    def unreachable(*a, **k):
+        raise mirage.prediction.recipe.LocalEntryNotFoundError('no network')
+
     monkeypatch.setattr(mirage.prediction.recipe, 'hf_hub_download', unreachable)
-    with pytest.raises(FileNotFoundError, match='give its folder'): open_weights('someone/encoder')
+    with pytest.raises(FileNotFoundError, match='give its folder'):
+        open_weights('someone/encoder')
 
 
 # ---- what is refused, before anything is written
 
+
 def bad(given, d, kind):
-    video, words, how, says = given/'clip.mkv', given/'clip.srt', {}, ''
-    if kind == 'no video': clip(d/'v.mkv', 3., picture=False); video, says = d/'v.mkv', 'has no picture track'
-    if kind == 'no audio': clip(d/'v.mkv', 3., sound=False); video, says = d/'v.mkv', 'no sound; give it a silent track'
-    if kind == 'no length': clip(d/'v.mkv', 0.); video, says = d/'v.mkv', 'holds no pictures|cannot be decoded'
-    if kind == 'no film': (d/'v.mkv').write_text('a letter'); video, says = d/'v.mkv', 'cannot be decoded'
-    if kind == 'missing film': video, says = d/'v.mkv', 'there is no film'
-    if kind == 'missing words': words, says = d/'w.srt', 'there is no transcript'
-    if kind == 'words are no subtitles': (d/'w.srt').write_text('Dear all,'); words, says = d/'w.srt', 'not subtitles'
-    if kind == 'time runs backwards': (d/'w.vtt').write_text('WEBVTT\n\n00:05.000 --> 00:02.000\nso\n'); words, says = d/'w.vtt', 'is no stretch of time'
-    if kind == 'words are no table': (d/'w.csv').write_text('a,b\n1,2\n'); words, says = d/'w.csv', 'has the columns a, b'
-    if kind == 'words after the end': (d/'w.srt').write_text(SRT + '\n2\n00:00:40,000 --> 00:00:41,000\nbye\n'); words, says = d/'w.srt', 'last word begins 28'
-    if kind == 'unknown subject': how, says = dict(subjects='sub-04'), "no subject 'sub-04'; there are: sub-01"
-    if kind == 'unknown weights': how, says = dict(weights='nothing/at/all'), 'there are no weights'
-    if kind == 'other widths': Mirage(replace(SHAPE, streams=dict(text=48, audio=32, vision=48))).save_pretrained(d/'w'); RECIPE.write(d/'w'/'recipe.yaml'); how, says = dict(weights=d/'w'), 'audio 32.*gives text 48, audio 48'
-    if kind == 'other streams': Mirage(replace(SHAPE, streams=dict(text=48, smell=48))).save_pretrained(d/'w'); RECIPE.write(d/'w'/'recipe.yaml'); how, says = dict(weights=d/'w'), 'smell 48'
-    if kind == 'published widths': how, says = dict(weights=given/'published'), 'pin it with revision'
-    if kind == 'broken recipe': shutil.copytree(given/'ours', d/'w'); (d/'w'/'recipe.yaml').write_text('backbone: [x\n'); how, says = dict(weights=d/'w'), 'is no recipe'
-    if kind == 'unknown device': how, says = dict(device='tpu'), 'device is auto, cpu or cuda'
-    if kind == 'bad name': how, says = dict(name='../up'), 'Use letters, digits'
-    return video, words, dict(weights=given/'ours', device='cpu') | how, says
+    video, words, how, says = given / 'clip.mkv', given / 'clip.srt', {}, ''
+    if kind == 'no video':
+        clip(d / 'v.mkv', 3.0, picture=False)
+        video, says = d / 'v.mkv', 'has no picture track'
+    if kind == 'no audio':
+        clip(d / 'v.mkv', 3.0, sound=False)
+        video, says = d / 'v.mkv', 'no sound; give it a silent track'
+    if kind == 'no length':
+        clip(d / 'v.mkv', 0.0)
+        video, says = d / 'v.mkv', 'holds no pictures|cannot be decoded'
+    if kind == 'no film':
+        (d / 'v.mkv').write_text('a letter')
+        video, says = d / 'v.mkv', 'cannot be decoded'
+    if kind == 'missing film':
+        video, says = d / 'v.mkv', 'there is no film'
+    if kind == 'missing words':
+        words, says = d / 'w.srt', 'there is no transcript'
+    if kind == 'words are no subtitles':
+        (d / 'w.srt').write_text('Dear all,')
+        words, says = d / 'w.srt', 'not subtitles'
+    if kind == 'time runs backwards':
+        (d / 'w.vtt').write_text('WEBVTT\n\n00:05.000 --> 00:02.000\nso\n')
+        words, says = d / 'w.vtt', 'is no stretch of time'
+    if kind == 'words are no table':
+        (d / 'w.csv').write_text('a,b\n1,2\n')
+        words, says = d / 'w.csv', 'has the columns a, b'
+    if kind == 'words after the end':
+        (d / 'w.srt').write_text(SRT + '\n2\n00:00:40,000 --> 00:00:41,000\nbye\n')
+        words, says = d / 'w.srt', 'last word begins 28'
+    if kind == 'unknown subject':
+        how, says = dict(subjects='sub-04'), "no subject 'sub-04'; there are: sub-01"
+    if kind == 'unknown weights':
+        how, says = dict(weights='nothing/at/all'), 'there are no weights'
+    if kind == 'other widths':
+        Mirage(replace(SHAPE, streams=dict(text=48, audio=32, vision=48))).save_pretrained(d / 'w')
+        RECIPE.write(d / 'w' / 'recipe.yaml')
+        how, says = dict(weights=d / 'w'), 'audio 32.*gives text 48, audio 48'
+    if kind == 'other streams':
+        Mirage(replace(SHAPE, streams=dict(text=48, smell=48))).save_pretrained(d / 'w')
+        RECIPE.write(d / 'w' / 'recipe.yaml')
+        how, says = dict(weights=d / 'w'), 'smell 48'
+    if kind == 'published widths':
+        how, says = dict(weights=given / 'published'), 'pin it with revision'
+    if kind == 'broken recipe':
+        shutil.copytree(given / 'ours', d / 'w')
+        (d / 'w' / 'recipe.yaml').write_text('backbone: [x\n')
+        how, says = dict(weights=d / 'w'), 'is no recipe'
+    if kind == 'unknown device':
+        how, says = dict(device='tpu'), 'device is auto, cpu or cuda'
+    if kind == 'bad name':
+        how, says = dict(name='../up'), 'Use letters, digits'
+    return video, words, dict(weights=given / 'ours', device='cpu') | how, says
 
-@pytest.mark.parametrize('kind', ['no video', 'no audio', 'no length', 'no film', 'missing film', 'missing words', 'words are no subtitles', 'time runs backwards', 'words are no table',
-                                  'words after the end', 'unknown subject', 'unknown weights', 'other widths', 'other streams', 'published widths', 'broken recipe', 'unknown device', 'bad name'])
+
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'no video',
+        'no audio',
+        'no length',
+        'no film',
+        'missing film',
+        'missing words',
+        'words are no subtitles',
+        'time runs backwards',
+        'words are no table',
+        'words after the end',
+        'unknown subject',
+        'unknown weights',
+        'other widths',
+        'other streams',
+        'published widths',
+        'broken recipe',
+        'unknown device',
+        'bad name',
+    ],
+)
 def test_bad_input_is_refused_with_a_remedy_before_anything_is_written(given, tmp_path, monkeypatch, kind):
-    video, words, how, says = bad(given, tmp_path, kind); (tmp_path/'root').mkdir(); monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root'))
-    with pytest.raises((ValueError, FileNotFoundError), match=says): predict(video, words, **how)
-    assert not everything(tmp_path/'root')
+    video, words, how, says = bad(given, tmp_path, kind)
+    (tmp_path / 'root').mkdir()
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path / 'root'))
+    with pytest.raises((ValueError, FileNotFoundError), match=says):
+        predict(video, words, **how)
+    assert not everything(tmp_path / 'root')
 
 
-def dubbed(path): # a film with two sound tracks: French commentary with a tone at 4 s, English with one at 1 s
+def dubbed(path):  # a film with two sound tracks: French commentary with a tone at 4 s, English with one at 1 s
     with av.open(str(path), 'w') as out:
-        video, t = out.add_stream('libx264', rate=10, width=128, height=72, pix_fmt='yuv420p'), np.arange(8*RATE)/RATE
+        video = out.add_stream('libx264', rate=10, width=128, height=72, pix_fmt='yuv420p')
+        t = np.arange(8 * RATE) / RATE
         tracks = [(out.add_stream('flac', rate=RATE, layout='mono'), tone) for tone in (4, 1)]
         for (track, _), language, mark in zip(tracks, ('fra', 'eng'), ('comment', 'default')):
             track.metadata['language'], track.disposition = language, getattr(av.stream.Disposition, mark)
         for i in range(80):
-            out.mux(video.encode(av.VideoFrame.from_ndarray(np.full((72, 128, 3), 3*i, np.uint8), 'rgb24')))
+            out.mux(video.encode(av.VideoFrame.from_ndarray(np.full((72, 128, 3), 3 * i, np.uint8), 'rgb24')))
         for track, tone in tracks:
-            wave = (16_000*np.sin(2*np.pi*440*t)*((t >= tone) & (t < tone + 1))).astype(np.int16)
+            wave = (16_000 * np.sin(2 * np.pi * 440 * t) * ((t >= tone) & (t < tone + 1))).astype(np.int16)
             for k in range(0, len(wave), 4096):
-                frame = av.AudioFrame.from_ndarray(wave[None, k:k + 4096], 's16', 'mono')
+                frame = av.AudioFrame.from_ndarray(wave[None, k : k + 4096], 's16', 'mono')
                 frame.rate, frame.pts, frame.time_base = RATE, k, Fraction(1, RATE)
                 out.mux(track.encode(frame))
             out.mux(track.encode())
@@ -235,122 +399,202 @@ def dubbed(path): # a film with two sound tracks: French commentary with a tone 
 
 def test_another_sound_track_is_another_prediction_and_what_was_taken_is_told(given, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
-    path, w = dubbed(tmp_path/'dubbed.mkv'), open_weights(given/'ours')
+    path, w = dubbed(tmp_path / 'dubbed.mkv'), open_weights(given / 'ours')
     with pytest.warns(UserWarning, match='2 sound tracks.*number 2 is taken'):
         usual = predict(path, None, w, 'sub-01', device='cpu')
     asked = {k: predict(path, None, w, 'sub-01', device='cpu', audio_track=k) for k in ('fr', 2)}
-    assert np.array_equal(asked[2].bold['sub-01'], usual.bold['sub-01']) and not np.allclose(asked['fr'].bold['sub-01'], usual.bold['sub-01'], atol=1e-5)
-    (tmp_path/'films.csv').write_text('video,name,audio_track\ndubbed.mkv,french,fr\ndubbed.mkv,german,de\n')
-    state, done = predict_films(read_films(tmp_path/'films.csv'), w, 'sub-01', device='cpu', page=False, movie=False)
-    assert state.state.tolist() == ['predicted', 'failed'] and np.array_equal(done['french'].bold['sub-01'], asked['fr'].bold['sub-01'])
-    assert "no sound track 'de'; there are: 1 (fra" in state.error[1] and 'french: sound track 1 of 2 (fra' in capsys.readouterr().out
+    assert np.array_equal(asked[2].bold['sub-01'], usual.bold['sub-01']) and not np.allclose(
+        asked['fr'].bold['sub-01'], usual.bold['sub-01'], atol=1e-5
+    )
+    (tmp_path / 'films.csv').write_text('video,name,audio_track\ndubbed.mkv,french,fr\ndubbed.mkv,german,de\n')
+    state, done = predict_films(read_films(tmp_path / 'films.csv'), w, 'sub-01', device='cpu', page=False, movie=False)
+    assert state.state.tolist() == ['predicted', 'failed'] and np.array_equal(
+        done['french'].bold['sub-01'], asked['fr'].bold['sub-01']
+    )
+    assert (
+        "no sound track 'de'; there are: 1 (fra" in state.error[1]
+        and 'french: sound track 1 of 2 (fra' in capsys.readouterr().out
+    )
 
 
 def test_a_film_of_three_seconds_says_that_there_is_nothing_to_draw(given, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
-    (tmp_path/'films.csv').write_text(f'video\n{clip(tmp_path/"short.mkv", 3.)}\n')
-    state, done = predict_films(read_films(tmp_path/'films.csv'), open_weights(given/'ours'), 'sub-01', device='cpu')
+    (tmp_path / 'films.csv').write_text(f'video\n{clip(tmp_path / "short.mkv", 3.0)}\n')
+    state, done = predict_films(
+        read_films(tmp_path / 'films.csv'), open_weights(given / 'ours'), 'sub-01', device='cpu'
+    )
     assert state.state.tolist() == ['predicted'] and done['short'].bold['sub-01'].shape == (3, 1000)
-    assert 'short: numbers only, no page and no film of the map: its last sample is taken at 2.98 s, and BOLD answers 4.47 s late' in capsys.readouterr().out
-    assert not [f for f in everything(tmp_path/'results') if f.endswith(('.html', '.mp4'))]
+    assert (
+        'short: numbers only, no page and no film of the map: its last sample is taken at 2.98 s, and BOLD '
+        'answers 4.47 s late' in capsys.readouterr().out
+    )
+    assert not [f for f in everything(tmp_path / 'results') if f.endswith(('.html', '.mp4'))]
 
 
 # ---- many films
 
+
 def test_a_table_of_films_goes_on_after_failures_and_resumes(given, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root')); (tmp_path/'root').mkdir(); clip(tmp_path/'mute.mkv', 3., sound=False)
-    (tmp_path/'films.csv').write_text(f'video,transcript,name\nmute.mkv,,\n{given/"clip.mkv"},{given/"clip.srt"},good\ngone.mkv,,\n')
-    w, table = open_weights(given/'ours'), read_films(tmp_path/'films.csv')
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path / 'root'))
+    (tmp_path / 'root').mkdir()
+    clip(tmp_path / 'mute.mkv', 3.0, sound=False)
+    (tmp_path / 'films.csv').write_text(
+        f'video,transcript,name\nmute.mkv,,\n{given / "clip.mkv"},{given / "clip.srt"},good\ngone.mkv,,\n'
+    )
+    w, table = open_weights(given / 'ours'), read_films(tmp_path / 'films.csv')
     state, done = predict_films(table, w, device='cpu', page=False, movie=False)
-    assert state.state.tolist() == ['failed', 'predicted', 'failed'] and list(done) == ['good'] and not unfinished(run_path('films', 'predict', 'good'))
-    with pytest.raises(PredictionError, match='2 of 3 films failed(.|\n)*mute: FilmError(.|\n)*gone: FileNotFoundError'): stop_if_failed(state)
+    assert (
+        state.state.tolist() == ['failed', 'predicted', 'failed']
+        and list(done) == ['good']
+        and not unfinished(run_path('films', 'predict', 'good'))
+    )
+    with pytest.raises(
+        PredictionError, match='2 of 3 films failed(.|\n)*mute: FilmError(.|\n)*gone: FileNotFoundError'
+    ):
+        stop_if_failed(state)
     assert not run_path('films', 'predict', 'mute').exists()
-    stamp = (run_path('films', 'predict', 'good')/'predictions.h5').stat().st_mtime_ns
-    clip(tmp_path/'mute.mkv', 3.); monkeypatch.setattr(mirage.prediction.predict, 'compute', lambda job, real=mirage.prediction.predict.compute: real(job) if job.name == 'mute' else pytest.fail('computed again'))
+    stamp = (run_path('films', 'predict', 'good') / 'predictions.h5').stat().st_mtime_ns
+    clip(tmp_path / 'mute.mkv', 3.0)
+    monkeypatch.setattr(
+        mirage.prediction.predict,
+        'compute',
+        lambda job, real=mirage.prediction.predict.compute: (
+            real(job) if job.name == 'mute' else pytest.fail('computed again')
+        ),
+    )
     state, done = predict_films(table, w, device='cpu', page=False, movie=False)
-    assert state.state.tolist() == ['predicted', 'there', 'failed'] and (run_path('films', 'predict', 'good')/'predictions.h5').stat().st_mtime_ns == stamp
-    monkeypatch.undo(); monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root')); monkeypatch.setenv('IN_TEST', '1')
-    job = prepare(given/'clip.mkv', given/'clip.srt', w, 'sub-01', 'good', device='cpu'); p, run, there = make(job, page=False, movie=False)      # other subjects: another result
-    assert not there and list(p.bold) == ['sub-01'] and not (run.path/'bold_sub-02.npy').exists()
-    with pytest.raises(ValueError, match="no subject"): predict_films(table, w, 'sub-09', device='cpu')
+    assert (
+        state.state.tolist() == ['predicted', 'there', 'failed']
+        and (run_path('films', 'predict', 'good') / 'predictions.h5').stat().st_mtime_ns == stamp
+    )
+    monkeypatch.undo()
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path / 'root'))
+    monkeypatch.setenv('IN_TEST', '1')
+    job = prepare(given / 'clip.mkv', given / 'clip.srt', w, 'sub-01', 'good', device='cpu')
+    p, run, there = make(job, page=False, movie=False)  # other subjects: another result
+    assert not there and list(p.bold) == ['sub-01'] and not (run.path / 'bold_sub-02.npy').exists()
+    with pytest.raises(ValueError, match='no subject'):
+        predict_films(table, w, 'sub-09', device='cpu')
 
 
 def test_two_films_of_the_same_name_keep_both_predictions(given, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root')); (tmp_path/'root').mkdir(); (tmp_path/'other').mkdir()
-    clip(tmp_path/'other'/'clip.mkv', 3.)
-    w, how = open_weights(given/'ours'), dict(page=False, movie=False)
-    _, first, _ = make(prepare(given/'clip.mkv', None, w, device='cpu'), **how)
-    kept = (first.path/'predictions.h5').read_bytes()
-    _, second, _ = make(prepare(tmp_path/'other'/'clip.mkv', None, w, device='cpu'), **how)
-    assert first.path.name == 'clip' and re.fullmatch('clip-[0-9a-f]{6}', second.path.name) and (first.path/'predictions.h5').read_bytes() == kept
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path / 'root'))
+    (tmp_path / 'root').mkdir()
+    (tmp_path / 'other').mkdir()
+    clip(tmp_path / 'other' / 'clip.mkv', 3.0)
+    w, how = open_weights(given / 'ours'), dict(page=False, movie=False)
+    _, first, _ = make(prepare(given / 'clip.mkv', None, w, device='cpu'), **how)
+    kept = (first.path / 'predictions.h5').read_bytes()
+    _, second, _ = make(prepare(tmp_path / 'other' / 'clip.mkv', None, w, device='cpu'), **how)
+    assert (
+        first.path.name == 'clip'
+        and re.fullmatch('clip-[0-9a-f]{6}', second.path.name)
+        and (first.path / 'predictions.h5').read_bytes() == kept
+    )
     assert 'is the prediction of another film, and stays' in capsys.readouterr().out
-    for video, run in ((given/'clip.mkv', first), (tmp_path/'other'/'clip.mkv', second)):      # both are found again
+    for video, run in ((given / 'clip.mkv', first), (tmp_path / 'other' / 'clip.mkv', second)):  # both are found again
         _, again, there = make(prepare(video, None, w, device='cpu'), **how)
         assert there and again.path == run.path
-    with pytest.raises(FileExistsError, match='movie: .*overwrite=True'): make(prepare(tmp_path/'other'/'clip.mkv', None, w, name='clip', device='cpu'), **how)
-    assert (first.path/'predictions.h5').read_bytes() == kept
+    with pytest.raises(FileExistsError, match='movie: .*overwrite=True'):
+        make(prepare(tmp_path / 'other' / 'clip.mkv', None, w, name='clip', device='cpu'), **how)
+    assert (first.path / 'predictions.h5').read_bytes() == kept
 
 
 def test_altered_features_of_a_predicted_film_are_made_again(given, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root')); (tmp_path/'root').mkdir()
-    w = open_weights(given/'ours')
-    p = predict(given/'clip.mkv', given/'clip.srt', w, device='cpu')
-    for file in (tmp_path/'root'/'features').rglob('*.h5'):
-        with h5py.File(file, 'r+') as f: f['states'][...] = 0
-    q = predict(given/'clip.mkv', given/'clip.srt', w, device='cpu')
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path / 'root'))
+    (tmp_path / 'root').mkdir()
+    w = open_weights(given / 'ours')
+    p = predict(given / 'clip.mkv', given / 'clip.srt', w, device='cpu')
+    for file in (tmp_path / 'root' / 'features').rglob('*.h5'):
+        with h5py.File(file, 'r+') as f:
+            f['states'][...] = 0
+    q = predict(given / 'clip.mkv', given / 'clip.srt', w, device='cpu')
     assert all(np.array_equal(p.bold[s], q.bold[s]) for s in p.bold)
 
 
 def test_a_changed_transcript_of_the_same_name_is_another_prediction(given, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path/'root')); (tmp_path/'root').mkdir()
-    w = open_weights(given/'ours'); words = tmp_path/'words.srt'; words.write_text(SRT)
-    make(prepare(given/'clip.mkv', words, w, name='c', device='cpu'), False, False)
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path / 'root'))
+    (tmp_path / 'root').mkdir()
+    w = open_weights(given / 'ours')
+    words = tmp_path / 'words.srt'
+    words.write_text(SRT)
+    make(prepare(given / 'clip.mkv', words, w, name='c', device='cpu'), False, False)
     words.write_text(SRT.replace(',', '.'))
-    _, _, there = make(prepare(given/'clip.mkv', words, w, name='c', device='cpu'), False, False)
+    _, _, there = make(prepare(given / 'clip.mkv', words, w, name='c', device='cpu'), False, False)
     assert not there and 'inputs.transcript: ' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', ['model.safetensors', 'config.json', 'recipe.yaml'])
 def test_a_shared_model_that_was_altered_is_refused(given, tmp_path, name):
     from mirage.core import file_digest, write_sealed
-    folder = tmp_path/'shared'; shutil.copytree(given/'ours', folder)
-    write_sealed(folder/'digests.json', dict(files={k: file_digest(folder/k) for k in ('model.safetensors', 'config.json', 'recipe.yaml')}))
+
+    folder = tmp_path / 'shared'
+    shutil.copytree(given / 'ours', folder)
+    write_sealed(
+        folder / 'digests.json',
+        dict(files={k: file_digest(folder / k) for k in ('model.safetensors', 'config.json', 'recipe.yaml')}),
+    )
     open_weights(folder)
-    whole = (folder/name).read_bytes(); at = len(whole) - 9
-    (folder/name).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1:])
-    with pytest.raises(ValueError, match=f'{name} was altered or cut short since it was shared'): open_weights(folder)
+    whole = (folder / name).read_bytes()
+    at = len(whole) - 9
+    (folder / name).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.raises(ValueError, match=f'{name} was altered or cut short since it was shared'):
+        open_weights(folder)
 
 
 def test_a_film_without_words_and_one_heard_by_a_recogniser(given, shared):
     from whisper_twin import tiny_whisper
-    quiet = open_input(given/'clip.mkv'); assert not len(quiet.words)
-    ears = str(tiny_whisper(shared/'whisper')); path = transcribe(quiet, ears, 'cpu')
+
+    quiet = open_input(given / 'clip.mkv')
+    assert not len(quiet.words)
+    ears = str(tiny_whisper(shared / 'whisper'))
+    path = transcribe(quiet, ears, 'cpu')
     assert path == transcribe(quiet, ears, 'cpu') and json.loads(path.read_text())['recogniser'] == ears
-    heard = open_input(given/'clip.mkv', path).words
+    heard = open_input(given / 'clip.mkv', path).words
     assert len(heard) and (heard.offset <= quiet.seconds).all() and (heard.onset <= heard.offset).all()
-    p = predict(given/'clip.mkv', None, given/'ours', asr=ears, device='cpu'); q = predict(given/'clip.mkv', None, given/'ours', device='cpu')
+    p = predict(given / 'clip.mkv', None, given / 'ours', asr=ears, device='cpu')
+    q = predict(given / 'clip.mkv', None, given / 'ours', device='cpu')
     assert not np.allclose(p.bold['sub-01'], q.bold['sub-01'], atol=1e-5)
-    with pytest.raises(Exception): transcribe(replace(quiet), str(given/'ours'), 'cpu')       # no recogniser
+    with pytest.raises(Exception):
+        transcribe(replace(quiet), str(given / 'ours'), 'cpu')  # no recogniser
 
 
 # ---- what one sees
 
+
 @pytest.fixture(scope='module')
 def made(given, shared):
     os.environ['MIRAGE_ROOT'] = str(shared)
-    return make(prepare(given/'clip.mkv', given/'clip.srt', given/'ours', name='clip', device='cpu'))
+    return make(prepare(given / 'clip.mkv', given / 'clip.srt', given / 'ours', name='clip', device='cpu'))
 
 
 def test_a_real_film_becomes_numbers_a_page_and_a_film(made):
-    p, run, _ = made; assert set(everything(run.path)) >= {'predictions.h5', 'page.html', 'map.mp4', 'bold_sub-05.npy', 'parcels.csv', 'times.csv'}
-    with h5py.File(run.path/'predictions.h5') as f:
-        assert np.array_equal(f['bold/sub-02'][()], p.bold['sub-02']) and f['seconds'].shape == (9,) and f.attrs['simulated'] and f.attrs['meaning'] == MEANING
+    p, run, _ = made
+    assert set(everything(run.path)) >= {
+        'predictions.h5',
+        'page.html',
+        'map.mp4',
+        'bold_sub-05.npy',
+        'parcels.csv',
+        'times.csv',
+    }
+    with h5py.File(run.path / 'predictions.h5') as f:
+        assert (
+            np.array_equal(f['bold/sub-02'][()], p.bold['sub-02'])
+            and f['seconds'].shape == (9,)
+            and f.attrs['simulated']
+            and f.attrs['meaning'] == MEANING
+        )
         assert f['parcel'][0] == b'7Networks_LH_Vis_1' and len(f['parcel']) == 1000
-    assert np.array_equal(np.load(run.path/'bold_sub-05.npy'), p.bold['sub-05'])
-    times = pd.read_csv(run.path/'times.csv'); assert np.allclose(times.seconds, 1.49*np.arange(9)) and np.allclose(times.film, times.seconds - 4.47)
-    film = Film.open(run.path/'map.mp4'); a, b = film.frames([1., 7.])[:, 60:380, 520:1260].astype(int)
-    assert abs(film.seconds - p.film.seconds) < .5 and np.abs(a - b).mean() > 2 and film.has_sound
-    left = film.frames([1.])[0, 40:310, 20:500]; own = p.film.frames([1.], (270, 480))[0]; assert np.abs(left.astype(int) - own).mean() < 12    # the film itself, beside the map
+    assert np.array_equal(np.load(run.path / 'bold_sub-05.npy'), p.bold['sub-05'])
+    times = pd.read_csv(run.path / 'times.csv')
+    assert np.allclose(times.seconds, 1.49 * np.arange(9)) and np.allclose(times.film, times.seconds - 4.47)
+    film = Film.open(run.path / 'map.mp4')
+    a, b = film.frames([1.0, 7.0])[:, 60:380, 520:1260].astype(int)
+    assert abs(film.seconds - p.film.seconds) < 0.5 and np.abs(a - b).mean() > 2 and film.has_sound
+    left = film.frames([1.0])[0, 40:310, 20:500]
+    own = p.film.frames([1.0], (270, 480))[0]
+    assert np.abs(left.astype(int) - own).mean() < 12  # the film itself, beside the map
 
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
@@ -358,108 +602,254 @@ PROBE = """<script>addEventListener('load', () => setTimeout(() => { const at = 
 const a = at(4), b = at(7), c = at(4), r = map.getBoundingClientRect(), hit = HIT, still = $('still').src.length;
 map.dispatchEvent(new PointerEvent('pointermove', {clientX: r.left + (hit % D.width + .5)/D.width*r.width, clientY: r.top + (Math.floor(hit/D.width) + .5)/D.height*r.height}));
 const tip = $('tip').textContent, value_ = value(699, 4); $('who').value = 'sub-03'; $('who').dispatchEvent(new Event('change')); const other = at(4);
-document.body.dataset.found = JSON.stringify({moves: a !== b, returns: a === c, other: other !== a, tip, value: value_, when: $('when').textContent, still, lines: document.querySelectorAll('#courses polyline').length}) }, 300))</script>"""
+document.body.dataset.found = JSON.stringify({moves: a !== b, returns: a === c, other: other !== a, tip, value: value_, when: $('when').textContent, still, lines: document.querySelectorAll('#courses polyline').length}) }, 300))</script>"""  # noqa: E501
+
 
 @pytest.mark.skipif(not BROWSER, reason='no Chromium: the interactive page is not opened')
 def test_the_slider_moves_the_map_in_a_browser(made, tmp_path):
-    p, run, _ = made; page = tmp_path/'page.html'; page.write_text((run.path/'page.html').read_text().replace('</body>', PROBE.replace('HIT', str(int((stencil().labels == 700).argmax()))) + '</body>'))
-    done = subprocess.run([BROWSER, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-                           '--host-resolver-rules=MAP * ~NOTFOUND', f'--user-data-dir={tmp_path/"profile"}', '--enable-logging=stderr', '--window-size=1300,900', '--virtual-time-budget=5000', '--dump-dom', page.as_uri()],
-                          capture_output=True, text=True, timeout=120)
+    p, run, _ = made
+    page = tmp_path / 'page.html'
+    page.write_text(
+        (run.path / 'page.html')
+        .read_text()
+        .replace('</body>', PROBE.replace('HIT', str(int((stencil().labels == 700).argmax()))) + '</body>')
+    )
+    done = subprocess.run(
+        [
+            BROWSER,
+            '--headless',
+            '--no-sandbox',
+            '--disable-gpu',
+            '--disable-quic',
+            '--no-first-run',
+            '--disable-background-networking',
+            '--disable-component-update',
+            '--disable-sync',
+            '--host-resolver-rules=MAP * ~NOTFOUND',
+            f'--user-data-dir={tmp_path / "profile"}',
+            '--enable-logging=stderr',
+            '--window-size=1300,900',
+            '--virtual-time-budget=5000',
+            '--dump-dom',
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert not re.search(r'CONSOLE.*(Uncaught|[Ee]rror)', done.stderr), done.stderr[-2000:]
     found = json.loads(re.search(r'data-found="([^"]*)"', done.stdout)[1].replace('&quot;', '"'))
     assert found['moves'] and found['returns'] and found['other'] and found['still'] > 1000 and found['lines'] == 8
-    assert pd.read_csv(run.path/'parcels.csv').name[699] in found['tip'] and 'right hemisphere' in found['tip']
-    assert abs(found['value'] - p.bold['sub-01'][4, 699]) <= np.abs(p.bold['sub-01']).max()/254 + 1e-6 and found['when'].startswith('TR 4, BOLD at 0:06.0, film at 0:01.5')
+    assert pd.read_csv(run.path / 'parcels.csv').name[699] in found['tip'] and 'right hemisphere' in found['tip']
+    assert abs(found['value'] - p.bold['sub-01'][4, 699]) <= np.abs(p.bold['sub-01']).max() / 254 + 1e-6 and found[
+        'when'
+    ].startswith('TR 4, BOLD at 0:06.0, film at 0:01.5')
     assert 'simulated: the model was trained on simulated BOLD' in done.stdout
 
 
 def test_ten_minutes_for_four_subjects_fit_in_eight_megabytes(tmp_path):
     rng = np.random.default_rng(0)
-    class Long:   # pictures of the grain of a real film, at high definition
-        seconds, size = 600., (360, 640)
+
+    class Long:  # pictures of the grain of a real film, at high definition
+        seconds, size = 600.0, (360, 640)
+
         def iter_frames(self, times):
-            base = np.clip(rng.integers(0, 256, (46, 80, 3)).repeat(8, 0).repeat(8, 1)[:360] + rng.normal(0, 6, (360, 640, 3)), 0, 255).astype(np.uint8)
-            for k, _ in enumerate(times): yield np.roll(base, 3*k, 1)
-    p = Prediction('long', Long(), {f'sub-{i}': rng.standard_normal((403, 1000)).astype(np.float32) for i in range(4)}, 'noise', False)
-    size = page_html(p, tmp_path/'long.html').stat().st_size; assert 3e6 < size <= 8e6 and 'simulated:' not in (tmp_path/'long.html').read_text()[:6000]
+            base = np.clip(
+                rng.integers(0, 256, (46, 80, 3)).repeat(8, 0).repeat(8, 1)[:360] + rng.normal(0, 6, (360, 640, 3)),
+                0,
+                255,
+            ).astype(np.uint8)
+            for k, _ in enumerate(times):
+                yield np.roll(base, 3 * k, 1)
+
+    p = Prediction(
+        'long',
+        Long(),
+        {f'sub-{i}': rng.standard_normal((403, 1000)).astype(np.float32) for i in range(4)},
+        'noise',
+        False,
+    )
+    size = page_html(p, tmp_path / 'long.html').stat().st_size
+    assert 3e6 < size <= 8e6 and 'simulated:' not in (tmp_path / 'long.html').read_text()[:6000]
 
 
 def test_what_has_no_atlas_is_not_drawn(tmp_path):
     p = Prediction('own', None, {'a': np.zeros((9, 60), np.float32)}, 'w', False, atlas=None)
     for draw in (page_html, movie_mp4):
-        with pytest.raises(ValueError, match='a map needs the 1000 parcels'): draw(p, tmp_path/'x')
+        with pytest.raises(ValueError, match='a map needs the 1000 parcels'):
+            draw(p, tmp_path / 'x')
     assert not everything(tmp_path)
 
 
 def test_the_notebook_refuses_what_it_does_not_know(tmp_path):
-    env = os.environ | {'MIRAGE_ROOT': str(tmp_path), 'PYTHONPATH': f'{ROOT}:{os.environ.get("PYTHONPATH", "")}', 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
-    done = subprocess.run([Path(sys.executable).parent/'papermill', ROOT/'nbs/09b_predict.ipynb', tmp_path/'out.ipynb', '-p', 'vidoe', 'film.mkv'], env=env, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode and 'unknown parameter vidoe' in done.stdout + done.stderr and everything(tmp_path) == ['out.ipynb']
+    env = os.environ | {
+        'MIRAGE_ROOT': str(tmp_path),
+        'PYTHONPATH': f'{ROOT}:{os.environ.get("PYTHONPATH", "")}',
+        'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+    }
+    done = subprocess.run(
+        [
+            Path(sys.executable).parent / 'papermill',
+            ROOT / 'nbs/09b_predict.ipynb',
+            tmp_path / 'out.ipynb',
+            '-p',
+            'vidoe',
+            'film.mkv',
+        ],
+        env=env,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert (
+        done.returncode
+        and 'unknown parameter vidoe' in done.stdout + done.stderr
+        and everything(tmp_path) == ['out.ipynb']
+    )
 
 
 def notebook(**given):
     "The cells of 09b_predict in this process, with parameters as papermill would set them."
     space = {'display': lambda *a: None, '__name__': '__main__'}
-    for cell in json.loads((ROOT/'nbs/09b_predict.ipynb').read_text())['cells']:
-        if cell['cell_type'] != 'code': continue
+    for cell in json.loads((ROOT / 'nbs/09b_predict.ipynb').read_text())['cells']:
+        if cell['cell_type'] != 'code':
+            continue
         exec(''.join(cell['source']), space)
-        if 'parameters' in cell['metadata'].get('tags', []): space.update(given)
+        if 'parameters' in cell['metadata'].get('tags', []):
+            space.update(given)
     return space
 
 
 def test_the_notebook_predicts_a_film_and_a_table(given, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); clip(tmp_path/'mute.mkv', 3., sound=False); how = dict(weights=str(given/'ours'), device='cpu', movie=False)
-    one = dict(video=str(given/'clip.mkv'), transcript=str(given/'clip.srt')) | how
-    notebook(**one, estimate_only=True); assert not (tmp_path/'results').exists() and not (tmp_path/'features').exists()
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    clip(tmp_path / 'mute.mkv', 3.0, sound=False)
+    how = dict(weights=str(given / 'ours'), device='cpu', movie=False)
+    one = dict(video=str(given / 'clip.mkv'), transcript=str(given / 'clip.srt')) | how
+    notebook(**one, estimate_only=True)
+    assert not (tmp_path / 'results').exists() and not (tmp_path / 'features').exists()
     notebook(**one, subjects='sub-02')
-    assert {'bold_sub-02.npy', 'page.html'} <= set(everything(tmp_path/'results/films/predict/clip')) and len(list((tmp_path/'features/films').rglob('*.h5'))) == 3 and MEANING in capsys.readouterr().out
-    (tmp_path/'films.csv').write_text(f'video,transcript\nmute.mkv,\n{given/"clip.mkv"},{given/"clip.srt"}\n')
-    with pytest.raises(Exception, match='1 of 2 films failed(.|\n)*mute: FilmError'): notebook(films=str(tmp_path/'films.csv'), **how, page=False)
-    assert 'bold_sub-05.npy' in everything(tmp_path/'results/films/predict/clip')
+    assert (
+        {'bold_sub-02.npy', 'page.html'} <= set(everything(tmp_path / 'results/films/predict/clip'))
+        and len(list((tmp_path / 'features/films').rglob('*.h5'))) == 3
+        and MEANING in capsys.readouterr().out
+    )
+    (tmp_path / 'films.csv').write_text(f'video,transcript\nmute.mkv,\n{given / "clip.mkv"},{given / "clip.srt"}\n')
+    with pytest.raises(Exception, match='1 of 2 films failed(.|\n)*mute: FilmError'):
+        notebook(films=str(tmp_path / 'films.csv'), **how, page=False)
+    assert 'bold_sub-05.npy' in everything(tmp_path / 'results/films/predict/clip')
     for wrong, says in ((dict(films='a.csv', video='b.mkv'), 'either films'), (dict(transcript='a.srt'), 'no video')):
-        with pytest.raises(ValueError, match=says): notebook(**how, **wrong)
+        with pytest.raises(ValueError, match=says):
+            notebook(**how, **wrong)
 
 
 # ---- sharing
 
+
 def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch):
-    "Chapter 06b cuts the ends of every film and training does not, so that the two scores differ: the notebook must look for the one that it prints."
+    """Chapter 06b cuts the ends of every film and training does not, so that the two scores differ: the notebook must
+    look for the one that it prints."""
     from test_inputs import run_notebook
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); shutil.copy(ROOT/'data_manifest.yaml', tmp_path)
+
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    shutil.copy(ROOT / 'data_manifest.yaml', tmp_path)
     people = ('sub-01', 'sub-02')
-    config = dict(cohort='embedded', seed=0, fusion='native', precision='no', model=asdict(SHAPE), inputs={},
-                  preset=dict(backbone=TINY, protocol='aligned', contexts=asdict(RECIPE.contexts), epochs=10, batch=32, lr=.002))
+    config = dict(
+        cohort='embedded',
+        seed=0,
+        fusion='native',
+        precision='no',
+        model=asdict(SHAPE),
+        inputs={},
+        preset=dict(backbone=TINY, protocol='aligned', contexts=asdict(RECIPE.contexts), epochs=10, batch=32, lr=0.002),
+    )
     run = start_run(run_path('embedded', 'train', 'mirage-native-s0'), config)
-    save_weights(Mirage(SHAPE), run.path/'weights.safetensors')
-    pd.DataFrame(dict(subject=people, parcel=1, set='val', r=[.57, .58])).to_parquet(run.path/'scores.parquet')
-    run = finish_run(run, dict(val_r=.575, ceiling=.6, parameters=9, best_epoch=5))
-    run_notebook('09c_card', cohort='embedded')                                     # never evaluated: the card prints the score of training
+    save_weights(Mirage(SHAPE), run.path / 'weights.safetensors')
+    pd.DataFrame(dict(subject=people, parcel=1, set='val', r=[0.57, 0.58])).to_parquet(run.path / 'scores.parquet')
+    run = finish_run(run, dict(val_r=0.575, ceiling=0.6, parameters=9, best_epoch=5))
+    run_notebook('09c_card', cohort='embedded')  # never evaluated: the card prints the score of training
     found = start_run(run_path('embedded', 'evaluate', 'mirage-native-s0'), dict(runs='train/mirage-native-s0'))
-    pd.DataFrame([dict(film='all', set='val', subject=s, score=v, low=v - .02, high=v + .02) for s, v in (('mean', .587), ('sub-01', .58), ('sub-02', .594))]).to_csv(found.path/'intervals.csv', index=False)
-    finish_run(found, dict(val=dict(estimate=.587)), inputs=run.provenance['files'])
+    pd.DataFrame([
+        dict(film='all', set='val', subject=s, score=v, low=v - 0.02, high=v + 0.02)
+        for s, v in (('mean', 0.587), ('sub-01', 0.58), ('sub-02', 0.594))
+    ]).to_csv(found.path / 'intervals.csv', index=False)
+    finish_run(found, dict(val=dict(estimate=0.587)), inputs=run.provenance['files'])
     space = run_notebook('09c_card', cohort='embedded')
-    assert '| validation | mean | 0.587 |' in (space['folder']/'README.md').read_text() and space['score'] == .587
+    assert '| validation | mean | 0.587 |' in (space['folder'] / 'README.md').read_text() and space['score'] == 0.587
 
 
 def test_a_card_says_what_the_run_says(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+
     def trained(cohort):
-        run = start_run(run_path(cohort, 'train', 'r'), dict(cohort=cohort, seed=3, fusion='native', precision='no', model=asdict(SHAPE), preset=dict(backbone=TINY if cohort == 'embedded' else 'qwen3-omni-thinking', protocol='aligned', contexts=asdict(RECIPE.contexts), epochs=7, batch=16, lr=1e-3)))
-        torch.manual_seed(0); save_weights(Mirage(SHAPE), run.path/'weights.safetensors')
-        pd.DataFrame([(s, k + 1, which, .1*i + .05*(which == 'ood')) for i, s in enumerate(SHAPE.subjects) for k in range(2) for which in ('val', 'ood')], columns=['subject', 'parcel', 'set', 'r']).to_parquet(run.path/'scores.parquet')
-        return finish_run(run, dict(val_r=.15, ceiling=.6 if cohort == 'embedded' else None, parameters=9, best_epoch=5))
-    run = trained('embedded'); folder = share(run, tmp_path/'hub'); text = (folder/'README.md').read_text()
-    front = yaml.safe_load(text.split('---')[1]); assert front['license'] == 'mit' and 'simulated' in front['tags'] and '**Simulated.**' in text
-    assert '| validation | mean | 0.150 | not computed |' in text and '| test: out of distribution | sub-05 | 0.350 |' in text and '7 (best 5)' in text and MEANING in text
-    back = open_weights(folder); assert back.recipe == replace(RECIPE, cohort='embedded') and all(torch.equal(a, b) for a, b in zip(back.model.state_dict().values(), open_weights(run.path).model.state_dict().values()))
-    found = start_run(run_path('embedded', 'evaluate', 'r'), {}); pd.DataFrame([('mean', 'all', .15, .12, .18, 'val')], columns=['subject', 'film', 'score', 'low', 'high', 'set']).to_csv(found.path/'intervals.csv')
-    finish_run(found, {}, inputs=run.provenance['files']); assert '| validation | mean | 0.150 | 0.120 to 0.180 |' in card(run, 'mit', back.recipe)
-    finish_run(found, {}, inputs={'weights.safetensors': dict(sha256='of other weights')}); assert evaluation_of(run) is None
+        run = start_run(
+            run_path(cohort, 'train', 'r'),
+            dict(
+                cohort=cohort,
+                seed=3,
+                fusion='native',
+                precision='no',
+                model=asdict(SHAPE),
+                preset=dict(
+                    backbone=TINY if cohort == 'embedded' else 'qwen3-omni-thinking',
+                    protocol='aligned',
+                    contexts=asdict(RECIPE.contexts),
+                    epochs=7,
+                    batch=16,
+                    lr=1e-3,
+                ),
+            ),
+        )
+        torch.manual_seed(0)
+        save_weights(Mirage(SHAPE), run.path / 'weights.safetensors')
+        pd.DataFrame(
+            [
+                (s, k + 1, which, 0.1 * i + 0.05 * (which == 'ood'))
+                for i, s in enumerate(SHAPE.subjects)
+                for k in range(2)
+                for which in ('val', 'ood')
+            ],
+            columns=['subject', 'parcel', 'set', 'r'],
+        ).to_parquet(run.path / 'scores.parquet')
+        return finish_run(
+            run, dict(val_r=0.15, ceiling=0.6 if cohort == 'embedded' else None, parameters=9, best_epoch=5)
+        )
+
+    run = trained('embedded')
+    folder = share(run, tmp_path / 'hub')
+    text = (folder / 'README.md').read_text()
+    front = yaml.safe_load(text.split('---')[1])
+    assert front['license'] == 'mit' and 'simulated' in front['tags'] and '**Simulated.**' in text
+    assert (
+        '| validation | mean | 0.150 | not computed |' in text
+        and '| test: out of distribution | sub-05 | 0.350 |' in text
+        and '7 (best 5)' in text
+        and MEANING in text
+    )
+    back = open_weights(folder)
+    assert back.recipe == replace(RECIPE, cohort='embedded') and all(
+        torch.equal(a, b)
+        for a, b in zip(back.model.state_dict().values(), open_weights(run.path).model.state_dict().values())
+    )
+    found = start_run(run_path('embedded', 'evaluate', 'r'), {})
+    pd.DataFrame(
+        [('mean', 'all', 0.15, 0.12, 0.18, 'val')], columns=['subject', 'film', 'score', 'low', 'high', 'set']
+    ).to_csv(found.path / 'intervals.csv')
+    finish_run(found, {}, inputs=run.provenance['files'])
+    assert '| validation | mean | 0.150 | 0.120 to 0.180 |' in card(run, 'mit', back.recipe)
+    finish_run(found, {}, inputs={'weights.safetensors': dict(sha256='of other weights')})
+    assert evaluation_of(run) is None
     real = trained('algonauts2025')
-    with pytest.raises(ValueError, match='choose a licence'): share(real, tmp_path/'real')
-    text = (share(real, tmp_path/'real', 'cc-by-4.0')/'README.md').read_text(); front = yaml.safe_load(text.split('---')[1])
-    assert front['base_model'] == ['Qwen/Qwen3-Omni-30B-A3B-Thinking'] and 'simulated' not in front['tags'] and 'CC0' in text and 'Apache-2.0' in text and 'Simulated' not in text
+    with pytest.raises(ValueError, match='choose a licence'):
+        share(real, tmp_path / 'real')
+    text = (share(real, tmp_path / 'real', 'cc-by-4.0') / 'README.md').read_text()
+    front = yaml.safe_load(text.split('---')[1])
+    assert (
+        front['base_model'] == ['Qwen/Qwen3-Omni-30B-A3B-Thinking']
+        and 'simulated' not in front['tags']
+        and 'CC0' in text
+        and 'Apache-2.0' in text
+        and 'Simulated' not in text
+    )
 
 
 # ---- a model that somebody shared

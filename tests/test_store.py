@@ -1,4 +1,5 @@
 """Stores under faults: kills, two writers, many readers, stale and foreign files; ready-made arrays; the one door."""
+
 import functools, os, signal, subprocess, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -14,215 +15,296 @@ from mirage.features.store import FAMILIES, ArrayFeatures, Joined, Store, open_f
 STREAMS = dict(text=(5, 8), vision=(3, 4))
 
 
-def states(seed=0, shape=(40, 5, 8)): return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+def states(seed=0, shape=(40, 5, 8)):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-FORK = get_context('fork')     # no second import of everything
+FORK = get_context('fork')  # no second import of everything
 
 
 @functools.cache
-def _films(): return [states(i, (900, 16, 64)) for i in range(12)]
+def _films():
+    return [states(i, (900, 16, 64)) for i in range(12)]
 
 
 def _write_all(folder):
     store = Store.create(folder, dict(a=1), dict(text=(16, 64)))
     for i, film in enumerate(_films()):
-        if not store.has('text', f's{i}', 'film', verify=True): store.write('text', f's{i}', film, 'film')
+        if not store.has('text', f's{i}', 'film', verify=True):
+            store.write('text', f's{i}', film, 'film')
 
 
-def _dies(path, after): # seconds of its own work, whatever else the machine does
-    signal.setitimer(signal.ITIMER_PROF, after)     # the signal ends the process where it is, as SIGKILL would
+def _dies(path, after):  # seconds of its own work, whatever else the machine does
+    signal.setitimer(signal.ITIMER_PROF, after)  # the signal ends the process where it is, as SIGKILL would
     _write_all(path)
 
 
 def test_killed_at_twenty_moments_and_resumed_the_store_is_the_same_bit_for_bit(tmp_path):
-    _films(); t = time.process_time(); _write_all(tmp_path/'whole'); lasts = time.process_time() - t
+    _films()
+    t = time.process_time()
+    _write_all(tmp_path / 'whole')
+    lasts = time.process_time() - t
     rng, stopped, partial = np.random.default_rng(0), 0, 0
     for _ in range(200):
-        if stopped >= 20 and partial: break
-        p = FORK.Process(target=_dies, args=(tmp_path/'killed', rng.uniform(.1, .6)*lasts)); p.start(); p.join()
+        if stopped >= 20 and partial:
+            break
+        p = FORK.Process(target=_dies, args=(tmp_path / 'killed', rng.uniform(0.1, 0.6) * lasts))
+        p.start()
+        p.join()
         stopped += p.exitcode == -signal.SIGPROF
-        if not (tmp_path/'killed'/'store.json').is_file(): continue
-        store = Store.open(tmp_path/'killed')
-        for f in (tmp_path/'killed'/'text').glob('s*.h5'): assert store.has('text', f.stem, 'film', verify=True)
-        partial += len([*(tmp_path/'killed'/'text').glob('.*')])
-        for f in list((tmp_path/'killed'/'text').glob('s*.h5')):
-            if rng.random() < .6: f.unlink()                                              # so that there is always something left to do
-    _write_all(tmp_path/'killed')
-    content = [{f.name: f.read_bytes() for f in sorted((tmp_path/k/'text').iterdir())} for k in ('whole', 'killed')]
-    assert stopped >= 20 and partial and len(content[0]) == 12 and content[0] == content[1]             # and nothing is left of what was cut off
+        if not (tmp_path / 'killed' / 'store.json').is_file():
+            continue
+        store = Store.open(tmp_path / 'killed')
+        for f in (tmp_path / 'killed' / 'text').glob('s*.h5'):
+            assert store.has('text', f.stem, 'film', verify=True)
+        partial += len([*(tmp_path / 'killed' / 'text').glob('.*')])
+        for f in list((tmp_path / 'killed' / 'text').glob('s*.h5')):
+            if rng.random() < 0.6:
+                f.unlink()  # so that there is always something left to do
+    _write_all(tmp_path / 'killed')
+    content = [{f.name: f.read_bytes() for f in sorted((tmp_path / k / 'text').iterdir())} for k in ('whole', 'killed')]
+    # and nothing is left of what was cut off
+    assert stopped >= 20 and partial and len(content[0]) == 12 and content[0] == content[1]
 
 
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
-    store = Store.create(tmp_path, {}, STREAMS); (tmp_path/'text').mkdir()
-    dead = subprocess.Popen(['true']); dead.wait()
-    gone, kept = (tmp_path/'text'/f'.a.{machine()}.{pid}-1.tmp.h5' for pid in (dead.pid, os.getppid()))
-    elsewhere = tmp_path/'text'/f'.a.another-node-0.{dead.pid}-1.tmp.h5'
-    for f in (gone, kept, elsewhere): f.write_bytes(b'')
+    store = Store.create(tmp_path, {}, STREAMS)
+    (tmp_path / 'text').mkdir()
+    dead = subprocess.Popen(['true'])
+    dead.wait()
+    gone, kept = (tmp_path / 'text' / f'.a.{machine()}.{pid}-1.tmp.h5' for pid in (dead.pid, os.getppid()))
+    elsewhere = tmp_path / 'text' / f'.a.another-node-0.{dead.pid}-1.tmp.h5'
+    for f in (gone, kept, elsewhere):
+        f.write_bytes(b'')
     store.write('text', 'a', states())
     assert not gone.exists() and kept.exists() and elsewhere.exists() and store.has('text', 'a')
 
 
-def _same(path, seed): # one of many readers
+def _same(path, seed):  # one of many readers
     store, rng = Store.open(path), np.random.default_rng(seed)
     for _ in range(50):
-        a = int(rng.integers(-20, 45)); b = a + int(rng.integers(0, 40)); got = store.read('text', 'a', a, b)
-        want = np.zeros((b - a, 5, 8), np.float16); lo, hi = max(a, 0), max(min(b, 40), max(a, 0))
-        if hi > lo: want[lo - a:hi - a] = states()[lo:hi]
+        a = int(rng.integers(-20, 45))
+        b = a + int(rng.integers(0, 40))
+        got = store.read('text', 'a', a, b)
+        want = np.zeros((b - a, 5, 8), np.float16)
+        lo, hi = max(a, 0), max(min(b, 40), max(a, 0))
+        if hi > lo:
+            want[lo - a : hi - a] = states()[lo:hi]
         assert got.dtype == np.float16 and (got == want).all()
     return True
 
 
 def test_many_readers_while_the_file_is_written_anew(tmp_path):
-    store = Store.create(tmp_path, {}, STREAMS); store.write('text', 'a', states())
+    store = Store.create(tmp_path, {}, STREAMS)
+    store.write('text', 'a', states())
     with ProcessPoolExecutor(2, FORK) as pool:
         jobs = [pool.submit(_same, tmp_path, s) for s in range(4)]
-        while not all(j.done() for j in jobs): store.write('text', 'a', states()); time.sleep(.01)
+        while not all(j.done() for j in jobs):
+            store.write('text', 'a', states())
+            time.sleep(0.01)
         assert all(j.result() for j in jobs)
 
 
 def test_out_is_filled_in_place(tmp_path):
-    store = Store.create(tmp_path, {}, STREAMS); store.write('text', 'a', states())
+    store = Store.create(tmp_path, {}, STREAMS)
+    store.write('text', 'a', states())
     out = np.full((20, 5, 8), np.nan, np.float16)
-    assert store.read('text', 'a', -5, 15, out) is out and not out[:5].any() and (out[5:] == states()[:15].astype(np.float16)).all()
+    assert (
+        store.read('text', 'a', -5, 15, out) is out
+        and not out[:5].any()
+        and (out[5:] == states()[:15].astype(np.float16)).all()
+    )
 
 
 def test_a_reader_notices_a_longer_film(tmp_path):
     store = Store.create(tmp_path, {}, STREAMS)
-    for m in STREAMS: store.write(m, 'a', states(shape=(40, *STREAMS[m])))
+    for m in STREAMS:
+        store.write(m, 'a', states(shape=(40, *STREAMS[m])))
     assert store.steps('a') == 40
     store.write('text', 'a', states(1, (55, 5, 8)))
-    assert store.steps('a') == 55 and not store.read('vision', 'a', 40, 55).any() and store.read('text', 'a', 40, 55).all()
+    assert (
+        store.steps('a') == 55 and not store.read('vision', 'a', 40, 55).any() and store.read('text', 'a', 40, 55).all()
+    )
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, 7e4, -7e4])
 def test_values_that_float16_cannot_hold(tmp_path, bad):
-    store, x = Store.create(tmp_path, {}, STREAMS), states(); x[3, 2, 1] = x[4, 2, 1] = bad
-    with pytest.raises(OverflowError, match='text of a: 2 of 1600 values'): store.write('text', 'a', x)
+    store, x = Store.create(tmp_path, {}, STREAMS), states()
+    x[3, 2, 1] = x[4, 2, 1] = bad
+    with pytest.raises(OverflowError, match='text of a: 2 of 1600 values'):
+        store.write('text', 'a', x)
     assert not [*tmp_path.glob('text/*')]
 
 
 @pytest.mark.parametrize('x', [states()[0], states()[:0], states()[:, :4], states().swapaxes(0, 1)])
 def test_wrong_shapes_are_refused(tmp_path, x):
     store = Store.create(tmp_path, {}, STREAMS)
-    with pytest.raises(ValueError, match='shape'): store.write('text', 'a', x)
-    with pytest.raises(KeyError, match='no stream'): store.write('audio', 'a', states())
+    with pytest.raises(ValueError, match='shape'):
+        store.write('text', 'a', x)
+    with pytest.raises(KeyError, match='no stream'):
+        store.write('audio', 'a', states())
 
 
 def test_every_cut_and_every_foreign_file_is_recognised(tmp_path):
-    store = Store.create(tmp_path, {}, STREAMS); path = store.write('text', 'a', states(), 'film'); data = path.read_bytes()
+    store = Store.create(tmp_path, {}, STREAMS)
+    path = store.write('text', 'a', states(), 'film')
+    data = path.read_bytes()
     for n in [0, 1, 7, 8, 100, *range(500, len(data), 700), len(data) - 1]:
         path.write_bytes(data[:n])
         assert 'cut short or no feature file' in store.fault('text', 'a')
-        with pytest.raises(ValueError, match=r'a\.h5 .*02h_extract'): store.read('text', 'a', 0, 3)
+        with pytest.raises(ValueError, match=r'a\.h5 .*02h_extract'):
+            store.read('text', 'a', 0, 3)
     for how in (dict(chunks=(10, 5, 8)), dict(dtype='f4'), dict(data=states()[:, :2])):
-        with h5py.File(path, 'w') as f: f.create_dataset('states', **{'data': states().astype(how.get('dtype', 'f2')), **how})
+        with h5py.File(path, 'w') as f:
+            f.create_dataset('states', **{'data': states().astype(how.get('dtype', 'f2')), **how})
         assert 'does not hold float16' in store.fault('text', 'a')
-    with h5py.File(path, 'w') as f: f['states'] = states().astype(np.float16)
+    with h5py.File(path, 'w') as f:
+        f['states'] = states().astype(np.float16)
     assert 'another extractor' in store.fault('text', 'a')
-    path.write_bytes(data); assert store.has('text', 'a', 'film', verify=True)
-    for k in np.random.default_rng(0).integers(2048, len(data), 20):                     # one byte of the numbers
-        path.write_bytes(data[:k] + bytes([data[k] ^ 16]) + data[k + 1:])
+    path.write_bytes(data)
+    assert store.has('text', 'a', 'film', verify=True)
+    for k in np.random.default_rng(0).integers(2048, len(data), 20):  # one byte of the numbers
+        path.write_bytes(data[:k] + bytes([data[k] ^ 16]) + data[k + 1 :])
         assert store.fault('text', 'a', 'film', verify=True)
 
 
 def test_another_identity_another_film_nothing_reused(tmp_path):
-    first = Store.create(tmp_path, dict(words=32), STREAMS); first.write('text', 'a', states(), 'film')
-    assert Store.create(tmp_path, dict(words=32), STREAMS).has('text', 'a', 'film') and not first.has('text', 'a', 'another film')
-    for other in (dict(identity=dict(words=64), streams=STREAMS), dict(identity=dict(words=32), streams=STREAMS, hz=4.)):
+    first = Store.create(tmp_path, dict(words=32), STREAMS)
+    first.write('text', 'a', states(), 'film')
+    assert Store.create(tmp_path, dict(words=32), STREAMS).has('text', 'a', 'film') and not first.has(
+        'text', 'a', 'another film'
+    )
+    for other in (
+        dict(identity=dict(words=64), streams=STREAMS),
+        dict(identity=dict(words=32), streams=STREAMS, hz=4.0),
+    ):
         second = Store.create(tmp_path, **other)
         assert not second.has('text', 'a') and not Store.open(tmp_path).has('text', 'a')
-        with pytest.raises(ValueError, match='another extractor'): second.read('text', 'a', 0, 3)
+        with pytest.raises(ValueError, match='another extractor'):
+            second.read('text', 'a', 0, 3)
     tiny, paper = (store_path('c', 'b', 'native', 'aligned', get_preset(p).contexts) for p in ('tiny', 'paper'))
     assert tiny.parent == paper.parent and tiny != paper
 
 
 def test_a_store_that_is_none(tmp_path):
-    with pytest.raises(FileNotFoundError, match='02h_extract'): Store.open(tmp_path)
+    with pytest.raises(FileNotFoundError, match='02h_extract'):
+        Store.open(tmp_path)
     for text in ('{', '[]', '{"identity": 1}'):
-        (tmp_path/'store.json').write_text(text)
-        with pytest.raises(ValueError, match='store.json describes no store'): Store.open(tmp_path)
+        (tmp_path / 'store.json').write_text(text)
+        with pytest.raises(ValueError, match='store.json describes no store'):
+            Store.open(tmp_path)
 
 
 # ready-made arrays
 
+
 def own(tmp_path, **arrays):
-    for m, x in arrays.items(): (tmp_path/m).mkdir(exist_ok=True); np.save(tmp_path/m/'a.npy', x)
+    for m, x in arrays.items():
+        (tmp_path / m).mkdir(exist_ok=True)
+        np.save(tmp_path / m / 'a.npy', x)
     return tmp_path
 
 
-@pytest.mark.parametrize('rate', [.5, 1/1.49, 1., 1.9, 2., 2.5, 4., 10., 25.])
+@pytest.mark.parametrize('rate', [0.5, 1 / 1.49, 1.0, 1.9, 2.0, 2.5, 4.0, 10.0, 25.0])
 def test_resampling_keeps_constants_means_and_cuts(tmp_path, rate):
-    T = int(30*rate); x = states(0, (T, 2, 3))
+    T = int(30 * rate)
+    x = states(0, (T, 2, 3))
     f = ArrayFeatures(own(tmp_path, one=np.ones((T, 2, 3), 'f4'), x=x), dict(one=rate, x=rate), ['a'])
-    n = f.steps('a'); whole = f.read('x', 'a', 0, n)
-    assert n == np.ceil(T/rate*2 - 1e-6) and (f.read('one', 'a', 0, n) == 1).all()
+    n = f.steps('a')
+    whole = f.read('x', 'a', 0, n)
+    assert n == np.ceil(T / rate * 2 - 1e-6) and (f.read('one', 'a', 0, n) == 1).all()
     assert not f.read('one', 'a', n, n + 3).any() and not f.read('one', 'a', -3, 0).any()
-    for a, b in ((0, 7), (5, 6), (11, 30), (n - 4, n + 2)): assert (f.read('x', 'a', a, b)[:n - a] == whole[a:b]).all()
-    fine = np.repeat(x, 1000, 0)                                                        # by brute force: a thousand points a sample
-    times = (np.arange(len(fine)) + .5)/(1000*rate)
-    brute = np.stack([fine[(times >= k/2) & (times < (k + 1)/2)].mean(0) for k in range(n)])
-    assert np.abs(whole - brute).max() < .02
+    for a, b in ((0, 7), (5, 6), (11, 30), (n - 4, n + 2)):
+        assert (f.read('x', 'a', a, b)[: n - a] == whole[a:b]).all()
+    fine = np.repeat(x, 1000, 0)  # by brute force: a thousand points a sample
+    times = (np.arange(len(fine)) + 0.5) / (1000 * rate)
+    brute = np.stack([fine[(times >= k / 2) & (times < (k + 1) / 2)].mean(0) for k in range(n)])
+    assert np.abs(whole - brute).max() < 0.02
 
 
 def test_arrays_as_h5_and_of_different_lengths(tmp_path):
-    own(tmp_path, text=states(0, (10, 1, 3))); (tmp_path/'audio').mkdir()
-    with h5py.File(tmp_path/'audio'/'a.h5', 'w') as f: f['anything'] = states(1, (14, 2, 5))
-    f = ArrayFeatures(tmp_path, dict(text=2., audio=2.), ['a'])
+    own(tmp_path, text=states(0, (10, 1, 3)))
+    (tmp_path / 'audio').mkdir()
+    with h5py.File(tmp_path / 'audio' / 'a.h5', 'w') as f:
+        f['anything'] = states(1, (14, 2, 5))
+    f = ArrayFeatures(tmp_path, dict(text=2.0, audio=2.0), ['a'])
     assert f.steps('a') == 14 and f.streams == dict(text=(1, 3), audio=(2, 5))
-    assert (f.read('audio', 'a', 0, 14) == states(1, (14, 2, 5)).astype(np.float16)).all() and not f.read('text', 'a', 10, 14).any()
+    assert (f.read('audio', 'a', 0, 14) == states(1, (14, 2, 5)).astype(np.float16)).all() and not f.read(
+        'text', 'a', 10, 14
+    ).any()
 
 
-@pytest.mark.parametrize('arrays, says', [
-    (dict(x=np.zeros((5, 3), 'f4')), r'x.a\.npy holds float32 \(5, 3\), expected'), (dict(x=np.zeros((5, 3, 2), int)), 'holds int64'),
-    (dict(x=np.zeros((0, 3, 2))), 'holds float64'), (dict(), r'holds 0 of a\.npy and a\.h5'),
-    (dict(x=np.array([{}], object)), 'is not one array')])
+@pytest.mark.parametrize(
+    'arrays, says',
+    [
+        (dict(x=np.zeros((5, 3), 'f4')), r'x.a\.npy holds float32 \(5, 3\), expected'),
+        (dict(x=np.zeros((5, 3, 2), int)), 'holds int64'),
+        (dict(x=np.zeros((0, 3, 2))), 'holds float64'),
+        (dict(), r'holds 0 of a\.npy and a\.h5'),
+        (dict(x=np.array([{}], object)), 'is not one array'),
+    ],
+)
 def test_arrays_that_are_not_ours_to_read(tmp_path, arrays, says):
-    with pytest.raises((ValueError, FileNotFoundError), match=says): ArrayFeatures(own(tmp_path, **arrays), dict(x=2.), ['a'])
+    with pytest.raises((ValueError, FileNotFoundError), match=says):
+        ArrayFeatures(own(tmp_path, **arrays), dict(x=2.0), ['a'])
 
 
 def test_arrays_that_disagree_or_overflow(tmp_path):
     own(tmp_path, x=np.full((5, 3, 2), 1e5, 'f4'))
-    with pytest.raises(OverflowError, match=r'a\.npy: 6 of 6'): ArrayFeatures(tmp_path, dict(x=2.), ['a']).read('x', 'a', 2, 3)
-    np.save(tmp_path/'x'/'b.npy', np.zeros((5, 3, 4), 'f4'))
+    with pytest.raises(OverflowError, match=r'a\.npy: 6 of 6'):
+        ArrayFeatures(tmp_path, dict(x=2.0), ['a']).read('x', 'a', 2, 3)
+    np.save(tmp_path / 'x' / 'b.npy', np.zeros((5, 3, 4), 'f4'))
     with pytest.raises(ValueError, match=r'b\.npy has \(L, D\) = \(3, 4\), other films of x have \(3, 2\)'):
-        ArrayFeatures(tmp_path, dict(x=2.), ['a', 'b'])
+        ArrayFeatures(tmp_path, dict(x=2.0), ['a', 'b'])
 
 
 # the one door
 
+
 def test_open_features(tmp_path, monkeypatch):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); preset = get_preset('tiny')
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    preset = get_preset('tiny')
     cohort = SimpleNamespace(name='mine', root=Path('mine'), rates={}, splits=pd.DataFrame(dict(split=['a', 'b'])))
     with pytest.raises(FileNotFoundError, match='papermill nbs/02h_extract.ipynb .*-p cohort mine -p preset tiny'):
         open_features(cohort, preset)
     store = Store.create(store_path('mine', preset.backbone, 'native', preset.protocol, preset.contexts), {}, STREAMS)
-    for m in STREAMS: store.write(m, 'a', states(shape=(40, *STREAMS[m])))
-    with pytest.raises(FileNotFoundError, match='b.h5 is missing.* 1 more .*papermill'): open_features(cohort, preset)
-    for m in STREAMS: store.write(m, 'b', states(shape=(40, *STREAMS[m])))
+    for m in STREAMS:
+        store.write(m, 'a', states(shape=(40, *STREAMS[m])))
+    with pytest.raises(FileNotFoundError, match='b.h5 is missing.* 1 more .*papermill'):
+        open_features(cohort, preset)
+    for m in STREAMS:
+        store.write(m, 'b', states(shape=(40, *STREAMS[m])))
     assert open_features(cohort, preset).steps('b') == 40
-    own(tmp_path/'features', x=np.ones((4, 2, 3), 'f4'))
-    cohort.root, cohort.rates, cohort.splits = tmp_path, dict(x=2.), pd.DataFrame(dict(split=['a']))
+    own(tmp_path / 'features', x=np.ones((4, 2, 3), 'f4'))
+    cohort.root, cohort.rates, cohort.splits = tmp_path, dict(x=2.0), pd.DataFrame(dict(split=['a']))
     assert open_features(cohort, preset).streams == {'x': (2, 3)}
 
 
 def test_features_made_by_older_rules_are_refused_with_the_reason(tmp_path, monkeypatch):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); preset = get_preset('tiny')
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    preset = get_preset('tiny')
     cohort = SimpleNamespace(name='mine', root='mine', rates={}, splits=pd.DataFrame(dict(split=['a'])))
     path = store_path('mine', preset.backbone, 'native', preset.protocol, preset.contexts)
     for identity in (dict(protocol=dict(name='aligned')), dict(protocol=dict(name='aligned'), rules=1)):
         store = Store.create(path, identity, STREAMS)
-        for m in STREAMS: store.write(m, 'a', states(shape=(40, *STREAMS[m])))
-        with pytest.raises(FileNotFoundError, match='version 1 of the rules .* this is version 2; before, .*marks after sound and pictures.*papermill nbs/02h_extract'):
+        for m in STREAMS:
+            store.write(m, 'a', states(shape=(40, *STREAMS[m])))
+        with pytest.raises(
+            FileNotFoundError,
+            match='version 1 of the rules .* this is version 2; before, .*marks after sound and pictures.*papermill '
+            'nbs/02h_extract',
+        ):
             open_features(cohort, preset)
     store = Store.create(path, dict(protocol=dict(name='aligned'), rules=2), STREAMS)
-    assert not store.has('text', 'a')                                        # the old file does not count in the new store
-    for m in STREAMS: store.write(m, 'a', states(shape=(40, *STREAMS[m])))
+    assert not store.has('text', 'a')  # the old file does not count in the new store
+    for m in STREAMS:
+        store.write(m, 'a', states(shape=(40, *STREAMS[m])))
     assert open_features(cohort, preset).steps('a') == 40
 
 
 def test_a_family_of_three_stores_reads_as_one(tmp_path, monkeypatch):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); preset = get_preset('tiny')
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    preset = get_preset('tiny')
     cohort = SimpleNamespace(name='mine', root=Path('mine'), rates={}, splits=pd.DataFrame(dict(split=['a'])))
     for i, (m, name) in enumerate(FAMILIES['tiny-tribe'].items()):
         path = store_path('mine', name, 'tower', preset.protocol, preset.contexts)
@@ -230,5 +312,6 @@ def test_a_family_of_three_stores_reads_as_one(tmp_path, monkeypatch):
     f = open_features(cohort, preset, backbone='tiny-tribe', fusion='tower')
     assert f.streams == dict(text=(1, 4), audio=(2, 4), vision=(3, 4)) and f.steps('a') == 9
     assert (f.read('vision', 'a', -1, 9)[1:] == states(2, (9, 3, 4)).astype(np.float16)).all()
-    other = Store.create(tmp_path/'other', {}, dict(text=(1, 4)), hz=4.)
-    with pytest.raises(ValueError, match='different grids'): Joined(dict(text=other, audio=f.parts['audio']))
+    other = Store.create(tmp_path / 'other', {}, dict(text=(1, 4)), hz=4.0)
+    with pytest.raises(ValueError, match='different grids'):
+        Joined(dict(text=other, audio=f.parts['audio']))

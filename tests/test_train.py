@@ -1,6 +1,8 @@
-"""What the training chapter cannot check about itself: kills, several processes, poisoned data, and a run that is already there.
+"""What the training chapter cannot check about itself: kills, several processes, poisoned data, and a run that is
+already there.
 
 `python tests/test_train.py --seed 0 …` trains on the toy cohort, in a process that can be killed or multiplied."""
+
 import os, subprocess, sys, time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,141 +18,254 @@ from mirage.features.store import FeatureSet
 from mirage.training.train import train
 
 STREAMS = {'text': (4, 16), 'audio': (3, 16), 'vision': (5, 16)}
-LENGTHS = {'a': 45, 'b': 38, 'c': 52, 'v': 41, 't': 30}   # TRs
+LENGTHS = {'a': 45, 'b': 38, 'c': 52, 'v': 41, 't': 30}  # TRs
 SETS = {'v': 'val', 't': 's7'}
 
-def rng_of(*key): return np.random.default_rng(int(digest(key, 8), 16))
+
+def rng_of(*key):
+    return np.random.default_rng(int(digest(key, 8), 16))
+
 
 class ToyFeatures(FeatureSet):
     "Noise on the 2 Hz grid; `poison` puts a NaN into one stream of one film."
-    streams, hz, poison = STREAMS, 2., None
-    def steps(self, split): return int(LENGTHS[split]*TR*2)
+
+    streams, hz, poison = STREAMS, 2.0, None
+
+    def steps(self, split):
+        return int(LENGTHS[split] * TR * 2)
+
     def _fill(self, stream, split, start, out):
         states = rng_of(stream, split).normal(size=(self.steps(split), *STREAMS[stream])).astype(np.float16)
-        if (stream, split) == self.poison: states[70, 1, 3] = np.nan
-        out[:] = states[start:start + len(out)]
+        if (stream, split) == self.poison:
+            states[70, 1, 3] = np.nan
+        out[:] = states[start : start + len(out)]
+
 
 class ToyCohort:
-    "Three people, one of whom missed film b and left c early; c was shown twice to the first. BOLD follows the features."
+    """Three people, one of whom missed film b and left c early; c was shown twice to the first. BOLD follows the
+    features."""
+
     name, tr, parcels, simulated, ceiling = 'toy', TR, 6, False, None
+
     def __init__(self, subjects='all'):
         self.subjects = ('sub-01', 'sub-02', 'sub-03') if subjects == 'all' else tuple(subjects.split(','))
-        rows = [dict(subject=s, split=f, repeat=r, set=SETS.get(f, 'train'), n_tr=n - 7*((s, f) == ('sub-03', 'c')), onset=0., bold=None if f == 't' and s == 'sub-02' else Path(__file__))
-                for s in self.subjects for f, n in LENGTHS.items() for r in (1, 2) if (s, f) != ('sub-03', 'b') and (r == 1 or (s, f) == ('sub-01', 'c'))]
+        rows = [
+            dict(
+                subject=s,
+                split=f,
+                repeat=r,
+                set=SETS.get(f, 'train'),
+                n_tr=n - 7 * ((s, f) == ('sub-03', 'c')),
+                onset=0.0,
+                bold=None if f == 't' and s == 'sub-02' else Path(__file__),
+            )
+            for s in self.subjects
+            for f, n in LENGTHS.items()
+            for r in (1, 2)
+            if (s, f) != ('sub-03', 'b') and (r == 1 or (s, f) == ('sub-01', 'c'))
+        ]
         self.runs = pd.DataFrame(rows, dtype=object).astype({'repeat': int, 'n_tr': int})
-    @property
-    def splits(self): return self.runs[['split']].drop_duplicates()
-    @property
-    def measured(self): return np.ones((len(self.subjects), self.parcels), bool)
-    def bold_window(self, row, start, stop):
-        driven = np.concatenate([ToyFeatures().read(m, row.split, 0, 150).astype(np.float32).mean(1) for m in STREAMS], 1)
-        driven = driven[np.maximum((np.arange(row.n_tr)*TR*2).astype(int) - 9, 0)] @ rng_of('weights').normal(size=(48, 6))
-        bold = driven + rng_of(row.subject, row.split, row.repeat).normal(size=driven.shape)
-        return ((bold - bold.mean(0))/bold.std(0)).astype(np.float32)[start:stop]
 
-def toy(poison=None, drop=0.):
+    @property
+    def splits(self):
+        return self.runs[['split']].drop_duplicates()
+
+    @property
+    def measured(self):
+        return np.ones((len(self.subjects), self.parcels), bool)
+
+    def bold_window(self, row, start, stop):
+        driven = np.concatenate(
+            [ToyFeatures().read(m, row.split, 0, 150).astype(np.float32).mean(1) for m in STREAMS], 1
+        )
+        driven = driven[np.maximum((np.arange(row.n_tr) * TR * 2).astype(int) - 9, 0)] @ rng_of('weights').normal(
+            size=(48, 6)
+        )
+        bold = driven + rng_of(row.subject, row.split, row.repeat).normal(size=driven.shape)
+        return ((bold - bold.mean(0)) / bold.std(0)).astype(np.float32)[start:stop]
+
+
+def toy(poison=None, drop=0.0):
     "Let mirage.training.train see the toy cohort, in this process."
     ToyFeatures.poison = poison
-    PRESETS['toy'] = Preset('toy', backbone='none', window=20, stride=20, queries=2, pool_heads=2, pool_dropout=drop, hidden=24, depth=1, heads=2, epochs=4, batch=9,
-                            lr=3e-3, modality_dropout=.4)
+    PRESETS['toy'] = Preset(
+        'toy',
+        backbone='none',
+        window=20,
+        stride=20,
+        queries=2,
+        pool_heads=2,
+        pool_dropout=drop,
+        hidden=24,
+        depth=1,
+        heads=2,
+        epochs=4,
+        batch=9,
+        lr=3e-3,
+        modality_dropout=0.4,
+    )
     mirage.core.OWN['toy'] = 'toy', 'no'
     mirage.training.train.Cohort = SimpleNamespace(open=lambda name, subjects='all': ToyCohort(subjects))
     mirage.training.train.open_features = lambda *a, **k: ToyFeatures()
 
+
 if __name__ == '__main__':
     torch.set_num_threads(1)
     toy(drop=float(os.environ.get('TOY_DROP', 0)))
-    if at := int(os.environ.get('TOY_KILL', 0)):    # die in the middle of this step, without a chance to clean up
+    if at := int(os.environ.get('TOY_KILL', 0)):  # die in the middle of this step, without a chance to clean up
         stop = mirage.training.train.stop_if_broken
         mirage.training.train.stop_if_broken = lambda step, *a: os._exit(9) if step == at else stop(step, *a)
     mirage.training.train.main()
     sys.exit()
 
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path)); torch.set_num_threads(1); toy()
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    torch.set_num_threads(1)
+    toy()
     return tmp_path
 
+
 def launch(*options, how=(), **env):
-    return subprocess.run([sys.executable, *how, __file__, '--cohort', 'toy', '--preset', 'toy', '--seed', '3', *options], capture_output=True, text=True,
-                          env=os.environ | {'OMP_NUM_THREADS': '1'} | env)
+    return subprocess.run(
+        [sys.executable, *how, __file__, '--cohort', 'toy', '--preset', 'toy', '--seed', '3', *options],
+        capture_output=True,
+        text=True,
+        env=os.environ | {'OMP_NUM_THREADS': '1'} | env,
+    )
+
 
 def test_kill_and_resume_has_the_bits_of_an_uninterrupted_run(folder):
     options = '--save_every', '3'
     killed = launch(*options, '--name', 'killed', TOY_KILL='6', TOY_DROP='0.2')
     path = run_path('toy', 'train', 'killed')
-    assert killed.returncode == 9 and (path/'resume.pt').is_file() and not (path/'provenance.json').exists()
+    assert killed.returncode == 9 and (path / 'resume.pt').is_file() and not (path / 'provenance.json').exists()
     again = launch(*options, '--name', 'killed', TOY_DROP='0.2')
     assert 'Going on after step 3' in again.stdout, again.stderr[-2000:]
-    toy(drop=.2); whole = train('toy', 'toy', 3, name='whole')
-    assert file_digest(path/'weights.safetensors') == file_digest(whole.path/'weights.safetensors')
+    toy(drop=0.2)
+    whole = train('toy', 'toy', 3, name='whole')
+    assert file_digest(path / 'weights.safetensors') == file_digest(whole.path / 'weights.safetensors')
     columns = ['epoch', 'step', 'loss', 'val_r', 'lr', 'grad_norm', 'val_r sub-01', 'val_r sub-02', 'val_r sub-03']
-    a, b = (pd.read_csv(p/'history.csv')[columns] for p in (path, whole.path))
+    a, b = (pd.read_csv(p / 'history.csv')[columns] for p in (path, whole.path))
     assert a.equals(b) and len(a) == 4
     other = train('toy', 'toy', 4, name='other')
-    assert file_digest(other.path/'weights.safetensors') != file_digest(whole.path/'weights.safetensors')
+    assert file_digest(other.path / 'weights.safetensors') != file_digest(whole.path / 'weights.safetensors')
+
 
 def test_two_processes_follow_the_curve_of_one():
     train('toy', 'toy', 3, name='one')
-    two = launch('--name', 'two', how=('-m', 'accelerate.commands.launch', '--cpu', '--num_processes', '2', '--num_machines', '1', '--mixed_precision', 'no',
-                                       '--dynamo_backend', 'no', '--main_process_port', '0'), USE_LIBUV='0')
+    two = launch(
+        '--name',
+        'two',
+        how=(
+            '-m',
+            'accelerate.commands.launch',
+            '--cpu',
+            '--num_processes',
+            '2',
+            '--num_machines',
+            '1',
+            '--mixed_precision',
+            'no',
+            '--dynamo_backend',
+            'no',
+            '--main_process_port',
+            '0',
+        ),
+        USE_LIBUV='0',
+    )
     assert two.returncode == 0, two.stderr[-3000:]
     a, b = (open_run(run_path('toy', 'train', n)) for n in ('one', 'two'))
-    a_h, b_h = (pd.read_csv(r.path/'history.csv') for r in (a, b))
-    for column in ('loss', 'grad_norm', 'val_r', 'lr'): np.testing.assert_allclose(a_h[column], b_h[column], rtol=1e-4, atol=1e-5)
+    a_h, b_h = (pd.read_csv(r.path / 'history.csv') for r in (a, b))
+    for column in ('loss', 'grad_norm', 'val_r', 'lr'):
+        np.testing.assert_allclose(a_h[column], b_h[column], rtol=1e-4, atol=1e-5)
     assert a_h.loss.nunique() == len(a_h)
-    a_w, b_w = (load_file(r.path/'weights.safetensors') for r in (a, b))
-    for k in a_w: torch.testing.assert_close(a_w[k], b_w[k], rtol=1e-3, atol=1e-4)
+    a_w, b_w = (load_file(r.path / 'weights.safetensors') for r in (a, b))
+    for k in a_w:
+        torch.testing.assert_close(a_w[k], b_w[k], rtol=1e-3, atol=1e-4)
+
 
 def test_a_poisoned_feature_stops_the_run_and_is_named(folder):
     toy(poison=('audio', 'c'))
-    with pytest.raises(FloatingPointError, match=r'step \d+: the loss is not finite.* the audio stream of c from TR 20, 1 of 2880 of its values'): train('toy', 'toy', 3)
-    assert not (folder/'results/toy/train/mirage-native-s3/provenance.json').exists()
+    with pytest.raises(
+        FloatingPointError,
+        match=r'step \d+: the loss is not finite.* the audio stream of c from TR 20, 1 of 2880 of its values',
+    ):
+        train('toy', 'toy', 3)
+    assert not (folder / 'results/toy/train/mirage-native-s3/provenance.json').exists()
+
 
 def test_an_exploding_gradient_is_named(monkeypatch):
     class Explode(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, x): return x.view_as(x)
+        def forward(ctx, x):
+            return x.view_as(x)
+
         @staticmethod
-        def backward(ctx, g): return g*float('inf')
+        def backward(ctx, g):
+            return g * float('inf')
+
     forward = Mirage.encode
+
     def encode(self, features, present=None):
         h = forward(self, features, present)
         return Explode.apply(h) if self.training and 'text' in (present or STREAMS) else h
+
     monkeypatch.setattr(Mirage, 'encode', encode)
-    with pytest.raises(FloatingPointError, match='the gradient is not finite. The cause is the text stream of .*finite, so lower'): train('toy', 'toy', 3)
+    with pytest.raises(
+        FloatingPointError, match='the gradient is not finite. The cause is the text stream of .*finite, so lower'
+    ):
+        train('toy', 'toy', 3)
+
 
 def test_a_finished_run_is_recognised_and_a_damaged_one_is_not(folder, capsys, monkeypatch):
-    run = train('toy', 'toy', 3, epochs=1); weights = file_digest(run.path/'weights.safetensors')
-    assert run.path.name == 'mirage-e1-native-s3' and not (run.path/'resume.pt').exists()
+    run = train('toy', 'toy', 3, epochs=1)
+    weights = file_digest(run.path / 'weights.safetensors')
+    assert run.path.name == 'mirage-e1-native-s3' and not (run.path / 'resume.pt').exists()
     with monkeypatch.context() as m:
         m.setattr(mirage.training.train, 'fit', None)
         assert train('toy', 'toy', 3, epochs=1).path == run.path
     assert 'nothing to train' in capsys.readouterr().out
-    (run.path/'weights.safetensors').write_bytes(b'cut short')
-    assert file_digest(train('toy', 'toy', 3, epochs=1).path/'weights.safetensors') == weights
+    (run.path / 'weights.safetensors').write_bytes(b'cut short')
+    assert file_digest(train('toy', 'toy', 3, epochs=1).path / 'weights.safetensors') == weights
+
 
 def test_predictions_have_every_tr_of_every_run(folder):
     run = train('toy', 'toy', 3, epochs=1)
-    with h5py.File(run.path/'predictions.h5') as f:
+    with h5py.File(run.path / 'predictions.h5') as f:
         shapes = {which: {s: {k: d.shape for k, d in f[which][s].items()} for s in f[which]} for which in f}
-        assert all(np.isfinite(d).all() and np.ptp(d[:], axis=0).all() for which in f for s in f[which] for d in f[which][s].values())
+        assert all(
+            np.isfinite(d).all() and np.ptp(d[:], axis=0).all()
+            for which in f
+            for s in f[which]
+            for d in f[which][s].values()
+        )
     people = ['sub-01', 'sub-02', 'sub-03']
     assert shapes == {'val': {s: {'v': (41, 6)} for s in people}, 's7': {s: {'t': (30, 6)} for s in people}}
-    assert set(zip(run.scores['set'], run.scores.subject)) == {('val', s) for s in people} | {('s7', 'sub-01'), ('s7', 'sub-03')}   # no public BOLD of sub-02
+    # no public BOLD of sub-02
+    assert set(zip(run.scores['set'], run.scores.subject)) == {('val', s) for s in people} | {
+        ('s7', 'sub-01'),
+        ('s7', 'sub-03'),
+    }
     val, m = run.scores[run.scores['set'] == 'val'], run.metrics
-    assert np.isclose(m['val_r'], val.groupby('subject').r.mean().mean()) and np.isclose(m['val_r'], pd.read_csv(run.path/'history.csv').val_r.max())
+    assert np.isclose(m['val_r'], val.groupby('subject').r.mean().mean()) and np.isclose(
+        m['val_r'], pd.read_csv(run.path / 'history.csv').val_r.max()
+    )
+
 
 def test_what_was_not_measured_does_not_teach():
     "Changing BOLD outside `seen` changes nothing; one repeat fewer does."
     windows = mirage.training.train.make_windows(ToyCohort(), 'train', 20, 20)
     loader = mirage.training.train.Loader(ToyCohort(), mirage.training.train.Reader(ToyFeatures(), LENGTHS), 20)
     (batch,) = loader([[w for w in windows if w.split == 'c']])
-    y = torch.randn(3, 3, 20, 6); loss = mirage.training.train.squared_error(y, batch)
-    batch.bold[~batch.seen] = 100.
+    y = torch.randn(3, 3, 20, 6)
+    loss = mirage.training.train.squared_error(y, batch)
+    batch.bold[~batch.seen] = 100.0
     assert torch.equal(loss, mirage.training.train.squared_error(y, batch))
     batch.seen[:, 0, 1] = False
     assert mirage.training.train.squared_error(y, batch) < loss
+
 
 def test_paired_and_independent_batches_have_the_same_objective():
     cohort, features = ToyCohort(), ToyFeatures()
@@ -160,63 +275,109 @@ def test_paired_and_independent_batches_have_the_same_objective():
     loss = {}
     for kind in ('paired', 'independent'):
         (batch,) = loader([mirage.training.train.make_windows(cohort, 'train', 20, 20, kind)])
-        loss[kind] = mirage.training.train.squared_error(model(batch.features), batch)/batch.seen.sum()
+        loss[kind] = mirage.training.train.squared_error(model(batch.features), batch) / batch.seen.sum()
     assert len(batch.windows) > 20 and torch.isclose(loss['paired'], loss['independent'], rtol=1e-5)
 
+
 def test_a_cut_resume_file_says_so(folder):
-    path = run_path('toy', 'train', 'mirage-native-s3'); path.mkdir(parents=True)
-    (path/'resume.pt').write_bytes(b'PK\x03\x04 not a whole file')
-    with pytest.raises(ValueError, match='resume.pt cannot be read.*Delete it'): train('toy', 'toy', 3)
+    path = run_path('toy', 'train', 'mirage-native-s3')
+    path.mkdir(parents=True)
+    (path / 'resume.pt').write_bytes(b'PK\x03\x04 not a whole file')
+    with pytest.raises(ValueError, match='resume.pt cannot be read.*Delete it'):
+        train('toy', 'toy', 3)
+
 
 def test_train_called_again_in_one_kernel_with_another_precision_works_and_has_the_bits_of_a_fresh_kernel(folder):
     first = train('toy', 'toy', 3, epochs=1, name='first')
     coarse = train('toy', 'toy', 3, epochs=1, precision='bf16', name='coarse')
     again = train('toy', 'toy', 3, epochs=1, name='again')
     assert [r.config['precision'] for r in (first, coarse, again)] == ['no', 'bf16', 'no']
-    digests = [file_digest(r.path/'weights.safetensors') for r in (first, coarse, again)]
+    digests = [file_digest(r.path / 'weights.safetensors') for r in (first, coarse, again)]
     assert digests[0] == digests[2] != digests[1]
     fresh = launch('--epochs', '1', '--name', 'fresh')
-    assert fresh.returncode == 0 and file_digest(run_path('toy', 'train', 'fresh')/'weights.safetensors') == digests[0]
+    assert (
+        fresh.returncode == 0 and file_digest(run_path('toy', 'train', 'fresh') / 'weights.safetensors') == digests[0]
+    )
+
 
 def test_a_precision_that_this_machine_cannot_do_is_refused_and_the_next_call_works(folder):
-    with pytest.raises(ValueError, match='precision|fp16|mixed'): train('toy', 'toy', 3, epochs=1, precision='fp61')
+    with pytest.raises(ValueError, match='precision|fp16|mixed'):
+        train('toy', 'toy', 3, epochs=1, precision='fp61')
     assert train('toy', 'toy', 3, epochs=1).metrics['steps'] > 0
+
 
 @pytest.mark.parametrize('steps', [1, 2, 3, 4])
 def test_a_training_of_few_steps_ends(folder, steps):
-    PRESETS['toy'] = mirage.training.train.replace(PRESETS['toy'], batch=1000, epochs=steps)      # an epoch is one step
+    PRESETS['toy'] = mirage.training.train.replace(PRESETS['toy'], batch=1000, epochs=steps)  # an epoch is one step
     run = train('toy', 'toy', 3)
-    history = pd.read_csv(run.path/'history.csv')
+    history = pd.read_csv(run.path / 'history.csv')
     assert history.step.iloc[-1] == steps and np.isfinite(history.loss).all() and (history.lr > 0).all()
+
 
 def test_two_trainings_of_one_run_the_second_is_refused_by_name_at_once(folder):
     path = run_path('toy', 'train', 'same')
-    first = subprocess.Popen([sys.executable, __file__, '--cohort', 'toy', '--preset', 'toy', '--seed', '3', '--epochs', '3000', '--save_every', '5', '--name', 'same'],
-                             env=os.environ | {'OMP_NUM_THREADS': '1'}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (path/'resume.pt').is_file(): assert first.poll() is None; time.sleep(.1)
-    state = file_digest(path/'config.yaml')
-    with pytest.raises(InUse, match=f'the training run same is in use by process {first.pid} on .*kill {first.pid}'): train('toy', 'toy', 3, epochs=3000, save_every=5, name='same')
-    assert file_digest(path/'config.yaml') == state
-    first.kill(); first.wait()
-    run = train('toy', 'toy', 3, name='same', overwrite=True)      # the killed one's lock is no obstacle
-    assert not (path/'.lock').exists() and not [f for f in run.path.iterdir() if '.tmp' in f.name]
+    first = subprocess.Popen(
+        [
+            sys.executable,
+            __file__,
+            '--cohort',
+            'toy',
+            '--preset',
+            'toy',
+            '--seed',
+            '3',
+            '--epochs',
+            '3000',
+            '--save_every',
+            '5',
+            '--name',
+            'same',
+        ],
+        env=os.environ | {'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (path / 'resume.pt').is_file():
+        assert first.poll() is None
+        time.sleep(0.1)
+    state = file_digest(path / 'config.yaml')
+    with pytest.raises(InUse, match=f'the training run same is in use by process {first.pid} on .*kill {first.pid}'):
+        train('toy', 'toy', 3, epochs=3000, save_every=5, name='same')
+    assert file_digest(path / 'config.yaml') == state
+    first.kill()
+    first.wait()
+    run = train('toy', 'toy', 3, name='same', overwrite=True)  # the killed one's lock is no obstacle
+    assert not (path / '.lock').exists() and not [f for f in run.path.iterdir() if '.tmp' in f.name]
+
 
 def test_a_training_that_failed_lets_go_of_its_run(folder):
     toy(poison=('audio', 'c'))
     for _ in range(2):
-        with pytest.raises(FloatingPointError): train('toy', 'toy', 3)
-    assert not (run_path('toy', 'train', 'mirage-native-s3')/'.lock').exists()
+        with pytest.raises(FloatingPointError):
+            train('toy', 'toy', 3)
+    assert not (run_path('toy', 'train', 'mirage-native-s3') / '.lock').exists()
+
 
 def test_a_disk_that_fills_up_stops_a_training_with_its_state_and_the_same_call_goes_on(folder, monkeypatch):
     whole = train('toy', 'toy', 3, name='whole')
     path, save, saved = run_path('toy', 'train', 'filled'), torch.save, []
+
     def fills_up(value, file):
         saved.append(value['done'])
-        if len(saved) > 2: raise RuntimeError('[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0; No space left on device')
+        if len(saved) > 2:
+            raise RuntimeError(
+                '[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0; No space left on device'
+            )
         save(value, file)
+
     with monkeypatch.context() as m:
         m.setattr(torch, 'save', fills_up)
-        with pytest.raises(DiskFull, match='the disk is full: .*resume.pt could not be written.*same command again'): train('toy', 'toy', 3, save_every=2, name='filled')
-    assert torch.load(path/'resume.pt', weights_only=True)['done'] == saved[1] and not (path/'provenance.json').exists() and not (path/'.lock').exists()
+        with pytest.raises(DiskFull, match='the disk is full: .*resume.pt could not be written.*same command again'):
+            train('toy', 'toy', 3, save_every=2, name='filled')
+    assert (
+        torch.load(path / 'resume.pt', weights_only=True)['done'] == saved[1]
+        and not (path / 'provenance.json').exists()
+        and not (path / '.lock').exists()
+    )
     again = train('toy', 'toy', 3, save_every=2, name='filled')
-    assert file_digest(again.path/'weights.safetensors') == file_digest(whole.path/'weights.safetensors')
+    assert file_digest(again.path / 'weights.safetensors') == file_digest(whole.path / 'weights.safetensors')

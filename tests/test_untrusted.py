@@ -1,4 +1,5 @@
-"What strangers send does nothing: files that would run code, take the memory or the machine, or place something elsewhere are refused, and what is real stays readable."
+"""What strangers send does nothing: files that would run code, take the memory or the machine, or place something
+elsewhere are refused, and what is real stays readable."""
 
 import io, pickle, random, resource, struct, subprocess, sys, zipfile
 from pathlib import Path

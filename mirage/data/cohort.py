@@ -13,121 +13,235 @@ from pathlib import Path
 
 import h5py, numpy as np, pandas as pd
 
-from ..core import (BUILT_IN, MODALITIES, PARCELS, SUBJECTS, TR, TR_RANGE, check_name, check_number, cohort_id, find_cohort, holds_cohort,
-                         progress, read_yaml, remembered, root, seal_broken, shown)
-from .recordings import TABLES, Parcels, bold_shape, inside, look_at, match_parcels, read_rows, read_table, say_faults, some
+from ..core import BUILT_IN, MODALITIES, PARCELS, SUBJECTS, TR, TR_RANGE, check_name, check_number, cohort_id
+from ..core import find_cohort, holds_cohort, progress, read_yaml, remembered, root, seal_broken, shown
+from .recordings import TABLES, Parcels, bold_shape, inside, look_at, match_parcels, read_rows, read_table
+from .recordings import say_faults, some
 from .release import COLUMNS, RELEASE, SETS, present, release_runs, runs_table
 
 # %% ../../nbs/01c_cohort.ipynb #b547649c
-def read_about(file:Path # cohort.yaml
-              ) -> dict: # tr, parcels, atlas, simulated, header, features
+def read_about(
+    file: Path,  # cohort.yaml
+) -> dict:  # tr, parcels, atlas, simulated, header, features
     "What a folder of own data says about itself."
-    about, default = read_yaml(file), dict(tr=None, parcels=None, atlas=None, simulated=False, header=None, features=None)
+    about = read_yaml(file)
+    default = dict(tr=None, parcels=None, atlas=None, simulated=False, header=None, features=None)
     if not isinstance(about, dict) or set(about) - set(default):
         raise ValueError(f'{file} says {shown(about)}; it may say {", ".join(default)} and nothing else')
-    about = default | about; about['features'] = about['features'] or {}
+    about = default | about
+    about['features'] = about['features'] or {}
     check_number(f'{file}: tr, seconds between BOLD samples,', about['tr'], *TR_RANGE)
     if about['parcels'] != 'common' and (type(about['parcels']) is not int or not 0 < about['parcels'] <= 10**6):
-        raise ValueError(f'{file}: parcels is {shown(about["parcels"])}, expected the number of columns of the BOLD, or common')
+        raise ValueError(
+            f'{file}: parcels is {shown(about["parcels"])}, expected the number of columns of the BOLD, or common'
+        )
     if about['atlas'] not in (None, 'schaefer1000') or (about['atlas'] and about['parcels'] != PARCELS):
-        raise ValueError(f'{file}: atlas is {shown(about["atlas"])}. Write schaefer1000 if the columns are its {PARCELS} parcels, else null.')
+        raise ValueError(
+            f'{file}: atlas is {shown(about["atlas"])}. Write schaefer1000 if the columns are its {PARCELS} '
+            'parcels, else null.'
+        )
     for key, kinds in dict(simulated=(True, False), header=(None, True, False)).items():
-        if not any(about[key] is kind for kind in kinds): raise ValueError(f'{file}: {key} is {shown(about[key])}, expected true or false')
+        if not any(about[key] is kind for kind in kinds):
+            raise ValueError(f'{file}: {key} is {shown(about[key])}, expected true or false')
     rates = about['features']
     if not isinstance(rates, dict) or set(rates) - set(MODALITIES):
-        raise ValueError(f'{file}: features is {shown(rates)}, expected frames a second for some of {", ".join(MODALITIES)}')
-    for stream, rate in rates.items(): check_number(f'{file}: features: {stream}, frames a second,', rate, .001, 1000)
+        raise ValueError(
+            f'{file}: features is {shown(rates)}, expected frames a second for some of {", ".join(MODALITIES)}'
+        )
+    for stream, rate in rates.items():
+        check_number(f'{file}: features: {stream}, frames a second,', rate, 0.001, 1000)
     return about
 
-def own_run(folder:Path, about:dict, r:dict, where:str # file and line, for messages
-           ) -> tuple: # in the order of COLUMNS
+
+def own_run(
+    folder: Path,
+    about: dict,
+    r: dict,
+    where: str,  # file and line, for messages
+) -> tuple:  # in the order of COLUMNS
     "One line of runs.csv."
     r = {k: v.strip() for k, v in r.items() if v.strip()}
     r = dict(task='film', film=r.get('split'), repeat='1', onset='0') | r
-    for c in ('subject', 'split', 'film', 'task'): check_name(f'{where}: {c}', r.get(c))
-    if r.get('set') not in SETS: raise ValueError(f'{where}: set is {r.get("set")!r}, expected one of {", ".join(SETS)}')
+    for c in ('subject', 'split', 'film', 'task'):
+        check_name(f'{where}: {c}', r.get(c))
+    if r.get('set') not in SETS:
+        raise ValueError(f'{where}: set is {r.get("set")!r}, expected one of {", ".join(SETS)}')
     for c in {'repeat', 'n_tr'} & set(r):
-        if not re.fullmatch(r'[1-9]\d{0,6}', r[c]): raise ValueError(f'{where}: {c} is {r[c]!r}, expected a whole number from 1')
+        if not re.fullmatch(r'[1-9]\d{0,6}', r[c]):
+            raise ValueError(f'{where}: {c} is {r[c]!r}, expected a whole number from 1')
     if not re.fullmatch(r'[-+]?\d{1,6}(\.\d*)?', r['onset']):
-        raise ValueError(f'{where}: onset is {r["onset"]!r}, expected the second of the movie at row 0, such as 886.0 or -8')
-    path = lambda c: present(inside(folder, r[c]), f'Correct the column {c} of {where}.') if c in r else None
-    bold, video, transcript = path('bold'), path('video'), path('transcript')
-    if not bold and 'n_tr' not in r: raise ValueError(f'{where}: give bold, or n_tr for a run to predict only')
-    if not video and not about['features']: raise ValueError(f'{where}: give video, or ready-made features in cohort.yaml')
-    shape = bold_shape(bold, r.get('key'), about['header']) if bold else (int(r['n_tr']), 0)
-    if len(shape) != 2: raise ValueError(f'{bold} has shape {shape}, expected (TRs, parcels). Write one row a TR and one column a parcel.')
-    if bold and shape[0] < 2: raise ValueError(f'{bold} has {shape[0]} samples: nothing can be z-scored. Correct the file, or leave the run out.')
-    if int(r.get('n_tr', shape[0])) != shape[0]: raise ValueError(f'{where}: n_tr is {r["n_tr"]}, but {bold} has {shape[0]} rows')
-    return (r['subject'], r['task'], r['film'], r['split'], int(r['repeat']), r['set'], r.get('key'), bold, shape[0], video, transcript,
-            float(r['onset']))
+        raise ValueError(
+            f'{where}: onset is {r["onset"]!r}, expected the second of the movie at row 0, such as 886.0 or -8'
+        )
 
-def on_the_atlas(found:Parcels, named:dict # file → names
-                ) -> Parcels:
+    def path(c):
+        return present(inside(folder, r[c]), f'Correct the column {c} of {where}.') if c in r else None
+
+    bold, video, transcript = path('bold'), path('video'), path('transcript')
+    if not bold and 'n_tr' not in r:
+        raise ValueError(f'{where}: give bold, or n_tr for a run to predict only')
+    if not video and not about['features']:
+        raise ValueError(f'{where}: give video, or ready-made features in cohort.yaml')
+    shape = bold_shape(bold, r.get('key'), about['header']) if bold else (int(r['n_tr']), 0)
+    if len(shape) != 2:
+        raise ValueError(
+            f'{bold} has shape {shape}, expected (TRs, parcels). Write one row a TR and one column a parcel.'
+        )
+    if bold and shape[0] < 2:
+        raise ValueError(
+            f'{bold} has {shape[0]} samples: nothing can be z-scored. Correct the file, or leave the run out.'
+        )
+    if int(r.get('n_tr', shape[0])) != shape[0]:
+        raise ValueError(f'{where}: n_tr is {r["n_tr"]}, but {bold} has {shape[0]} rows')
+    return (
+        r['subject'],
+        r['task'],
+        r['film'],
+        r['split'],
+        int(r['repeat']),
+        r['set'],
+        r.get('key'),
+        bold,
+        shape[0],
+        video,
+        transcript,
+        float(r['onset']),
+    )
+
+
+def on_the_atlas(
+    found: Parcels,
+    named: dict,  # file → names
+) -> Parcels:
     "Columns in the order of the Schaefer atlas, where they bear its names or numbers; others can only be trusted."
-    with (importlib.resources.files('mirage')/'atlas'/'schaefer1000_7n_lut.csv').open() as f: order = pd.read_csv(f).name
-    plain = lambda name: name.removeprefix('7Networks_')
+    with (importlib.resources.files('mirage') / 'atlas' / 'schaefer1000_7n_lut.csv').open() as f:
+        order = pd.read_csv(f).name
+
+    def plain(name):
+        return name.removeprefix('7Networks_')
+
     atlas, theirs = [plain(name) for name in order], {plain(name): name for name in found.names}
-    if found.names == tuple(str(k + 1) for k in range(PARCELS)): return found
+    if found.names == tuple(str(k + 1) for k in range(PARCELS)):
+        return found
     if set(theirs) != set(atlas):
-        found.notes.append('the names of the tables are not those of the Schaefer atlas: columns are taken to be in its order')
+        found.notes.append(
+            'the names of the tables are not those of the Schaefer atlas: columns are taken to be in its order'
+        )
         return found
     names = tuple(theirs[name] for name in atlas)
-    if names == found.names: return found
-    found.notes.append('the tables have the parcels in another order than the Schaefer atlas: columns are matched by name')
-    return found._replace(names=names, picks={f: [own.index(name) for name in names] for f, own in named.items() if own != names})
+    if names == found.names:
+        return found
+    found.notes.append(
+        'the tables have the parcels in another order than the Schaefer atlas: columns are matched by name'
+    )
+    return found._replace(
+        names=names, picks={f: [own.index(name) for name in names] for f, own in named.items() if own != names}
+    )
 
-def own_parcels(runs:pd.DataFrame, about:dict, file:Path # cohort.yaml
-               ) -> Parcels:
+
+def own_parcels(
+    runs: pd.DataFrame,
+    about: dict,
+    file: Path,  # cohort.yaml
+) -> Parcels:
     "Which columns of each recording are the cohort's parcels."
     given = runs[runs.bold.notna()].drop_duplicates(['bold', 'key'])
     shapes = {(r.bold, r.key): bold_shape(r.bold, r.key, about['header']) for r in given.itertuples()}
     tables = {bold: read_table(bold, about['header']) for bold, _ in shapes if bold.suffix in TABLES}
-    if not shapes and about['parcels'] == 'common': raise ValueError(f'{file} says parcels: common, but no run has BOLD. Give their number.')
-    found = match_parcels(about['parcels'], {bold: shape[1] for (bold, _), shape in shapes.items()},
-                          {bold: t.names for bold, t in tables.items() if t.names is not None}, file.name)
+    if not shapes and about['parcels'] == 'common':
+        raise ValueError(f'{file} says parcels: common, but no run has BOLD. Give their number.')
+    found = match_parcels(
+        about['parcels'],
+        {bold: shape[1] for (bold, _), shape in shapes.items()},
+        {bold: t.names for bold, t in tables.items() if t.names is not None},
+        file.name,
+    )
     for (bold, _), shape in shapes.items():
-        if bold in found.picks or shape[1] == found.count: continue
+        if bold in found.picks or shape[1] == found.count:
+            continue
         hint = 'Transpose it.' if shape[0] == found.count else 'Correct the file, or parcels.'
         raise ValueError(f'{bold} has shape {shape}, but cohort.yaml says (TRs, {found.count}). {hint}')
-    if about['atlas'] and found.names: found = on_the_atlas(found, {bold: t.names for bold, t in tables.items() if t.names is not None})
+    if about['atlas'] and found.names:
+        found = on_the_atlas(found, {bold: t.names for bold, t in tables.items() if t.names is not None})
     counted = [bold.name for bold, t in tables.items() if t.index]
-    if counted: found.notes.append(f'the first column of {len(counted)} tables, first {counted[0]}, has no name and counts the rows: it is left out')
+    if counted:
+        found.notes.append(
+            f'the first column of {len(counted)} tables, first {counted[0]}, has no name and counts the rows: it '
+            'is left out'
+        )
     return found
 
-def own_runs(folder:Path, about:dict) -> pd.DataFrame:
+
+def own_runs(folder: Path, about: dict) -> pd.DataFrame:
     "Every run of a folder of own data."
-    file = present(folder/'runs.csv', 'It lists the runs: subject,split,set,bold,…')
-    try: table = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True, encoding='utf-8-sig', index_col=False).fillna('')
-    except (ValueError, UnicodeDecodeError) as e: raise ValueError(f'{file} is not a table ({e})') from None
-    if unknown := set(table) - set(COLUMNS): raise ValueError(f'{file} has a column {min(unknown)!r}; it may have {", ".join(COLUMNS)}')
+    file = present(folder / 'runs.csv', 'It lists the runs: subject,split,set,bold,…')
+    try:
+        table = pd.read_csv(
+            file, dtype=str, keep_default_na=False, skipinitialspace=True, encoding='utf-8-sig', index_col=False
+        ).fillna('')
+    except (ValueError, UnicodeDecodeError) as e:
+        raise ValueError(f'{file} is not a table ({e})') from None
+    if unknown := set(table) - set(COLUMNS):
+        raise ValueError(f'{file} has a column {min(unknown)!r}; it may have {", ".join(COLUMNS)}')
     runs = runs_table(own_run(folder, about, r, f'{file}, line {i}') for i, r in enumerate(table.to_dict('records'), 2))
-    if not len(runs): raise ValueError(f'{file} lists no runs')
+    if not len(runs):
+        raise ValueError(f'{file} lists no runs')
     twice = runs[runs.duplicated(['subject', 'split', 'repeat'])]
     if len(twice):
-        raise ValueError(f'{file} lists {twice.subject.iloc[0]} {twice.split.iloc[0]} twice. Number repeats 1, 2 in a column repeat.')
+        raise ValueError(
+            f'{file} lists {twice.subject.iloc[0]} {twice.split.iloc[0]} twice. Number repeats 1, 2 in a column repeat.'
+        )
     of_split = runs[['split', 'task', 'film', 'set', 'video', 'transcript']].astype(str).drop_duplicates()
     if len(mixed := of_split[of_split.duplicated('split')]):
-        raise ValueError(f'{file}: {mixed.split.iloc[0]} has more than one task, film, set, video or transcript. Give each its own split.')
+        raise ValueError(
+            f'{file}: {mixed.split.iloc[0]} has more than one task, film, set, video or transcript. Give each '
+            'its own split.'
+        )
     return runs
 
 # %% ../../nbs/01c_cohort.ipynb #33da6c3c
-HOW = {'embedded': 'Make it: papermill nbs/01i_simulate.ipynb out.ipynb', 'algonauts2025': 'Fetch it: make data GROUP=bold ACTION=fetch',
-       'smoke': 'Make it: papermill nbs/01i_simulate.ipynb out.ipynb -p cohort smoke',
-       'studyforrest': 'Fetch it: make data GROUP=studyforrest ACTION=fetch, then: papermill nbs/01k_studyforrest.ipynb out.ipynb'}
-HOW |= {f'control-{name}': f'Make it: papermill nbs/01i_simulate.ipynb out.ipynb -p cohort control-{name} -p interactions False -p planted tower' for name in ('embedded', 'smoke')}
+HOW = {
+    'embedded': 'Make it: papermill nbs/01i_simulate.ipynb out.ipynb',
+    'algonauts2025': 'Fetch it: make data GROUP=bold ACTION=fetch',
+    'smoke': 'Make it: papermill nbs/01i_simulate.ipynb out.ipynb -p cohort smoke',
+    'studyforrest': 'Fetch it: make data GROUP=studyforrest ACTION=fetch, then: papermill '
+    'nbs/01k_studyforrest.ipynb out.ipynb',
+}
+HOW |= {
+    f'control-{name}': f'Make it: papermill nbs/01i_simulate.ipynb out.ipynb -p cohort control-{name} -p '
+    'interactions False -p '
+    'planted tower'
+    for name in ('embedded', 'smoke')
+}
+
 
 def cohort_folder(name, folder=None) -> Path:
     "The folder that holds the release's tree, or a cohort.yaml."
-    folder = Path(folder) if folder else find_cohort(name) or (root()/'data'/name if name in HOW else Path(name))
-    if folder.name == RELEASE: folder = folder.parent
-    if holds_cohort(folder): return folder
-    if name in HOW: raise FileNotFoundError(f'there is no cohort in {folder}. {HOW[name]}')
-    raise FileNotFoundError(f'unknown cohort {str(name)!r}: it is none of {", ".join(HOW)}, nor a folder with a cohort.yaml or {RELEASE}')
+    folder = Path(folder) if folder else find_cohort(name) or (root() / 'data' / name if name in HOW else Path(name))
+    if folder.name == RELEASE:
+        folder = folder.parent
+    if holds_cohort(folder):
+        return folder
+    if name in HOW:
+        raise FileNotFoundError(f'there is no cohort in {folder}. {HOW[name]}')
+    raise FileNotFoundError(
+        f'unknown cohort {str(name)!r}: it is none of {", ".join(HOW)}, nor a folder with a cohort.yaml or {RELEASE}'
+    )
 
-def pick_subjects(wanted, # 'all', 'sub-01,sub-03' or a list
-                  there:tuple, name:str) -> tuple:
+
+def pick_subjects(
+    wanted,  # 'all', 'sub-01,sub-03' or a list
+    there: tuple,
+    name: str,
+) -> tuple:
     "Those of the cohort's subjects that are asked for, in the cohort's order."
-    wanted = there if wanted == 'all' else [s.strip() for s in wanted.split(',')] if isinstance(wanted, str) else list(wanted)
+    wanted = (
+        there
+        if wanted == 'all'
+        else [s.strip() for s in wanted.split(',')]
+        if isinstance(wanted, str)
+        else list(wanted)
+    )
     if unknown := [s for s in wanted if s not in there] or not wanted and ['']:
         raise ValueError(f'{name} has no subject {unknown[0]!r}; there are: {", ".join(there)}')
     return tuple(s for s in there if s in wanted)
@@ -136,129 +250,183 @@ def pick_subjects(wanted, # 'all', 'sub-01,sub-03' or a list
 def open_truth(path) -> h5py.File:
     "What a simulated cohort was made from; a file that was altered is refused."
     if remembered('seal', path, seal_broken):
-        raise ValueError(f'{path} was altered since the cohort was simulated, or comes from an earlier version. Simulate the cohort again with nbs/01i_simulate.ipynb')
+        raise ValueError(
+            f'{path} was altered since the cohort was simulated, or comes from an earlier version. Simulate the '
+            'cohort again with nbs/01i_simulate.ipynb'
+        )
     return h5py.File(path, 'r')
+
 
 @dataclass
 class Cohort:
-    name:str
-    root:Path
-    runs:pd.DataFrame           # one row per (subject, split, repeat)
-    tr:float                    # seconds between BOLD samples
-    parcels:int
-    subjects:tuple[str, ...]
-    atlas:str|None              # schaefer1000, or None: no maps
-    simulated:bool
-    rates:dict = field(default_factory=dict)               # stream → frames a second of ready-made features
-    names:tuple|None = None     # of the parcels, where tables of BOLD give them
-    picks:dict = field(default_factory=dict, repr=False)   # file → its columns that are the parcels, where they are not all as they stand
-    header:bool|None = None     # whether tables of BOLD begin with names; None: judged
-    _looks:dict = field(default_factory=dict, repr=False)  # (file, key) → mean, standard deviation and fault of every parcel
-    _measured:dict = field(default_factory=dict, repr=False)   # subject → (parcels,) bool
-    _lock = threading.RLock()   # several threads ask for windows at once
+    name: str
+    root: Path
+    runs: pd.DataFrame  # one row per (subject, split, repeat)
+    tr: float  # seconds between BOLD samples
+    parcels: int
+    subjects: tuple[str, ...]
+    atlas: str | None  # schaefer1000, or None: no maps
+    simulated: bool
+    rates: dict = field(default_factory=dict)  # stream → frames a second of ready-made features
+    names: tuple | None = None  # of the parcels, where tables of BOLD give them
+    # file → its columns that are the parcels, where they are not all as they stand
+    picks: dict = field(default_factory=dict, repr=False)
+    header: bool | None = None  # whether tables of BOLD begin with names; None: judged
+    # (file, key) → mean, standard deviation and fault of every parcel
+    _looks: dict = field(default_factory=dict, repr=False)
+    _measured: dict = field(default_factory=dict, repr=False)  # subject → (parcels,) bool
+    _lock = threading.RLock()  # several threads ask for windows at once
 
     @classmethod
-    def open(cls, name,      # embedded, smoke, algonauts2025, or a directory
-             root=None,      # where it lies, if not in data/<name>
-             subjects='all'  # or some of them: a list, or 'sub-01,sub-03'
-            ) -> 'Cohort':
+    def open(
+        cls,
+        name,  # embedded, smoke, algonauts2025, or a directory
+        root=None,  # where it lies, if not in data/<name>
+        subjects='all',  # or some of them: a list, or 'sub-01,sub-03'
+    ) -> 'Cohort':
         "Open a cohort by looking at its files; BOLD is read later."
-        folder = cohort_folder(name, root); name = name if name in BUILT_IN else cohort_id(folder)
-        if (folder/'cohort.yaml').is_file():
-            about = read_about(folder/'cohort.yaml'); runs = own_runs(folder, about)
-            parcels = own_parcels(runs, about, folder/'cohort.yaml')
-            for note in parcels.notes: warnings.warn(f'{name}: {note}', stacklevel=2)
+        folder = cohort_folder(name, root)
+        name = name if name in BUILT_IN else cohort_id(folder)
+        if (folder / 'cohort.yaml').is_file():
+            about = read_about(folder / 'cohort.yaml')
+            runs = own_runs(folder, about)
+            parcels = own_parcels(runs, about, folder / 'cohort.yaml')
+            for note in parcels.notes:
+                warnings.warn(f'{name}: {note}', stacklevel=2)
             subjects = pick_subjects(subjects, tuple(runs.subject.unique()), name)
-            return cls(name, folder, runs[runs.subject.isin(subjects)].reset_index(drop=True), about['tr'], parcels.count, subjects,
-                       about['atlas'], about['simulated'], about['features'], parcels.names, parcels.picks, about['header'])
-        there, truth = SUBJECTS, folder/'truth'/'truth.h5'
+            return cls(
+                name,
+                folder,
+                runs[runs.subject.isin(subjects)].reset_index(drop=True),
+                about['tr'],
+                parcels.count,
+                subjects,
+                about['atlas'],
+                about['simulated'],
+                about['features'],
+                parcels.names,
+                parcels.picks,
+                about['header'],
+            )
+        there, truth = SUBJECTS, folder / 'truth' / 'truth.h5'
         if simulated := truth.is_file():
-            with open_truth(truth) as f: there = tuple(f['ceiling'])
+            with open_truth(truth) as f:
+                there = tuple(f['ceiling'])
         subjects = pick_subjects(subjects, there, name)
-        runs = release_runs(folder/RELEASE, subjects, truth.parent/'held_out' if simulated else None)
+        runs = release_runs(folder / RELEASE, subjects, truth.parent / 'held_out' if simulated else None)
         return cls(name, folder, runs, TR, PARCELS, subjects, 'schaefer1000', simulated)
 
-    def rows(self, row, start:int=0, stop:int|None=None) -> np.ndarray: # (rows, parcels)
+    def rows(self, row, start: int = 0, stop: int | None = None) -> np.ndarray:  # (rows, parcels)
         "Some rows of a run, as they are on disk."
         x = read_rows(row.bold, row.key, start, stop, self.header)
         return x[:, self.picks[row.bold]] if row.bold in self.picks else x
 
-    def _look(self, row) -> tuple: # mean, standard deviation, fault; (parcels,) each
+    def _look(self, row) -> tuple:  # mean, standard deviation, fault; (parcels,) each
         if (row.bold, row.key) not in self._looks:
             where = f'{row.bold}{f", {row.key}" if row.key else ""}'
             x = self.rows(row)
             if x.shape != (row.n_tr, self.parcels):
-                raise ValueError(f'{where} has shape {x.shape}, expected {(row.n_tr, self.parcels)}. Check the file against the manifest; '
-                                 'in data of your own, mend the run or leave it out.')
+                raise ValueError(
+                    f'{where} has shape {x.shape}, expected {(row.n_tr, self.parcels)}. Check the file against '
+                    'the manifest; '
+                    'in data of your own, mend the run or leave it out.'
+                )
             self._looks[row.bold, row.key] = look_at(x, where)
         return self._looks[row.bold, row.key]
 
-    def measured_in(self, subject:str) -> np.ndarray: # (parcels,) bool
+    def measured_in(self, subject: str) -> np.ndarray:  # (parcels,) bool
         "Which parcels have numbers that change in every run of a person; the others are told, once."
         with self._lock:
             if subject not in self._measured:
                 runs = [r for r in self.runs.itertuples(index=False) if r.subject == subject and r.bold]
                 faults = np.array([self._look(r)[2] for r in runs]).reshape(len(runs), self.parcels)
                 measured = ~faults.any(0)
-                if not measured.any(): raise ValueError(f'{self.name}: no parcel of {subject} was measured in every run. Leave out the runs that lack most.')
-                if not measured.all(): warnings.warn(self._told(subject, runs, faults))
+                if not measured.any():
+                    raise ValueError(
+                        f'{self.name}: no parcel of {subject} was measured in every run. Leave out the runs that '
+                        'lack most.'
+                    )
+                if not measured.all():
+                    warnings.warn(self._told(subject, runs, faults))
                 self._measured[subject] = measured
         return self._measured[subject]
 
-    def _told(self, subject:str, runs:list, faults # (runs, parcels)
-             ) -> str:
+    def _told(
+        self,
+        subject: str,
+        runs: list,
+        faults,  # (runs, parcels)
+    ) -> str:
         lost = np.flatnonzero(faults.any(0))
         worst = faults.max(0)[lost]
         names = [self.names[k] if self.names else str(k + 1) for k in lost]
         first = runs[int(faults.any(1).argmax())].bold.name
-        return (f'{self.name}: {len(lost)} of {self.parcels} parcels of {subject} were not measured ({say_faults(worst)}; first in {first}): '
-                f'parcel {some(names)}. Their r is NaN, and means are over the others.')
+        return (
+            f'{self.name}: {len(lost)} of {self.parcels} parcels of {subject} were not measured '
+            f'({say_faults(worst)}; first in {first}): '
+            f'parcel {some(names)}. Their r is NaN, and means are over the others.'
+        )
 
     @property
-    def measured(self) -> np.ndarray: # (subjects, parcels) bool
+    def measured(self) -> np.ndarray:  # (subjects, parcels) bool
         return np.stack([self.measured_in(s) for s in self.subjects])
 
-    def named(self, table:pd.DataFrame # with a column parcel, from 1
-             ) -> pd.DataFrame:
+    def named(
+        self,
+        table: pd.DataFrame,  # with a column parcel, from 1
+    ) -> pd.DataFrame:
         "The table with the parcels' names, where they have some."
         return table if self.names is None else table.assign(name=table.parcel.map(dict(enumerate(self.names, 1))))
 
-    def scale(self, row) -> tuple: # mean and standard deviation, (parcels,) float64 each; NaN where a parcel was not measured
+    def scale(
+        self, row
+    ) -> tuple:  # mean and standard deviation, (parcels,) float64 each; NaN where a parcel was not measured
         if row.bold is None:
-            raise ValueError(f'{self.name} has no BOLD of {row.subject} {row.split}: its {row.set} set is there to be predicted')
+            raise ValueError(
+                f'{self.name} has no BOLD of {row.subject} {row.split}: its {row.set} set is there to be predicted'
+            )
         measured = self.measured_in(row.subject)
         mean, deviation, _ = self._look(row)
         return mean, np.where(measured, deviation, np.nan)
 
-    def bold_window(self, row, # a row of `runs`
-                    start:int, stop:int # TRs
-                   ) -> np.ndarray: # (stop - start, parcels) float32, NaN where a parcel was not measured
+    def bold_window(
+        self,
+        row,  # a row of `runs`
+        start: int,
+        stop: int,  # TRs
+    ) -> np.ndarray:  # (stop - start, parcels) float32, NaN where a parcel was not measured
         "Some rows of a run, z-scored over the whole run; only these rows are read."
         if not 0 <= start < stop <= row.n_tr:
             raise ValueError(f'{row.subject} {row.split} has TRs 0 to {row.n_tr}, asked for {start} to {stop}')
         mean, deviation = self.scale(row)
-        with np.errstate(invalid='ignore'): return ((self.rows(row, start, stop) - mean)/deviation).astype(np.float32)
+        with np.errstate(invalid='ignore'):
+            return ((self.rows(row, start, stop) - mean) / deviation).astype(np.float32)
 
-    def bold(self, row) -> np.ndarray: # (n_tr, parcels) float32
+    def bold(self, row) -> np.ndarray:  # (n_tr, parcels) float32
         "A whole run, z-scored per parcel."
         return self.bold_window(row, 0, row.n_tr)
 
     def check(self, sets=SETS) -> 'Cohort':
         "Read every run that has BOLD once; what was not measured is told, what cannot be used is refused."
         rows = [r for r in self.runs.itertuples(index=False) if r.set in sets and r.bold]
-        for row in progress(rows, 'checking BOLD') if len(rows) > 100 else rows: self.scale(row)
+        for row in progress(rows, 'checking BOLD') if len(rows) > 100 else rows:
+            self.scale(row)
         return self
 
     @property
-    def splits(self) -> pd.DataFrame: # split, film, task, set, video, transcript
+    def splits(self) -> pd.DataFrame:  # split, film, task, set, video, transcript
         "One row per split."
         columns = ['split', 'film', 'task', 'set', 'video', 'transcript']
         return self.runs[columns].drop_duplicates('split').sort_values('split', ignore_index=True)
 
     @property
-    def ceiling(self) -> pd.DataFrame|None: # subject, parcel (from 1), ceiling
+    def ceiling(self) -> pd.DataFrame | None:  # subject, parcel (from 1), ceiling
         "The highest expected r against one run: known where BOLD was simulated, None otherwise."
-        if not (truth := self.root/'truth'/'truth.h5').is_file(): return None
-        with open_truth(truth) as f: known = {s: f['ceiling'][s][()] for s in self.subjects}
+        if not (truth := self.root / 'truth' / 'truth.h5').is_file():
+            return None
+        with open_truth(truth) as f:
+            known = {s: f['ceiling'][s][()] for s in self.subjects}
         parcel = np.arange(1, self.parcels + 1)
-        return pd.concat([pd.DataFrame(dict(subject=s, parcel=parcel, ceiling=c)) for s, c in known.items()], ignore_index=True)
+        return pd.concat(
+            [pd.DataFrame(dict(subject=s, parcel=parcel, ceiling=c)) for s, c in known.items()], ignore_index=True
+        )

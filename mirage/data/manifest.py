@@ -8,7 +8,8 @@ __all__ = ['COPYLEFT', 'load_manifest', 'select', 'licences', 'package_licence',
            'cost', 'fetch_https', 'fetch_datalad', 'fetch']
 
 # %% ../../nbs/01j_manifest.ipynb #58f25597
-import errno, fcntl, fnmatch, hashlib, http.client, importlib.metadata, json, os, re, shutil, subprocess, threading, time
+import errno, fcntl, fnmatch, hashlib, http.client, importlib.metadata, json, os, re, shutil, subprocess, threading
+import time
 import urllib.error, urllib.parse, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -20,40 +21,51 @@ from ..core import progress, read_yaml, root, write_json
 from ..processes import cores
 
 # %% ../../nbs/01j_manifest.ipynb #9d786cab
-def _faults(name:str, a:dict): # yields what is wrong with an entry
+def _faults(name: str, a: dict):  # yields what is wrong with an entry
     for k in ('table', 'name', 'provider', 'source', 'revision', 'licence', 'seen', 'citation'):
-        if not isinstance(a.get(k), str) or not a[k]: yield f'{name}: {k} is missing'
+        if not isinstance(a.get(k), str) or not a[k]:
+            yield f'{name}: {k} is missing'
     for path, f in a.get('files', {}).items():
-        if {'', '.', '..'} & set(path.split('/')): yield f'{name}: the path {path!r} leaves its folder'
+        if {'', '.', '..'} & set(path.split('/')):
+            yield f'{name}: the path {path!r} leaves its folder'
         if type(f.get('bytes')) is not int or f['bytes'] < 1:
             yield f'{name}: {path}: bytes is {f.get("bytes")!r}, expected a whole number'
         if not re.fullmatch('[0-9a-f]{32}', str(f.get('md5'))):
             yield f'{name}: {path}: md5 is {f.get("md5")!r}, expected 32 hexadecimal digits'
-    for path in set(a.get('files', {})) - {p for g in a.get('groups', {}) for p in select(a, g)}: yield f'{name}: no group has {path}'
+    for path in set(a.get('files', {})) - {p for g in a.get('groups', {}) for p in select(a, g)}:
+        yield f'{name}: no group has {path}'
 
-def load_manifest(path=None # data_manifest.yaml, by default the project's
-                 ) -> dict: # asset → what is known about it
+
+def load_manifest(
+    path=None,  # data_manifest.yaml, by default the project's
+) -> dict:  # asset → what is known about it
     "The manifest; an entry that cannot be right is an error."
     repository = Path(mirage.core.__file__).resolve().parents[1]
-    path = Path(path or (root() if (root()/'data_manifest.yaml').is_file() else repository)/'data_manifest.yaml')
+    path = Path(path or (root() if (root() / 'data_manifest.yaml').is_file() else repository) / 'data_manifest.yaml')
     try:
         manifest = read_yaml(path)
-        if fault := next((f for name, a in manifest.items() for f in _faults(name, a)), None): raise ValueError(fault)
+        if fault := next((f for name, a in manifest.items() for f in _faults(name, a)), None):
+            raise ValueError(fault)
     except (OSError, ValueError, AttributeError, TypeError, KeyError, IndexError) as e:
         raise ValueError(f'{path} is no manifest: {e}. Restore it: git checkout {path.name}') from None
     return manifest
 
-def select(a:dict, # an asset
-           group:str) -> dict: # path → bytes, md5
+
+def select(
+    a: dict,  # an asset
+    group: str,
+) -> dict:  # path → bytes, md5
     "The files of a group."
-    if group not in a['groups']: raise ValueError(f'{a["name"]} has no group {group!r}; there are: {", ".join(a["groups"])}')
+    if group not in a['groups']:
+        raise ValueError(f'{a["name"]} has no group {group!r}; there are: {", ".join(a["groups"])}')
     chosen = set()
     for pattern in a['groups'][group]['files']:
         found = {p for p in a['files'] if fnmatch.fnmatchcase(p, pattern.lstrip('!'))}
         chosen = chosen - found if pattern[0] == '!' else chosen | found
     return {p: f for p, f in a['files'].items() if p in chosen}
 
-def licences(manifest=None) -> pd.DataFrame: # one row an asset: the paper's Table 3 is drawn from it
+
+def licences(manifest=None) -> pd.DataFrame:  # one row an asset: the paper's Table 3 is drawn from it
     "Who provides what, under which licence, and where that was read."
     columns = ['table', 'name', 'provider', 'licence', 'paper', 'seen', 'revision', 'source', 'terms', 'citation']
     return pd.DataFrame([{c: a.get(c) for c in columns} for a in (manifest or load_manifest()).values()])
@@ -61,199 +73,333 @@ def licences(manifest=None) -> pd.DataFrame: # one row an asset: the paper's Tab
 # %% ../../nbs/01j_manifest.ipynb #e361a604
 COPYLEFT = r'GPL|MPL|Mozilla|EPL|CDDL|EUPL|CC-BY-SA'
 
-def package_licence(about) -> str: # metadata of a distribution
+
+def package_licence(about) -> str:  # metadata of a distribution
     "What a package says of its licence: an expression, its classifiers, or the first line of a text."
     classes = [c.split(' :: ')[-1] for c in about.get_all('Classifier') or [] if c.startswith('License ::')]
     text = (about.get('License') or '').strip().split('\n')[0][:80]
     return about.get('License-Expression') or '; '.join(classes) or text or 'not said'
 
-def package_licences() -> pd.DataFrame: # package, version, licence, copyleft
+
+def package_licences() -> pd.DataFrame:  # package, version, licence, copyleft
     "Every package that is installed in this environment."
     found = {d.metadata['Name']: d.metadata for d in importlib.metadata.distributions() if d.metadata['Name']}
     names = sorted(found, key=str.lower)
-    table = pd.DataFrame(dict(package=names, version=[found[name]['Version'] for name in names],
-                              licence=[package_licence(found[name]) for name in names]))
+    table = pd.DataFrame(
+        dict(
+            package=names,
+            version=[found[name]['Version'] for name in names],
+            licence=[package_licence(found[name]) for name in names],
+        )
+    )
     return table.assign(copyleft=table.licence.str.contains(COPYLEFT))
 
 # %% ../../nbs/01j_manifest.ipynb #c1347179
-def md5_of(path, tick=lambda n: None # told how many bytes were read
-          ) -> str:
+def md5_of(
+    path,
+    tick=lambda n: None,  # told how many bytes were read
+) -> str:
     h = hashlib.md5(usedforsecurity=False)
     with open(path, 'rb', buffering=0) as f:
-        while block := f.read(2**20): h.update(block); tick(len(block))
+        while block := f.read(2**20):
+            h.update(block)
+            tick(len(block))
     return h.hexdigest()
+
 
 class Remembered:
     "MD5s that were computed before, for as long as the files stay as they were."
+
     def __init__(self, file=None):
-        self.file = Path(file or root()/'data'/'.md5.json'); self.known = {}
-        try: self.known = json.loads(self.file.read_text())
-        except (OSError, ValueError): pass # nothing is remembered, so everything is read
+        self.file = Path(file or root() / 'data' / '.md5.json')
+        self.known = {}
+        try:
+            self.known = json.loads(self.file.read_text())
+        except (OSError, ValueError):
+            pass  # nothing is remembered, so everything is read
+
     @staticmethod
-    def stamp(path) -> list: s = os.stat(path); return [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
-    def get(self, path) -> str|None:
+    def stamp(path) -> list:
+        s = os.stat(path)
+        return [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
+
+    def get(self, path) -> str | None:
         known = self.known.get(str(path.resolve()))
         return known[1] if known and known[0] == self.stamp(path) else None
-    def add(self, path, stamp:list, md5:str): self.known[str(path.resolve())] = [stamp, md5]
+
+    def add(self, path, stamp: list, md5: str):
+        self.known[str(path.resolve())] = [stamp, md5]
+
     def save(self):
         "Together with what another process has remembered meanwhile."
-        try: write_json(self.file, Remembered(self.file).known | self.known)
-        except OSError as e: print(f'{self.file} cannot be written ({e.strerror}): the next check reads the files again')
+        try:
+            write_json(self.file, Remembered(self.file).known | self.known)
+        except OSError as e:
+            print(f'{self.file} cannot be written ({e.strerror}): the next check reads the files again')
 
-def byte_bar(desc:str, total:int): # a progress bar in bytes that threads can share
+
+def byte_bar(desc: str, total: int):  # a progress bar in bytes that threads can share
     bar, lock = progress(None, desc, total), threading.Lock()
     bar.unit, bar.unit_scale = 'B', True
+
     def tick(n):
-        with lock: bar.update(n)
+        with lock:
+            bar.update(n)
+
     return bar, tick
 
-def place(folder:Path, path:str) -> Path:
+
+def place(folder: Path, path: str) -> Path:
     "Where a file of the manifest is or goes: below the folder, though the file itself may be a link into git-annex."
-    target = Path(folder)/path
+    target = Path(folder) / path
     if not target.parent.resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(f'{path!r} leads out of {folder}. Correct the manifest, or what links there.')
     return target
 
-def sized(path:Path, size:int) -> str:
+
+def sized(path: Path, size: int) -> str:
     "What the size says: missing, truncated, altered, or nothing against it."
-    if not path.is_file(): return 'missing'
+    if not path.is_file():
+        return 'missing'
     there = path.stat().st_size
     return 'truncated' if there < size else 'altered' if there > size else ''
 
-def check_files(files:dict, # path → bytes, md5
-                folder, md5:bool=True, # False: sizes only
-                threads:int|None=None, remembered:Remembered|None=None) -> pd.DataFrame: # path, bytes, state
+
+def check_files(
+    files: dict,  # path → bytes, md5
+    folder,
+    md5: bool = True,  # False: sizes only
+    threads: int | None = None,
+    remembered: Remembered | None = None,
+) -> pd.DataFrame:  # path, bytes, state
     "Compare files with the manifest; `state` is ok, missing, truncated, altered, or sized where no MD5 was asked for."
     folder, remembered = Path(folder), remembered or Remembered()
     state = {p: sized(place(folder, p), f['bytes']) for p, f in files.items()}
-    todo = [p for p, s in state.items() if md5 and not s and not remembered.get(folder/p)]
+    todo = [p for p, s in state.items() if md5 and not s and not remembered.get(folder / p)]
     if todo:
         bar, tick = byte_bar('MD5', sum(files[p]['bytes'] for p in todo))
+
         def read(p):
-            before = remembered.stamp(folder/p); found = md5_of(folder/p, tick)
-            if remembered.stamp(folder/p) == before: remembered.add(folder/p, before, found)
+            before = remembered.stamp(folder / p)
+            found = md5_of(folder / p, tick)
+            if remembered.stamp(folder / p) == before:
+                remembered.add(folder / p, before, found)
+
         try:
-            with bar, ThreadPoolExecutor(threads or cores()) as pool: list(pool.map(read, todo))
-        finally: remembered.save()
-    verdict = lambda p: 'sized' if not md5 else 'ok' if remembered.get(folder/p) == files[p]['md5'] else 'altered'
+            with bar, ThreadPoolExecutor(threads or cores()) as pool:
+                list(pool.map(read, todo))
+        finally:
+            remembered.save()
+
+    def verdict(p):
+        return 'sized' if not md5 else 'ok' if remembered.get(folder / p) == files[p]['md5'] else 'altered'
+
     return pd.DataFrame([dict(path=p, bytes=files[p]['bytes'], state=s or verdict(p)) for p, s in state.items()])
 
 # %% ../../nbs/01j_manifest.ipynb #012dc3b0
-class FetchError(RuntimeError): "A file that could not be fetched."
+class FetchError(RuntimeError):
+    "A file that could not be fetched."
 
-def address(template:str, path:str, f:dict) -> str:
+
+def address(template: str, path: str, f: dict) -> str:
     "Where a file is on a mirror; {key} is its name in git-annex."
-    if not re.match('https?://', template): raise ValueError(f'{template!r} is no address; expected https://host/base/{{path}}')
-    if '{' not in template: template = template.rstrip('/') + '/{path}'
+    if not re.match('https?://', template):
+        raise ValueError(f'{template!r} is no address; expected https://host/base/{{path}}')
+    if '{' not in template:
+        template = template.rstrip('/') + '/{path}'
     key = f'MD5E-s{f["bytes"]}--{f["md5"]}{"".join(PurePosixPath(path).suffixes)}'
     return template.format(path=urllib.parse.quote(path), key=key, **f)
 
-def part_of(path:Path, md5:str) -> Path: # where a file grows until it is whole
+
+def part_of(path: Path, md5: str) -> Path:  # where a file grows until it is whole
     return path.with_name(f'.{path.name}.{md5[:8]}.part')
 
-def _append(url:str, f, # open file
-            size:int, tick):
+
+def _append(
+    url: str,
+    f,  # open file
+    size: int,
+    tick,
+):
     "Ask for what the file still lacks."
     done = f.seek(0, os.SEEK_END)
     request = urllib.request.Request(url, headers={'Range': f'bytes={done}-'} if done else {})
     with urllib.request.urlopen(request, timeout=30) as r:
         if done and not (r.status == 206 and r.headers.get('Content-Range', '').startswith(f'bytes {done}-')):
-            f.truncate(0); tick(-done)     # this server cannot continue: it starts over
-        while f.tell() <= size and (block := r.read1(2**18)): f.write(block); tick(len(block))
+            f.truncate(0)
+            tick(-done)  # this server cannot continue: it starts over
+        while f.tell() <= size and (block := r.read1(2**18)):
+            f.write(block)
+            tick(len(block))
 
-def fetch_file(url:str, path, size:int, md5:str, tick=lambda n: None,
-               patience:float=1. # seconds after the first attempt in vain; doubles
-              ):
+
+def fetch_file(
+    url: str,
+    path,
+    size: int,
+    md5: str,
+    tick=lambda n: None,
+    patience: float = 1.0,  # seconds after the first attempt in vain; doubles
+):
     "One file over HTTPS: continued if it was interrupted, verified, whole or not at all."
-    path = Path(path); part = part_of(path, md5); path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    part = part_of(path, md5)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(part, 'ab', buffering=0) as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError: raise FetchError(f'{path} is being fetched by another process') from None
-        best, vain = f.tell(), 0; tick(best)
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FetchError(f'{path} is being fetched by another process') from None
+        best, vain = f.tell(), 0
+        tick(best)
         while (there := f.seek(0, os.SEEK_END)) < size:
             why = 'the connection ended'
-            try: _append(url, f, size, tick)
+            try:
+                _append(url, f, size, tick)
             except urllib.error.HTTPError as e:
-                if e.code == 416: break        # the mirror's file ends before ours should
+                if e.code == 416:
+                    break  # the mirror's file ends before ours should
                 if e.code < 500 and e.code not in (408, 429):
-                    if not there: part.unlink()
-                    raise FetchError(f'{url} answers {e.code} {e.reason}: the mirror does not have {path.name}') from None
+                    if not there:
+                        part.unlink()
+                    raise FetchError(
+                        f'{url} answers {e.code} {e.reason}: the mirror does not have {path.name}'
+                    ) from None
                 why = f'it answers {e.code}'
-            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e: why = str(e)
-            there = f.seek(0, os.SEEK_END); vain = 0 if there > best else vain + 1; best = max(best, there)
-            if vain == 5: raise FetchError(f'{url} stopped at {there} of {size} bytes ({why}). Fetch again to continue there.')
-            if vain: time.sleep(patience*2**(vain - 1))
+            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
+                why = str(e)
+            there = f.seek(0, os.SEEK_END)
+            vain = 0 if there > best else vain + 1
+            best = max(best, there)
+            if vain == 5:
+                raise FetchError(f'{url} stopped at {there} of {size} bytes ({why}). Fetch again to continue there.')
+            if vain:
+                time.sleep(patience * 2 ** (vain - 1))
         if there != size or (found := md5_of(part)) != md5:
             part.unlink()
-            raise FetchError(f'{url} gives {f"{there} bytes" if there != size else f"MD5 {found}"}, the manifest says '
-                             f'{size if there != size else md5}: the mirror has another version, or it came damaged. Nothing was kept.')
-        os.fsync(f.fileno()); os.replace(part, path)
+            raise FetchError(
+                f'{url} gives {f"{there} bytes" if there != size else f"MD5 {found}"}, the manifest says '
+                f'{size if there != size else md5}: the mirror has another version, or it came damaged. Nothing '
+                'was kept.'
+            )
+        os.fsync(f.fileno())
+        os.replace(part, path)
 
 # %% ../../nbs/01j_manifest.ipynb #0f70c88c
-def room(folder) -> int: # bytes free where a folder is or will be
-    return shutil.disk_usage(next(d for d in (Path(folder).resolve(), *Path(folder).resolve().parents) if d.exists())).free
+def room(folder) -> int:  # bytes free where a folder is or will be
+    return shutil.disk_usage(
+        next(d for d in (Path(folder).resolve(), *Path(folder).resolve().parents) if d.exists())
+    ).free
 
-def _size(n:float) -> str: return f'{n/1e9:.2f} GB' if n >= 1e7 else f'{n/1e6:.1f} MB'
 
-def _duration(s:float) -> str: return f'{s:.0f} s' if s < 120 else f'{s/60:.0f} min' if s < 7200 else f'{s/3600:.0f} h'
+def _size(n: float) -> str:
+    return f'{n / 1e9:.2f} GB' if n >= 1e7 else f'{n / 1e6:.1f} MB'
 
-def cost(files:dict, lacking:list, # those to fetch
-         folder) -> str:
+
+def _duration(s: float) -> str:
+    return f'{s:.0f} s' if s < 120 else f'{s / 60:.0f} min' if s < 7200 else f'{s / 3600:.0f} h'
+
+
+def cost(
+    files: dict,
+    lacking: list,  # those to fetch
+    folder,
+) -> str:
     "What fetching will take; an error if the disk has no room for it."
     parts = [part_of(place(Path(folder), p), files[p]['md5']) for p in lacking]
     need = sum(files[p]['bytes'] for p in lacking) - sum(part.stat().st_size for part in parts if part.exists())
     free = room(folder)
     if need > free - 2**26:
-        raise FetchError(f'{len(lacking)} files need {_size(need)}, and {folder} has {_size(free)} free. '
-                         'Make room, ask for a smaller group, or name another folder.')
-    return (f'{len(lacking)} of {len(files)} files to fetch, {_size(need)} of {_size(sum(f["bytes"] for f in files.values()))}; '
-            f'{_size(free)} free. About {_duration(need/1e7)} at 10 MB/s, {_duration(need/1e8)} at 100 MB/s.')
+        raise FetchError(
+            f'{len(lacking)} files need {_size(need)}, and {folder} has {_size(free)} free. '
+            'Make room, ask for a smaller group, or name another folder.'
+        )
+    return (
+        f'{len(lacking)} of {len(files)} files to fetch, {_size(need)} of '
+        f'{_size(sum(f["bytes"] for f in files.values()))}; '
+        f'{_size(free)} free. About {_duration(need / 1e7)} at 10 MB/s, {_duration(need / 1e8)} at 100 MB/s.'
+    )
 
-def fetch_https(files:dict, folder, template:str, # see `address`
-                threads:int=4, remembered:Remembered|None=None, patience:float=1.):
+
+def fetch_https(
+    files: dict,
+    folder,
+    template: str,  # see `address`
+    threads: int = 4,
+    remembered: Remembered | None = None,
+    patience: float = 1.0,
+):
     "Files over HTTPS, several at a time; those that fail are told at the end, a full disk ends it at once."
     remembered, failed, full = remembered or Remembered(), {}, threading.Event()
     paths, tasks = {p: place(Path(folder), p) for p in files}, {p: address(template, p, f) for p, f in files.items()}
     bar, tick = byte_bar('fetching', sum(f['bytes'] for f in files.values()))
+
     def one(p):
-        if full.is_set(): return
+        if full.is_set():
+            return
         try:
             fetch_file(tasks[p], paths[p], files[p]['bytes'], files[p]['md5'], tick, patience)
             remembered.add(paths[p], remembered.stamp(paths[p]), files[p]['md5'])
-        except FetchError as e: failed[p] = str(e)
+        except FetchError as e:
+            failed[p] = str(e)
         except OSError as e:
-            if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
-            full.set(); failed[p] = f'{paths[p]} does not fit on the disk ({e.strerror}). Make room and fetch again to continue.'
-    try:
-        with bar, ThreadPoolExecutor(threads) as pool: list(pool.map(one, files))
-    finally: remembered.save()
-    if failed: raise FetchError(f'{len(failed)} of {len(files)} files failed. {" ".join(list(failed.values())[:3])}')
+            if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            full.set()
+            failed[p] = f'{paths[p]} does not fit on the disk ({e.strerror}). Make room and fetch again to continue.'
 
-def fetch_datalad(source:str, files:dict, folder):
+    try:
+        with bar, ThreadPoolExecutor(threads) as pool:
+            list(pool.map(one, files))
+    finally:
+        remembered.save()
+    if failed:
+        raise FetchError(f'{len(failed)} of {len(files)} files failed. {" ".join(list(failed.values())[:3])}')
+
+
+def fetch_datalad(source: str, files: dict, folder):
     "Files through datalad, by the user's own installation."
+
     def run(*command):
         done = subprocess.run(['datalad', *map(str, command)], capture_output=True, text=True)
-        if done.returncode: raise FetchError(f'datalad {command[0]} failed: {(done.stderr or done.stdout).strip()[-600:]}')
-    if not (Path(folder)/'.datalad').is_dir(): run('install', '-r', '-s', source, folder)
-    paths = [Path(folder)/p for p in files]
-    for k in range(0, len(paths), 200): run('get', '-d', folder, *paths[k:k + 200])
+        if done.returncode:
+            raise FetchError(f'datalad {command[0]} failed: {(done.stderr or done.stdout).strip()[-600:]}')
 
-def fetch(a:dict, # an asset of the manifest
-          group:str, folder=None, url:str='', # a mirror; empty: the manifest's, or else datalad
-          remembered:Remembered|None=None) -> pd.DataFrame: # path, bytes, state: all ok
+    if not (Path(folder) / '.datalad').is_dir():
+        run('install', '-r', '-s', source, folder)
+    paths = [Path(folder) / p for p in files]
+    for k in range(0, len(paths), 200):
+        run('get', '-d', folder, *paths[k : k + 200])
+
+
+def fetch(
+    a: dict,  # an asset of the manifest
+    group: str,
+    folder=None,
+    url: str = '',  # a mirror; empty: the manifest's, or else datalad
+    remembered: Remembered | None = None,
+) -> pd.DataFrame:  # path, bytes, state: all ok
     "Fetch what a group lacks and verify it, having told the cost."
-    folder, files, remembered = Path(folder or root()/a['folder']), select(a, group), remembered or Remembered()
+    folder, files, remembered = Path(folder or root() / a['folder']), select(a, group), remembered or Remembered()
     state = check_files(files, folder, remembered=remembered).set_index('path').state
-    lacking = {p: files[p] for p in files if state[p] != 'ok'}; url = url or a.get('https') or ''
+    lacking = {p: files[p] for p in files if state[p] != 'ok'}
+    url = url or a.get('https') or ''
     if len(altered := state[state == 'altered']):
-        raise FetchError(f'{folder/altered.index[0]} is not the file of the manifest (one of {len(altered)}). Move it away, fetch again.')
+        raise FetchError(
+            f'{folder / altered.index[0]} is not the file of the manifest (one of {len(altered)}). Move it away, '
+            'fetch again.'
+        )
     if lacking and not url and not shutil.which('datalad'):
-        raise FetchError(f'no datalad here, and no plain address of {a["name"]} is known. Install it (pip install datalad git-annex), '
-                         'or name a mirror: -p url https://host/base/{path}')
+        raise FetchError(
+            f'no datalad here, and no plain address of {a["name"]} is known. Install it (pip install datalad '
+            'git-annex), '
+            'or name a mirror: -p url https://host/base/{path}'
+        )
     if lacking:
         print(f'{group}: {cost(files, list(lacking), folder)}', flush=True)
         fetch_https(lacking, folder, url, remembered=remembered) if url else fetch_datalad(a['source'], lacking, folder)
     table = check_files(files, folder, remembered=remembered)
     bad = table[table.state != 'ok']
-    if len(bad): raise FetchError(f'{folder/bad.path.iloc[0]} is {bad.state.iloc[0]} after fetching. Fetch again.')
+    if len(bad):
+        raise FetchError(f'{folder / bad.path.iloc[0]} is {bad.state.iloc[0]} after fetching. Fetch again.')
     return table

@@ -18,14 +18,32 @@ from av.sidedata.sidedata import Type
 from av.stream import Disposition
 
 # %% ../../nbs/01g_movies.ipynb #0e310005
-class FilmError(ValueError): "A film that cannot be used as it is."
+class FilmError(ValueError):
+    "A film that cannot be used as it is."
+
 
 # formats that read other files than the one that is named, or are none
-ELSEWHERE = {'hls', 'concat', 'dash', 'imf', 'image2', 'image2_alias_pix', 'image2_brender_pix', 'vobsub', 'tty',
-             'lavfi', 'rtsp', 'sdp', 'rtp', 'sap', 'webm_dash_manifest'}
+ELSEWHERE = {
+    'hls',
+    'concat',
+    'dash',
+    'imf',
+    'image2',
+    'image2_alias_pix',
+    'image2_brender_pix',
+    'vobsub',
+    'tty',
+    'lavfi',
+    'rtsp',
+    'sdp',
+    'rtp',
+    'sap',
+    'webm_dash_manifest',
+}
 READABLE = ','.join(sorted(av.formats_available - ELSEWHERE))
 
-def open_movie(path): # av.container.InputContainer
+
+def open_movie(path):  # av.container.InputContainer
     "Open this file and no other."
     path = Path(path)
     if not path.exists():
@@ -36,9 +54,11 @@ def open_movie(path): # av.container.InputContainer
         head = f.read(4096)
     if head and not re.search(rb'[\x00-\x08\x0e-\x1a\x1c-\x1f]', head):
         begins = head.decode('utf-8', 'replace').split('\n')[0].strip()[:40]
-        raise FilmError(f'{path} cannot be decoded (it is text, not a film, and begins with {begins!r}). If it lists '
-                        'films, give one of them, or make one of all: ffmpeg -i LIST -c copy OUT.mkv; if a server sent it '
-                        'instead of the film, fetch it again')
+        raise FilmError(
+            f'{path} cannot be decoded (it is text, not a film, and begins with {begins!r}). If it lists '
+            'films, give one of them, or make one of all: ffmpeg -i LIST -c copy OUT.mkv; if a server sent it '
+            'instead of the film, fetch it again'
+        )
     try:
         return av.open(f'file:{path}', container_options=dict(protocol_whitelist='file', format_whitelist=READABLE))
     except av.ArgumentError:
@@ -47,34 +67,44 @@ def open_movie(path): # av.container.InputContainer
         raise FilmError(f'{path} cannot be decoded ({e.strerror}); fetch it again, or convert it with FFmpeg') from None
 
 # %% ../../nbs/01g_movies.ipynb #0e310008
-BACK, LEAP = .5, 10.     # seconds by which a track's clock may go back, or ahead, from one packet to the next
-AGREE = .25              # seconds by which a header may differ from the packets
+BACK, LEAP = 0.5, 10.0  # seconds by which a track's clock may go back, or ahead, from one packet to the next
+AGREE = 0.25  # seconds by which a header may differ from the packets
 COVER = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-ASIDE = (Disposition.comment | Disposition.descriptions | Disposition.visual_impaired | Disposition.hearing_impaired
-         | Disposition.clean_effects | Disposition.non_diegetic | Disposition.dependent | Disposition.karaoke
-         | Disposition.lyrics)
+ASIDE = (
+    Disposition.comment
+    | Disposition.descriptions
+    | Disposition.visual_impaired
+    | Disposition.hearing_impaired
+    | Disposition.clean_effects
+    | Disposition.non_diegetic
+    | Disposition.dependent
+    | Disposition.karaoke
+    | Disposition.lyrics
+)
 STILL_CODECS = {'mjpeg', 'png', 'bmp', 'gif', 'webp', 'tiff', 'jpeg2000', 'jpegls'}
+
 
 @dataclass
 class Track:
     "One track of pictures or sound."
-    index:int             # among all streams of the file
-    kind:str              # video or audio
-    codec:str             # '' where this FFmpeg has no decoder
-    language:str
-    title:str
-    disposition:Disposition
-    size:tuple = (0, 0)   # (height, width) of pictures, as coded
-    aspect:float = 1.     # width of a pixel over its height
-    channels:int = 0      # of sound
-    layout:str = ''       # their name: mono, stereo, 5.1
-    partner:int|None = None    # of pictures: the sound track of the same broadcast programme, where there are several
-    packets:int = 0
-    begins:float = math.inf               # seconds of the file's clock
-    ends:float = -math.inf
-    leaps:list = field(default_factory=list)   # (from, to) where its clock does not go on as it should
-    clock:float|None = None
-    stray:tuple|None = None
+
+    index: int  # among all streams of the file
+    kind: str  # video or audio
+    codec: str  # '' where this FFmpeg has no decoder
+    language: str
+    title: str
+    disposition: Disposition
+    size: tuple = (0, 0)  # (height, width) of pictures, as coded
+    aspect: float = 1.0  # width of a pixel over its height
+    channels: int = 0  # of sound
+    layout: str = ''  # their name: mono, stereo, 5.1
+    partner: int | None = None  # of pictures: the sound track of the same broadcast programme, where there are several
+    packets: int = 0
+    begins: float = math.inf  # seconds of the file's clock
+    ends: float = -math.inf
+    leaps: list = field(default_factory=list)  # (from, to) where its clock does not go on as it should
+    clock: float | None = None
+    stray: tuple | None = None
 
     @property
     def cover(self) -> bool:
@@ -85,10 +115,10 @@ class Track:
         return bool(self.disposition & Disposition.default)
 
     @property
-    def aside(self) -> bool: # whether it is meant for some viewers only
+    def aside(self) -> bool:  # whether it is meant for some viewers only
         return bool(self.disposition & ASIDE) or bool(re.search(r'comment|descri', self.title, re.I))
 
-    def follows(self, clock:float) -> bool:
+    def follows(self, clock: float) -> bool:
         return self.clock is None or -BACK <= clock - self.clock <= LEAP
 
     def accept(self, clock, begins, ends):
@@ -96,15 +126,15 @@ class Track:
             self.leaps.append((self.clock, clock))
         self.clock, self.begins, self.ends = clock, min(self.begins, begins), max(self.ends, ends)
 
-    def see(self, packet, unit:float): # seconds of the track's time base
+    def see(self, packet, unit: float):  # seconds of the track's time base
         "Note the times of a packet."
         self.packets += 1
         shown = packet.dts if packet.pts is None else packet.pts
         if shown is None or packet.is_discard:
             return
-        times = shown*unit, (shown + (packet.duration or 0))*unit
-        clock = self.clock if packet.dts is None else packet.dts*unit
-        if self.stray and not self.follows(clock):      # two in a row: time did leap
+        times = shown * unit, (shown + (packet.duration or 0)) * unit
+        clock = self.clock if packet.dts is None else packet.dts * unit
+        if self.stray and not self.follows(clock):  # two in a row: time did leap
             self.accept(*self.stray)
         self.stray = None
         if clock is None or self.follows(clock):
@@ -116,7 +146,7 @@ class Track:
         "The last packet; and the first sound that is heard, after what fills the encoder."
         if self.stray and self.stray[0] > self.clock:
             self.accept(*self.stray)
-        heard = None if stream.start_time is None else float(stream.start_time*stream.time_base)
+        heard = None if stream.start_time is None else float(stream.start_time * stream.time_base)
         if heard is not None and self.kind == 'audio' and 0 <= heard - self.begins <= AGREE:
             self.begins = heard
 
@@ -124,23 +154,32 @@ class Track:
 @dataclass
 class Survey:
     "What a file holds."
-    tracks:list           # of Track
-    format:str            # FFmpeg's name
-    says:float|None       # seconds that it says it lasts
-    reach:int             # byte at which its last packet ends
+
+    tracks: list  # of Track
+    format: str  # FFmpeg's name
+    says: float | None  # seconds that it says it lasts
+    reach: int  # byte at which its last packet ends
+
 
 def _track(stream) -> Track:
     codec, told = stream.codec_context, stream.metadata
-    track = Track(stream.index, stream.type, codec.name if codec else '', told.get('language', ''),
-                  told.get('title', ''), stream.disposition)
+    track = Track(
+        stream.index,
+        stream.type,
+        codec.name if codec else '',
+        told.get('language', ''),
+        told.get('title', ''),
+        stream.disposition,
+    )
     if codec and stream.type == 'video':
         track.size, track.aspect = (codec.height, codec.width), float(stream.sample_aspect_ratio or 1)
     if codec and stream.type == 'audio':
         track.channels, track.layout = codec.layout.nb_channels, codec.layout.name
     return track
 
+
 @lru_cache(64)
-def _survey(path:str, identity) -> Survey: # of the file's bytes, as far as the disk knows
+def _survey(path: str, identity) -> Survey:  # of the file's bytes, as far as the disk knows
     with open_movie(path) as c:
         tracks, reach = {s.index: _track(s) for s in (*c.streams.video, *c.streams.audio)}, 0
         moving = [c.streams[i] for i, t in tracks.items() if not t.disposition & COVER]
@@ -150,43 +189,48 @@ def _survey(path:str, identity) -> Survey: # of the file's bytes, as far as the 
                 tracks[s.index].partner = getattr(c.streams.best('audio', related=s), 'index', None)
         try:
             for packet in c.demux(moving) if moving else ():
-                if not packet.size:                 # the end of a track
+                if not packet.size:  # the end of a track
                     continue
                 tracks[packet.stream_index].see(packet, units[packet.stream_index])
                 reach = max(reach, (packet.pos or 0) + packet.size)
         except av.FFmpegError:
-            pass                          # what is missing shows in the times
+            pass  # what is missing shows in the times
         for i, t in tracks.items():
             t.finish(c.streams[i])
-        return Survey(list(tracks.values()), c.format.name, c.duration/av.time_base if c.duration else None, reach)
+        return Survey(list(tracks.values()), c.format.name, c.duration / av.time_base if c.duration else None, reach)
 
-def _identity(path) -> tuple|None:
+
+def _identity(path) -> tuple | None:
     if not Path(path).exists():
         return None
     s = Path(path).stat()
     return s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns
+
 
 def survey_packets(path) -> Survey:
     "Read the times of all packets, once a file."
     return _survey(str(path), _identity(path))
 
 # %% ../../nbs/01g_movies.ipynb #0e310014
-def language_code(text:str) -> str: # '' for what is no language
+def language_code(text: str) -> str:  # '' for what is no language
     "The shortest code of a language: fra, fre and fr-CA are fr."
     try:
         return langcodes.Language.get(text).prefer_macrolanguage().language or ''
     except langcodes.LanguageTagError:
         return ''
 
-def features(track:Track) -> str:
+
+def features(track: Track) -> str:
     "What tells a track from others."
     form = f'{track.size[1]}×{track.size[0]}' if track.kind == 'video' else track.layout
-    marks = ['default'*track.default, 'commentary or description'*track.aside]
+    marks = ['default' * track.default, 'commentary or description' * track.aside]
     return ', '.join(filter(None, [track.language, form, track.title, *marks]))
+
 
 def listed(tracks) -> str:
     "Tracks by number."
     return '; '.join(f'{k} ({features(t)})' for k, t in enumerate(tracks, 1)) or 'none'
+
 
 def pick_picture(tracks, path) -> Track:
     "The movie among the tracks."
@@ -200,10 +244,15 @@ def pick_picture(tracks, path) -> Track:
     known = [t for t in moving if t.codec]
     if not known:
         raise FilmError(f'{path}: its pictures are coded in a way unknown here; convert it: ffmpeg -i IN OUT.mp4')
-    return max(known, key=lambda t: (t.default, t.size[0]*t.size[1], -t.index))
+    return max(known, key=lambda t: (t.default, t.size[0] * t.size[1], -t.index))
 
-def pick_sound(tracks, picture:Track, path, wanted='' # number from 1, or language; '' for what everybody hears
-              ) -> Track|None: # None where there is no sound
+
+def pick_sound(
+    tracks,
+    picture: Track,
+    path,
+    wanted='',  # number from 1, or language; '' for what everybody hears
+) -> Track | None:  # None where there is no sound
     "The sound of the movie among the tracks."
     sounds = fit = [t for t in tracks if t.kind == 'audio']
     wanted = str('' if wanted is None else wanted).strip()
@@ -216,21 +265,28 @@ def pick_sound(tracks, picture:Track, path, wanted='' # number from 1, or langua
         fit = [t for t in sounds if code and language_code(t.language) == code]
     if not fit:
         raise FilmError(f'{path} has no sound track {wanted!r}; there are: {listed(sounds)}')
+
     def fitness(t):
         return bool(t.codec), t.packets > 0, t.index == picture.partner, not t.aside, t.default, -t.index
+
     best = max(fit, key=fitness)
     if not best.codec:
         raise FilmError(f'{path}: its sound is coded in a way unknown here; convert it: ffmpeg -i IN OUT.mp4')
     return best
 
 # %% ../../nbs/01g_movies.ipynb #0e310017
-SHORT = 5.        # seconds by which a file may end too early before it is refused
-ANEW = ("join the pieces anew: write a line file 'NAME' for each into list.txt, then "
-        'ffmpeg -f concat -safe 0 -i list.txt -c copy OUT.mkv')
-FIRST_BYTES = (b'\x1aE\xdf\xa3', b'FLV\x01', b'RIFF', b'\x30\x26\xb2\x75')      # how Matroska, FLV, AVI and ASF files begin
+SHORT = 5.0  # seconds by which a file may end too early before it is refused
+ANEW = (
+    "join the pieces anew: write a line file 'NAME' for each into list.txt, then "
+    'ffmpeg -f concat -safe 0 -i list.txt -c copy OUT.mkv'
+)
+FIRST_BYTES = (b'\x1aE\xdf\xa3', b'FLV\x01', b'RIFF', b'\x30\x26\xb2\x75')  # how Matroska, FLV, AVI and ASF files begin
 
-def second_file(path, reach:int # byte at which the last packet ends
-               ) -> bool:
+
+def second_file(
+    path,
+    reach: int,  # byte at which the last packet ends
+) -> bool:
     "Whether another file of the same kind begins after the last packet."
     with open(path, 'rb') as f:
         head = f.read(8)
@@ -240,22 +296,27 @@ def second_file(path, reach:int # byte at which the last packet ends
         with mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return data.find(mark, max(reach, 8)) >= 0
 
-def check_clock(seen:Survey, tracks, path):
+
+def check_clock(seen: Survey, tracks, path):
     "Refuse a file whose time stamps do not go on from its beginning to its end."
     remedy = 'make one film of it: ffmpeg -i IN OUT.mp4' if seen.format in ('mpegts', 'mpeg') else ANEW
     for a, b in sum([t.leaps for t in tracks], []):
         if b < a:
-            raise FilmError(f'{path}: its time goes back from {a:.1f} to {b:.1f} s, as in pieces joined byte by byte; '
-                            f'{remedy}')
+            raise FilmError(
+                f'{path}: its time goes back from {a:.1f} to {b:.1f} s, as in pieces joined byte by byte; {remedy}'
+            )
     for a, b in tracks[0].leaps:
         if any(min(b, d) - max(a, c) > LEAP for c, d in tracks[-1].leaps):
-            raise FilmError(f'{path}: its time leaps from {a:.1f} to {b:.1f} s, without picture or sound between; '
-                            f'if these are joined pieces, {remedy}; if the gap is meant, fill it: '
-                            'ffmpeg -i IN -af aresample=async=1 OUT.mp4')
+            raise FilmError(
+                f'{path}: its time leaps from {a:.1f} to {b:.1f} s, without picture or sound between; '
+                f'if these are joined pieces, {remedy}; if the gap is meant, fill it: '
+                'ffmpeg -i IN -af aresample=async=1 OUT.mp4'
+            )
     if second_file(path, seen.reach):
         raise FilmError(f'{path}: a second file begins after its last packet, which players do not show; {ANEW}')
 
-def span(seen:Survey, tracks, path) -> tuple: # the clock when it begins, seconds that it lasts
+
+def span(seen: Survey, tracks, path) -> tuple:  # the clock when it begins, seconds that it lasts
     "When a movie begins, and how long it lasts."
     begins = min(t.begins for t in tracks)
     if not math.isfinite(begins):
@@ -263,8 +324,9 @@ def span(seen:Survey, tracks, path) -> tuple: # the clock when it begins, second
     lasts = max(t.ends for t in tracks) - begins
     claims = [seen.says, seen.says - begins] if seen.says else []
     if claims and min(claims) > lasts + SHORT:
-        raise FilmError(f'{path} says it lasts {seen.says:.1f} s but ends at {lasts:.1f} s: it was cut short; '
-                        'fetch it again')
+        raise FilmError(
+            f'{path} says it lasts {seen.says:.1f} s but ends at {lasts:.1f} s: it was cut short; fetch it again'
+        )
     near = [c for c in claims if abs(c - lasts) <= AGREE]
     return begins, min(near, key=lambda c: abs(c - lasts), default=lasts)
 
@@ -272,11 +334,12 @@ def span(seen:Survey, tracks, path) -> tuple: # the clock when it begins, second
 @dataclass(frozen=True)
 class Stand:
     "How coded pictures become those that a player shows."
-    transposed:bool = False
-    mirrored:bool = False     # left and right, after that
-    flipped:bool = False      # up and down, after that
 
-    def turn(self, picture): # (height, width, 3) as coded → as shown
+    transposed: bool = False
+    mirrored: bool = False  # left and right, after that
+    flipped: bool = False  # up and down, after that
+
+    def turn(self, picture):  # (height, width, 3) as coded → as shown
         if self.transposed:
             picture = picture.transpose(1, 0, 2)
         if self.mirrored:
@@ -285,30 +348,37 @@ class Stand:
             picture = picture[::-1]
         return np.ascontiguousarray(picture)
 
-def read_matrix(matrix, # (3, 3): rows (a, b, u), (c, d, v), (x, y, w)
-                path='') -> Stand:
+
+def read_matrix(
+    matrix,  # (3, 3): rows (a, b, u), (c, d, v), (x, y, w)
+    path='',
+) -> Stand:
     "What a display matrix asks for."
     (a, b), (c, d) = np.asarray(matrix, float)[:2, :2]
     along, across = max(abs(a), abs(d)), max(abs(b), abs(c))
-    if min(along, across) > .02*max(along, across):
+    if min(along, across) > 0.02 * max(along, across):
         angle = math.degrees(math.atan2(b, a))
-        raise FilmError(f'{path}: its pictures are to be turned by {angle:.0f} degrees, which is no right angle; '
-                        'turn them: ffmpeg -i IN OUT.mp4')
+        raise FilmError(
+            f'{path}: its pictures are to be turned by {angle:.0f} degrees, which is no right angle; '
+            'turn them: ffmpeg -i IN OUT.mp4'
+        )
     if across > along:
         return Stand(True, bool(c < 0), bool(b < 0))
     return Stand(False, bool(a < 0), bool(d < 0))
 
-def _read_first(frame, path): # (height, width), Stand, what is to be told
+
+def _read_first(frame, path):  # (height, width), Stand, what is to be told
     matrix, notes = frame.side_data.get(Type.DISPLAYMATRIX), []
     if frame.interlaced_frame:
         notes.append('its pictures are interlaced; two half pictures are shown as one, woven')
-    if frame.color_trc in (16, 18):      # SMPTE 2084 and HLG
+    if frame.color_trc in (16, 18):  # SMPTE 2084 and HLG
         notes.append('its pictures are HDR and are not tone-mapped; they are paler than a player shows them')
     stand = read_matrix(np.frombuffer(matrix, np.int32).reshape(3, 3), path) if matrix else Stand()
     return (frame.height, frame.width), stand, tuple(notes)
 
+
 @lru_cache(64)
-def _first(path:str, identity, index:int): # as `_read_first`; None where the first pictures are damaged
+def _first(path: str, identity, index: int):  # as `_read_first`; None where the first pictures are damaged
     with open_movie(path) as container:
         for k, packet in enumerate(container.demux(container.streams[index])):
             if k == 300:
@@ -320,11 +390,14 @@ def _first(path:str, identity, index:int): # as `_read_first`; None where the fi
             if frames:
                 return _read_first(frames[0], path)
 
-def shape(track:Track, path) -> tuple: # (height, width) as shown, Stand, what is to be told
+
+def shape(track: Track, path) -> tuple:  # (height, width) as shown, Stand, what is to be told
     "The size of the pictures as a player shows them, and how they are turned."
     (height, width), stand, notes = _first(str(path), _identity(path), track.index) or (track.size, Stand(), ())
-    if not .1 <= track.aspect <= 10:
-        raise FilmError(f'{path}: its pixels are said to be {track.aspect:g} times as wide as high; correct it: '
-                        'ffmpeg -i IN -aspect 16:9 -c copy OUT.mkv')
-    size = height, max(1, round(width*track.aspect))
+    if not 0.1 <= track.aspect <= 10:
+        raise FilmError(
+            f'{path}: its pixels are said to be {track.aspect:g} times as wide as high; correct it: '
+            'ffmpeg -i IN -aspect 16:9 -c copy OUT.mkv'
+        )
+    size = height, max(1, round(width * track.aspect))
     return (size[::-1] if stand.transposed else size), stand, notes

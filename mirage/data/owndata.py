@@ -12,38 +12,52 @@ from .stimuli import Film
 from .words import read_words
 
 # %% ../../nbs/01l_owndata.ipynb #9d843b59
-def fits(seconds:float, # of a movie or of its features
-         runs, # those that show it
-         tr:float) -> bool:
+def fits(
+    seconds: float,  # of a movie or of its features
+    runs,  # those that show it
+    tr: float,
+) -> bool:
     "Whether at least half of every run shows the movie, and a run from its beginning no less than half of it."
     for r in runs.itertuples():
-        lasts = r.n_tr*tr
+        lasts = r.n_tr * tr
         shown = min(seconds, r.onset + lasts) - max(0, r.onset)
-        if shown < lasts/2 or (r.onset == 0 and seconds > 2*lasts): return False
+        if shown < lasts / 2 or (r.onset == 0 and seconds > 2 * lasts):
+            return False
     return True
 
-def survey(cohort, # Cohort
-           features=None # ready_features(cohort), where the data came with features
-          ) -> pd.DataFrame: # one row a split
+
+def survey(
+    cohort,  # Cohort
+    features=None,  # ready_features(cohort), where the data came with features
+) -> pd.DataFrame:  # one row a split
     "Read all of a cohort once; seconds of BOLD, film and features, and the number of words, side by side."
-    if cohort.rates and features is None: raise ValueError(f'{cohort.name} came with features: give survey ready_features(cohort) too')
+    if cohort.rates and features is None:
+        raise ValueError(f'{cohort.name} came with features: give survey ready_features(cohort) too')
     cohort.check()
     rows = []
     for s in cohort.splits.itertuples(index=False):
         runs = cohort.runs[cohort.runs.split == s.split]
-        row = dict(split=s.split, set=s.set, runs=len(runs), bold=runs.n_tr.max()*cohort.tr)
-        if cohort.runs.onset.any(): row |= dict(onset=', '.join(f'{o:g}' for o in sorted(set(runs.onset))))
+        row = dict(split=s.split, set=s.set, runs=len(runs), bold=runs.n_tr.max() * cohort.tr)
+        if cohort.runs.onset.any():
+            row |= dict(onset=', '.join(f'{o:g}' for o in sorted(set(runs.onset))))
         if s.video:
-            film = Film.open(s.video, s.transcript, cohort.tr); film.frames([0.])
-            if not film.has_sound: film.sound()    # says what to do about it
+            film = Film.open(s.video, s.transcript, cohort.tr)
+            film.frames([0.0])
+            if not film.has_sound:
+                film.sound()  # says what to do about it
             row |= dict(film=film.seconds)
-        if s.transcript: row |= dict(words=len(read_words(s.transcript, cohort.tr)))
+        if s.transcript:
+            row |= dict(words=len(read_words(s.transcript, cohort.tr)))
         if features:
-            row |= dict(features=features.steps(s.split)/features.hz)
-            for m in features.streams: features.read(m, s.split, 0, features.steps(s.split))
+            row |= dict(features=features.steps(s.split) / features.hz)
+            for m in features.streams:
+                features.read(m, s.split, 0, features.steps(s.split))
         for k in {'film', 'features'} & set(row):
             if not fits(row[k], runs, cohort.tr):
-                raise ValueError(f'{cohort.name}, {s.split}: {row["bold"]:.0f} s of BOLD at TR {cohort.tr} s, but {row[k]:.0f} s of {k}. '
-                                 'Correct tr or the rate of the features in cohort.yaml, or onset in runs.csv.')
+                raise ValueError(
+                    f'{cohort.name}, {s.split}: {row["bold"]:.0f} s of BOLD at TR {cohort.tr} s, but '
+                    f'{row[k]:.0f} s of {k}. '
+                    'Correct tr or the rate of the features in cohort.yaml, or onset in runs.csv.'
+                )
         rows.append(row)
     return pd.DataFrame(rows)

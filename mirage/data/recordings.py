@@ -19,124 +19,191 @@ from ..core import shown
 from .release import h5_shapes
 
 # %% ../../nbs/01b_recordings.ipynb #4ec00005
-WORDS_FOR_NOTHING = {'', 'nan', 'na', 'n/a', 'null', 'none', '-nan', '<na>', '#n/a'}    # as pandas reads them
+WORDS_FOR_NOTHING = {'', 'nan', 'na', 'n/a', 'null', 'none', '-nan', '<na>', '#n/a'}  # as pandas reads them
 
-def as_number(cell:str) -> float|None: # NaN where the cell says that nothing is there, None for a word
-    if cell.strip().lower() in WORDS_FOR_NOTHING: return np.nan
-    try: return float(cell)
-    except ValueError: return None
 
-def rising(values) -> bool: return bool((np.diff(values) > 0).all())
+def as_number(cell: str) -> float | None:  # NaN where the cell says that nothing is there, None for a word
+    if cell.strip().lower() in WORDS_FOR_NOTHING:
+        return np.nan
+    try:
+        return float(cell)
+    except ValueError:
+        return None
 
-def near_below(first, # (columns,) whole numbers
-               body # (rows, columns)
-              ) -> bool:
+
+def rising(values) -> bool:
+    return bool((np.diff(values) > 0).all())
+
+
+def near_below(
+    first,  # (columns,) whole numbers
+    body,  # (rows, columns)
+) -> bool:
     "Whether every value of a row is about as large as those below it."
     low, high = np.nanmin(body, 0), np.nanmax(body, 0)
-    return bool(((first >= 2*low - high) & (first <= 2*high - low)).all())
+    return bool(((first >= 2 * low - high) & (first <= 2 * high - low)).all())
+
 
 def like_below(first, body) -> bool:
     "Whether a row could be one more of the rows below: as large, and its values repeated as often."
     different = np.median([len(np.unique(row)) for row in body[:100]])
     return near_below(first, body) and bool(len(np.unique(first)) <= different)
 
-def names_columns(first:list, # cells of the first row, in their quotation marks
-                  body # (rows, columns) of the rows below
-                 ) -> bool|None: # None: it could be both
+
+def names_columns(
+    first: list,  # cells of the first row, in their quotation marks
+    body,  # (rows, columns) of the rows below
+) -> bool | None:  # None: it could be both
     "Whether the first row of a table names its columns."
     bare = [cell.strip().strip('"\'') for cell in first]
     numbers = [as_number(cell) for cell in bare]
-    if None in numbers: return True
-    if all(cell.strip()[:1] in ('"', "'") for cell in first): return True
+    if None in numbers:
+        return True
+    if all(cell.strip()[:1] in ('"', "'") for cell in first):
+        return True
     first, n = np.array(numbers), len(numbers)
-    if np.isnan(first).any() or (first != np.round(first)).any() or (first < 0).any(): return False
-    if n > 1 and (first == first[0]).all(): return False
+    if np.isnan(first).any() or (first != np.round(first)).any() or (first < 0).any():
+        return False
+    if n > 1 and (first == first[0]).all():
+        return False
     different, up, whole = len(np.unique(first)) == n, rising(first), bool((body == np.round(body)).all())
     if not whole:
         return True if different and (up and n >= 3 or n >= 5 and not like_below(first, body)) else None
-    if up and not any(rising(row) for row in body[:100]) and (n >= 8 or n >= 3 and not near_below(first, body)): return True
+    if up and not any(rising(row) for row in body[:100]) and (n >= 8 or n >= 3 and not near_below(first, body)):
+        return True
     return False if not up and n >= 5 and like_below(first, body) else None
 
 # %% ../../nbs/01b_recordings.ipynb #4ec00009
-Table = namedtuple('Table', 'values names index')    # (rows, columns) float64; tuple of text, or None; whether a column of row numbers was left out
+# (rows, columns) float64; tuple of text, or None; whether a column of row numbers was left out
+Table = namedtuple('Table', 'values names index')
 
-def table_lines(path:Path) -> list: # without empty ones
+
+def table_lines(path: Path) -> list:  # without empty ones
     "The lines of a text file in UTF-8, or UTF-16 that says so."
     data = path.read_bytes()
-    try: text = data.decode('utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig')
-    except UnicodeDecodeError as e: raise ValueError(f'{path} is not text in UTF-8 ({e}). Save it as UTF-8.') from None
-    if '\0' in text: raise ValueError(f'{path} is no text. Write one row a TR and one column a parcel.')
+    try:
+        text = data.decode('utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig')
+    except UnicodeDecodeError as e:
+        raise ValueError(f'{path} is not text in UTF-8 ({e}). Save it as UTF-8.') from None
+    if '\0' in text:
+        raise ValueError(f'{path} is no text. Write one row a TR and one column a parcel.')
     lines = [line for line in text.splitlines() if line.strip()]
-    if not lines: raise ValueError(f'{path} is empty. Write one row a TR and one column a parcel.')
+    if not lines:
+        raise ValueError(f'{path} is empty. Write one row a TR and one column a parcel.')
     return lines
 
-def check_columns(path:Path, lines:list, sep:str):
+
+def check_columns(path: Path, lines: list, sep: str):
     "Refuse a table whose columns are parted otherwise, or whose rows differ in length."
     last = lines[-1]
     for other, name in ((';', 'semicolons'), ('\t', 'tabulators'), (',', 'commas'), (' ', 'spaces')):
-        if other != sep and other in last.strip() and (sep not in last or other == ';' or (sep == '\t' and other == ',')):
-            raise ValueError(f'{path} has {name} in its rows: {shown(last)}. Part columns by {"tabulators" if sep == chr(9) else "commas"} '
-                             'and write decimal points.')
+        if (
+            other != sep
+            and other in last.strip()
+            and (sep not in last or other == ';' or (sep == '\t' and other == ','))
+        ):
+            raise ValueError(
+                f'{path} has {name} in its rows: {shown(last)}. Part columns by '
+                f'{"tabulators" if sep == chr(9) else "commas"} '
+                'and write decimal points.'
+            )
     width = lines[0].count(sep)
     for i, line in enumerate(lines[1:], 2):
-        if line.count(sep) == width or '"' in line or '"' in lines[0]: continue
-        raise ValueError(f'{path}: row {i} has {line.count(sep) + 1} columns, the first row has {width + 1}. '
-                         'The file was cut short, or written with row names; write it again.')
+        if line.count(sep) == width or '"' in line or '"' in lines[0]:
+            continue
+        raise ValueError(
+            f'{path}: row {i} has {line.count(sep) + 1} columns, the first row has {width + 1}. '
+            'The file was cut short, or written with row names; write it again.'
+        )
 
-def parse_numbers(path:Path, lines:list, sep:str) -> np.ndarray: # (rows, columns) float64
-    if not lines: return np.zeros((0, 0))
-    try: return pd.read_csv(io.StringIO('\n'.join(lines)), sep=sep, header=None, dtype=np.float64, skipinitialspace=True).to_numpy()
+
+def parse_numbers(path: Path, lines: list, sep: str) -> np.ndarray:  # (rows, columns) float64
+    if not lines:
+        return np.zeros((0, 0))
+    try:
+        return pd.read_csv(
+            io.StringIO('\n'.join(lines)), sep=sep, header=None, dtype=np.float64, skipinitialspace=True
+        ).to_numpy()
     except ValueError as e:
-        raise ValueError(f'{path} is not a table of numbers ({e}). Write one row a TR and one column a parcel.') from None
+        raise ValueError(
+            f'{path} is not a table of numbers ({e}). Write one row a TR and one column a parcel.'
+        ) from None
 
-def column_names(path:Path, first:list) -> tuple:
+
+def column_names(path: Path, first: list) -> tuple:
     "The names of a header; a number is one however it is written."
     names = [cell.strip().lstrip('#').strip().strip('"\'').strip() for cell in first]
     return tuple(str(int(float(name))) if re.fullmatch(r'\d+(\.0*)?', name) else name for name in names)
 
-def counts_rows(values # (rows, columns)
-               ) -> bool:
+
+def counts_rows(
+    values,  # (rows, columns)
+) -> bool:
     "Whether the first column is an index or a clock, and the others are not."
+
     def clock(v):
         steps = np.diff(v)
         even = len(v) >= 4 and steps[0] != 0 and np.allclose(steps, steps[0], rtol=1e-6, atol=0)
         return even or (len(v) >= 8 and bool((v == np.round(v)).all()) and rising(v))
+
     return values.shape[1] > 1 and clock(values[:, 0]) and not all(clock(v) for v in values.T[1:20])
 
-def without_index(path:Path, values, names # or None
-                 ) -> Table:
+
+def without_index(
+    path: Path,
+    values,
+    names,  # or None
+) -> Table:
     "Leave out pandas' row numbers; refuse any other column of that kind."
     unnamed = names is not None and (names[0] == '' or re.fullmatch(r'Unnamed: \d+(_level_\d+)?', names[0]))
-    counting = counts_rows(values) or (unnamed and len(values) > 1 and np.array_equal(np.diff(values[:, 0]), np.ones(len(values) - 1)))
-    if unnamed and counting: return Table(values[:, 1:], names[1:], True)
+    counting = counts_rows(values) or (
+        unnamed and len(values) > 1 and np.array_equal(np.diff(values[:, 0]), np.ones(len(values) - 1))
+    )
+    if unnamed and counting:
+        return Table(values[:, 1:], names[1:], True)
     if counting:
         what = '' if names is None else f', {shown(names[0])},'
-        raise ValueError(f'{path}: the first column{what} rises in every row: an index or a clock, no parcel. Write the table without it '
-                         '(in pandas: index=False).')
+        raise ValueError(
+            f'{path}: the first column{what} rises in every row: an index or a clock, no parcel. Write the table '
+            'without it '
+            '(in pandas: index=False).'
+        )
     return Table(values, names, False)
 
-def split_row(line:str, sep:str) -> list: # cells, in their quotation marks
+
+def split_row(line: str, sep: str) -> list:  # cells, in their quotation marks
     return re.findall(rf'(?:^|{sep})( *"[^"]*" *|[^{sep}]*)', line)
 
+
 @functools.lru_cache(maxsize=128)
-def _table(path:Path, changed:int, # the file's time of change, so that a new version is read again
-           header:bool|None) -> Table:
+def _table(
+    path: Path,
+    changed: int,  # the file's time of change, so that a new version is read again
+    header: bool | None,
+) -> Table:
     sep = '\t' if path.suffix == '.tsv' else ','
     lines = table_lines(path)
     check_columns(path, lines, sep)
     first = split_row(lines[0], sep)
     body = parse_numbers(path, lines[1:], sep)
     named = header
-    if header is None and any(as_number(cell.strip().strip('"\'')) is None for cell in first): named = True
-    elif header is None and not len(body): named = False
-    elif header is None and first[0].strip().strip('"') == '' and counts_rows(body): named = True
-    elif header is None: named = names_columns(first, body)
+    if header is None and any(as_number(cell.strip().strip('"\'')) is None for cell in first):
+        named = True
+    elif header is None and not len(body):
+        named = False
+    elif header is None and first[0].strip().strip('"') == '' and counts_rows(body):
+        named = True
+    elif header is None:
+        named = names_columns(first, body)
     if named is None:
-        raise ValueError(f'{path} begins with {shown(", ".join(first))}: the names of the parcels, or the first sample? '
-                         'Say header: true in cohort.yaml if they are names, header: false if they are a sample.')
+        raise ValueError(
+            f'{path} begins with {shown(", ".join(first))}: the names of the parcels, or the first sample? '
+            'Say header: true in cohort.yaml if they are names, header: false if they are a sample.'
+        )
     values = body if named else parse_numbers(path, lines, sep)
     names = column_names(path, first) if named else None
-    if named and not len(body): raise ValueError(f'{path} has names of parcels and no samples.')
+    if named and not len(body):
+        raise ValueError(f'{path} has names of parcels and no samples.')
     found = without_index(path, values, names)
     if found.names is not None and len(set(found.names)) < len(found.names):
         twice = next(name for name in found.names if found.names.count(name) > 1)
@@ -145,127 +212,202 @@ def _table(path:Path, changed:int, # the file's time of change, so that a new ve
         raise ValueError(f'{path}: column {found.names.index("") + 1} has no name. Name every parcel, or none.')
     return found
 
-def read_table(path:Path, header:bool|None=None # whether the first row names the parcels; None: judge
-              ) -> Table:
+
+def read_table(
+    path: Path,
+    header: bool | None = None,  # whether the first row names the parcels; None: judge
+) -> Table:
     "A table of numbers, one row a TR and one column a parcel."
     return _table(path, path.stat().st_mtime_ns, header)
 
 # %% ../../nbs/01b_recordings.ipynb #4ec00012
 TABLES, BINARIES = ('.csv', '.tsv'), ('.h5', '.hdf5')
 
-def _array(path:Path, header:bool|None=None):
-    if path.suffix in TABLES: return read_table(path, header).values
-    try: values = np.load(path, mmap_mode='r', allow_pickle=False)
-    except Exception as e: # a header that is damaged may fail in any way
+
+def _array(path: Path, header: bool | None = None):
+    if path.suffix in TABLES:
+        return read_table(path, header).values
+    try:
+        values = np.load(path, mmap_mode='r', allow_pickle=False)
+    except Exception as e:  # a header that is damaged may fail in any way
         raise ValueError(f'{path} is cut short or not a plain array ({e}). Write it again with numpy.save.') from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in 'fiu':
-        raise ValueError(f'{path} holds {getattr(values, "dtype", "several arrays")}, expected numbers (TRs, parcels). Write it again with numpy.save.')
+        raise ValueError(
+            f'{path} holds {getattr(values, "dtype", "several arrays")}, expected numbers (TRs, parcels). Write '
+            'it again with numpy.save.'
+        )
     return values
 
-def bold_shape(path:Path, key:str|None, # dataset of an HDF5 file
-               header:bool|None=None # of tables, see `read_table`
-              ) -> tuple:
+
+def bold_shape(
+    path: Path,
+    key: str | None,  # dataset of an HDF5 file
+    header: bool | None = None,  # of tables, see `read_table`
+) -> tuple:
     "The shape of a run, from the file's header where it has one."
-    if path.suffix in ('.npy', *TABLES): return _array(path, header).shape
-    if path.suffix not in BINARIES: raise ValueError(f'{path} is no BOLD file. Use .h5, .npy, .csv or .tsv.')
+    if path.suffix in ('.npy', *TABLES):
+        return _array(path, header).shape
+    if path.suffix not in BINARIES:
+        raise ValueError(f'{path} is no BOLD file. Use .h5, .npy, .csv or .tsv.')
     shapes = h5_shapes(path)
-    if not shapes.get(key): raise ValueError(f'{path} has no array {key!r}; it has {", ".join(k for k in list(shapes)[:5] if shapes[k])}')
+    if not shapes.get(key):
+        raise ValueError(f'{path} has no array {key!r}; it has {", ".join(k for k in list(shapes)[:5] if shapes[k])}')
     return shapes[key]
 
-def read_rows(path:Path, key:str|None, start:int=0, stop:int|None=None, header:bool|None=None) -> np.ndarray: # (stop - start, columns)
+
+def read_rows(
+    path: Path, key: str | None, start: int = 0, stop: int | None = None, header: bool | None = None
+) -> np.ndarray:  # (stop - start, columns)
     "Some rows of a run, as they are on disk."
-    if path.suffix not in BINARIES: return np.asarray(_array(path, header)[start:stop])
+    if path.suffix not in BINARIES:
+        return np.asarray(_array(path, header)[start:stop])
     try:
-        with h5py.File(path, 'r') as f: return f[key][start:stop]
+        with h5py.File(path, 'r') as f:
+            return f[key][start:stop]
     except (OSError, KeyError) as e:
-        raise OSError(f'{path}: {key} cannot be read ({e}). Check it against the manifest and fetch it again.') from None
+        raise OSError(
+            f'{path}: {key} cannot be read ({e}). Check it against the manifest and fetch it again.'
+        ) from None
 
 # %% ../../nbs/01b_recordings.ipynb #4ec00015
-def by_place(names:tuple) -> bool:
+def by_place(names: tuple) -> bool:
     "Whether names only count the columns, from 0 or from 1."
     return any(names == tuple(str(k + begin) for k in range(len(names))) for begin in (0, 1))
 
-def in_order(names) -> tuple: # numbers ascending, words as they come
+
+def in_order(names) -> tuple:  # numbers ascending, words as they come
     return tuple(sorted(names, key=int)) if all(name.isdecimal() for name in names) else tuple(names)
 
-def common_names(named:dict # file → names
-                ) -> tuple:
+
+def common_names(
+    named: dict,  # file → names
+) -> tuple:
     "What every table names, in the order of the first."
     shared = set.intersection(*map(set, named.values()))
     return in_order([name for name in next(iter(named.values())) if name in shared])
 
-def some(names, n:int=8) -> str: return ', '.join(list(names)[:n]) + (f' and {len(names) - n} more' if len(names) > n else '')
 
-Parcels = namedtuple('Parcels', 'count names picks notes')   # names or None; file → columns to take, in order; what is to be told
+def some(names, n: int = 8) -> str:
+    return ', '.join(list(names)[:n]) + (f' and {len(names) - n} more' if len(names) > n else '')
 
-def match_parcels(wanted, # number of parcels, or 'common'
-                  widths:dict, # file → columns
-                  named:dict, # file → names, of the tables that have some
-                  where # cohort.yaml, for messages
-                 ) -> Parcels:
+
+# names or None; file → columns to take, in order; what is to be told
+Parcels = namedtuple('Parcels', 'count names picks notes')
+
+
+def match_parcels(
+    wanted,  # number of parcels, or 'common'
+    widths: dict,  # file → columns
+    named: dict,  # file → names, of the tables that have some
+    where,  # cohort.yaml, for messages
+) -> Parcels:
     "Which columns of every file are the cohort's parcels."
-    if any(not by_place(names) for names in named.values()): named = {f: names for f, names in named.items() if names[:1] != ('0',)}
-    else: named = {}
+    if any(not by_place(names) for names in named.values()):
+        named = {f: names for f, names in named.items() if names[:1] != ('0',)}
+    else:
+        named = {}
     if not named:
         if wanted == 'common' and len(set(widths.values())) > 1:
             files = [min(widths, key=widths.get), max(widths, key=widths.get)]
-            raise ValueError(f'{files[0]} has {widths[files[0]]} columns, {files[1]} has {widths[files[1]]}, and no names say which are common. '
-                             'Write tables whose first row names the parcels.')
+            raise ValueError(
+                f'{files[0]} has {widths[files[0]]} columns, {files[1]} has {widths[files[1]]}, and no names say '
+                'which are common. '
+                'Write tables whose first row names the parcels.'
+            )
         return Parcels(next(iter(widths.values()), None) if wanted == 'common' else wanted, None, {}, [])
     common, first = common_names(named), next(iter(named))
     every = set().union(*named.values())
-    count, left = len(common) if wanted == 'common' else wanted, sorted(every - set(common), key=lambda name: (len(name), name))
+    count, left = (
+        len(common) if wanted == 'common' else wanted,
+        sorted(every - set(common), key=lambda name: (len(name), name)),
+    )
     odd = next((f for f, names in named.items() if set(names) != set(named[first])), None)
-    if not common: raise ValueError(f'{first} and {odd} name no parcel in common ({some(named[first], 3)}; {some(named[odd], 3)}). Give all tables one set of names.')
+    if not common:
+        raise ValueError(
+            f'{first} and {odd} name no parcel in common ({some(named[first], 3)}; {some(named[odd], 3)}). Give '
+            'all tables one set of names.'
+        )
     if odd and count != len(common):
-        raise ValueError(f'{first} names {len(named[first])} parcels, {odd} {len(named[odd])}; {len(common)} are in all tables, and {where} says '
-                         f'parcels: {wanted}. Write parcels: common to take those that everybody has, or leave out who lacks too many.')
+        raise ValueError(
+            f'{first} names {len(named[first])} parcels, {odd} {len(named[odd])}; {len(common)} are in all '
+            f'tables, and {where} says '
+            f'parcels: {wanted}. Write parcels: common to take those that everybody has, or leave out who lacks '
+            'too many.'
+        )
     return place_columns(count, common, widths, named, left, where)
+
 
 def place_columns(count, names, widths, named, left, where) -> Parcels:
     "The columns of each file, by name; those of files without names by place, where that can only be right."
     if count != len(names):
-        raise ValueError(f'{next(iter(named))} names {len(names)} parcels, but {where} says parcels: {count}. Correct one of them.')
+        raise ValueError(
+            f'{next(iter(named))} names {len(names)} parcels, but {where} says parcels: {count}. Correct one of them.'
+        )
     picks = {f: [own.index(name) for name in names] for f, own in named.items() if own != names}
     notes, bare = [], [f for f in widths if f not in named]
-    if left: notes.append(f'{len(names)} of {len(names) + len(left)} parcels are in every table and are used; left out: {some(left)}')
-    elif picks: notes.append(f'{len(picks)} of {len(named)} tables have the parcels in another order: columns are matched by name')
+    if left:
+        notes.append(
+            f'{len(names)} of {len(names) + len(left)} parcels are in every table and are used; left out: {some(left)}'
+        )
+    elif picks:
+        notes.append(
+            f'{len(picks)} of {len(named)} tables have the parcels in another order: columns are matched by name'
+        )
     if bare and (left or picks):
-        raise ValueError(f'{bare[0]} does not name its parcels, and the tables that do differ in them or in their order. Write it as a table with names.')
-    if bare: notes.append(f'{len(bare)} files without names, first {bare[0].name}, are taken to have the parcels of {next(iter(named)).name} in the same order')
+        raise ValueError(
+            f'{bare[0]} does not name its parcels, and the tables that do differ in them or in their order. '
+            'Write it as a table with names.'
+        )
+    if bare:
+        notes.append(
+            f'{len(bare)} files without names, first {bare[0].name}, are taken to have the parcels of '
+            f'{next(iter(named)).name} in the same order'
+        )
     return Parcels(count, names, picks, notes)
 
 # %% ../../nbs/01b_recordings.ipynb #4ec00019
 FAULTS = {1: 'NaN', 2: 'NaN or infinite in some samples', 3: 'zero', 4: 'one value'}
 
-def look_at(x, # (TRs, parcels) one run
-            where:str # file, for messages
-           ) -> tuple: # (parcels,) mean, deviation; (parcels,) 0 or a key of FAULTS
+
+def look_at(
+    x,  # (TRs, parcels) one run
+    where: str,  # file, for messages
+) -> tuple:  # (parcels,) mean, deviation; (parcels,) 0 or a key of FAULTS
     "Mean and deviation of every parcel, and why some are not measured."
     x = np.asarray(x, np.float64)
     finite = np.isfinite(x)
     fault = np.where(finite.all(0), 0, np.where(np.isnan(x).all(0), 1, 2))
     lost = np.flatnonzero(~finite.any(1))
     if len(lost) and (fault != 1).any():
-        raise ValueError(f'{where}: {len(lost)} samples, first sample {lost[0]}, hold no number in any parcel. '
-                         'Fill them in (by interpolation), or cut the run where they begin: every row is one TR.')
-    sound = np.where(fault == 0, x, 0.)
+        raise ValueError(
+            f'{where}: {len(lost)} samples, first sample {lost[0]}, hold no number in any parcel. '
+            'Fill them in (by interpolation), or cut the run where they begin: every row is one TR.'
+        )
+    sound = np.where(fault == 0, x, 0.0)
     still = (fault == 0) & (sound.min(0) == sound.max(0))
     fault = np.where(still, np.where(sound[0] == 0, 3, 4), fault)
-    if 2*(fault > 0).sum() > len(fault):
-        raise ValueError(f'{where}: {(fault > 0).sum()} of {len(fault)} parcels were not measured ({say_faults(fault)}). '
-                         'Check the file; mend the run or leave it out.')
+    if 2 * (fault > 0).sum() > len(fault):
+        raise ValueError(
+            f'{where}: {(fault > 0).sum()} of {len(fault)} parcels were not measured ({say_faults(fault)}). '
+            'Check the file; mend the run or leave it out.'
+        )
     return sound.mean(0), np.where(fault == 0, sound.std(0), np.nan), fault
 
-def say_faults(fault) -> str: # NaN: 3, zero: 1
+
+def say_faults(fault) -> str:  # NaN: 3, zero: 1
     return ', '.join(f'{what}: {(fault == k).sum()}' for k, what in FAULTS.items() if (fault == k).any())
 
 # %% ../../nbs/01b_recordings.ipynb #4ec00023
-def inside(folder:Path, path:str) -> Path:
+def inside(folder: Path, path: str) -> Path:
     "A path below the folder; one that leaves it is an error, and so is what is no plain file."
-    at = Path(os.path.normpath(folder/path))
+    at = Path(os.path.normpath(folder / path))
     if not at.is_relative_to(os.path.normpath(folder)) or at == Path(os.path.normpath(folder)):
-        raise ValueError(f'{path!r} leads out of {folder}. Copy the file into the folder, or link it there, and give its path from there.')
-    if at.exists() and not stat.S_ISREG(os.stat(at).st_mode): raise ValueError(f'{at} is no plain file. Give the path of a file.')
-    if at.exists() and not os.access(at, os.R_OK): raise PermissionError(f'{at.resolve()} may not be read by you. Ask for the right to, or copy it.')
+        raise ValueError(
+            f'{path!r} leads out of {folder}. Copy the file into the folder, or link it there, and give its path '
+            'from there.'
+        )
+    if at.exists() and not stat.S_ISREG(os.stat(at).st_mode):
+        raise ValueError(f'{at} is no plain file. Give the path of a file.')
+    if at.exists() and not os.access(at, os.R_OK):
+        raise PermissionError(f'{at.resolve()} may not be read by you. Ask for the right to, or copy it.')
     return at

@@ -17,80 +17,120 @@ from ..core import PARCELS, RELEASE, shown
 
 # %% ../../nbs/01a_release.ipynb #f9935f75
 SETS = ('train', 'val', 's7', 'ood')
-SILENT = ('chaplin',)   # films that have no transcript
+SILENT = ('chaplin',)  # films that have no transcript
 
-def split_info(split:str # s01e01a, bourne01, chaplin1
-              ) -> tuple[str, str, str]: # task, film, set
+
+def split_info(
+    split: str,  # s01e01a, bourne01, chaplin1
+) -> tuple[str, str, str]:  # task, film, set
     "What a split of the release belongs to and is used for; an unknown name is an error."
     if m := re.fullmatch(r's(0[1-7])e\d\d[a-z]', split):
         return 'friends', f's{m[1]}', {'06': 'val', '07': 's7'}.get(m[1], 'train')
-    if m := re.fullmatch(r'(bourne|figures|life|wolf)\d\d', split): return 'movie10', m[1], 'train'
-    if m := re.fullmatch(r'(chaplin|mononoke|passepartout|planetearth|pulpfiction|wot)\d', split): return 'ood', m[1], 'ood'
+    if m := re.fullmatch(r'(bourne|figures|life|wolf)\d\d', split):
+        return 'movie10', m[1], 'train'
+    if m := re.fullmatch(r'(chaplin|mononoke|passepartout|planetearth|pulpfiction|wot)\d', split):
+        return 'ood', m[1], 'ood'
     raise ValueError(f'{split!r} is no split of Friends, Movie10 or the out-of-distribution films')
 
-def stimulus_paths(tree:Path, # algonauts_2025.competitors
-                   split:str) -> tuple[Path, Path|None]: # film, transcript
+
+def stimulus_paths(
+    tree: Path,  # algonauts_2025.competitors
+    split: str,
+) -> tuple[Path, Path | None]:  # film, transcript
     "Where the release keeps a split's film and transcript."
-    task, film, _ = split_info(split); stimuli = tree/'stimuli'
+    task, film, _ = split_info(split)
+    stimuli = tree / 'stimuli'
     folder, name = (f's{int(film[1:])}', f'friends_{split}') if task == 'friends' else (film, f'{task}_{split}')
     video = {'friends': f'{name}.mkv', 'movie10': f'{split}.mkv', 'ood': f'task-{split}_video.mkv'}[task]
-    transcript = None if film in SILENT else stimuli/'transcripts'/task/folder/f'{name}.tsv'
-    return stimuli/'movies'/task/folder/video, transcript
+    transcript = None if film in SILENT else stimuli / 'transcripts' / task / folder / f'{name}.tsv'
+    return stimuli / 'movies' / task / folder / video, transcript
 
 # %% ../../nbs/01a_release.ipynb #168ab23e
-INSTRUCTIONS = 10**6   # of one pickle, at most; an array takes about twenty
+INSTRUCTIONS = 10**6  # of one pickle, at most; an array takes about twenty
 NAMES = {'numpy ndarray': 'ndarray', 'numpy dtype': 'dtype', '_codecs encode': 'encode', '__builtin__ bytes': 'bytes'}
-for _core in ('numpy.core', 'numpy._core'):   # NumPy 1 and 2; the second name is that of protocol 5
+for _core in ('numpy.core', 'numpy._core'):  # NumPy 1 and 2; the second name is that of protocol 5
     NAMES |= {f'{_core}.multiarray _reconstruct': '_reconstruct', f'{_core}.numeric _frombuffer': '_frombuffer'}
-VALUES = {'BININT', 'BININT1', 'BININT2', 'LONG1', 'BINFLOAT', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8',
-          'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8', 'BYTEARRAY8'}
+VALUES = {
+    'BININT',
+    'BININT1',
+    'BININT2',
+    'LONG1',
+    'BINFLOAT',
+    'BINUNICODE',
+    'SHORT_BINUNICODE',
+    'BINUNICODE8',
+    'BINBYTES',
+    'SHORT_BINBYTES',
+    'BINBYTES8',
+    'BYTEARRAY8',
+}
 CONSTANTS = dict(NONE=None, NEWTRUE=True, NEWFALSE=False)
 EMPTY = dict(EMPTY_DICT=dict, EMPTY_LIST=list, EMPTY_TUPLE=tuple)
 
+
 class Bounded:
     "A file of which no more can be read than it holds."
-    def __init__(self, file, size:int # bytes
-                ): self.file, self.left = file, size
-    def tell(self): return None
-    def read(self, n:int) -> bytes:
-        if not 0 <= n <= self.left: raise ValueError(f'it asks for {n} bytes where {self.left} are left')
+
+    def __init__(
+        self,
+        file,
+        size: int,  # bytes
+    ):
+        self.file, self.left = file, size
+
+    def tell(self):
+        return None
+
+    def read(self, n: int) -> bytes:
+        if not 0 <= n <= self.left:
+            raise ValueError(f'it asks for {n} bytes where {self.left} are left')
         data = self.file.read(n)
-        if len(data) != n: raise ValueError('it ends early')
+        if len(data) != n:
+            raise ValueError('it ends early')
         self.left -= n
         return data
+
     def readline(self) -> bytes:
         data = self.file.readline(min(self.left, 1024))
         self.left -= len(data)
         return data
 
+
 class Pending:
     "An array or dtype whose contents come later in the pickle."
-    def __init__(self, kind:str, args:tuple):
+
+    def __init__(self, kind: str, args: tuple):
         self.kind, self.args = kind, args
-        self.keys = []   # of the memo, that hold it
+        self.keys = []  # of the memo, that hold it
+
 
 class Held:
     "The one object in an array of objects without dimensions."
-    def __init__(self, value): self.value = value
+
+    def __init__(self, value):
+        self.value = value
+
 
 def checked_dtype(args, state) -> np.dtype:
     "A dtype of numbers, or of objects, from what a pickle says of it."
     name = args[0] if isinstance(args, tuple) and args else None
     plain = isinstance(state, tuple) and len(state) == 8
-    plain = plain and state[1] in ('<', '>', '|', '=') and state[2:5] == (None,)*3
+    plain = plain and state[1] in ('<', '>', '|', '=') and state[2:5] == (None,) * 3
     if not plain or not isinstance(name, str) or not re.fullmatch('b1|[iu][1248]|f[248]|O8?', name):
         raise ValueError(f'it holds a dtype {shown(args)}')
     return np.dtype(object) if name[0] == 'O' else np.dtype(name).newbyteorder(state[1])
 
-def checked_array(shape, dtype, fortran, data): # array, or Held
+
+def checked_array(shape, dtype, fortran, data):  # array, or Held
     "An array, if the bytes are as many as shape and dtype say."
     sizes = isinstance(shape, tuple) and len(shape) <= 8 and all(type(n) is int and 0 <= n < 2**40 for n in shape)
     if not sizes or not isinstance(dtype, np.dtype):
         raise ValueError(f'it holds an array of shape {shown(shape)} and dtype {shown(dtype)}')
     if dtype == object:
-        if shape == () and type(data) is list and len(data) == 1: return Held(data[0])
+        if shape == () and type(data) is list and len(data) == 1:
+            return Held(data[0])
         raise ValueError('it holds an array of objects')
-    if type(data) not in (bytes, bytearray) or len(data) != math.prod(shape)*dtype.itemsize:
+    if type(data) not in (bytes, bytearray) or len(data) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f'it holds an array of shape {shape} and dtype {dtype} whose bytes are not as many')
     order = 'F' if fortran else 'C'
     return np.frombuffer(data, dtype).reshape(shape, order=order).copy(order) if data else np.empty(shape, dtype)
@@ -98,23 +138,31 @@ def checked_array(shape, dtype, fortran, data): # array, or Held
 # %% ../../nbs/01a_release.ipynb #ac8d3dd7
 class InertPickle:
     "What a pickle describes, made of plain values; nothing that it names is looked up."
-    def __init__(self, file:Bounded):
+
+    def __init__(self, file: Bounded):
         self.file, self.stack, self.marks, self.memo = file, [], [], {}
-        self.room = 2*file.left   # bytes of arrays; the same bytes can be named many times
+        self.room = 2 * file.left  # bytes of arrays; the same bytes can be named many times
 
     def spend(self, made):
         self.room -= len(made) if isinstance(made, bytes) else getattr(made, 'nbytes', 0)
-        if self.room < 0: raise ValueError('its arrays hold more bytes than the file')
+        if self.room < 0:
+            raise ValueError('its arrays hold more bytes than the file')
         return made
 
     def load(self):
         for count, (op, arg, _) in enumerate(pickletools.genops(self.file)):
-            if count > INSTRUCTIONS: raise ValueError(f'it has more than {INSTRUCTIONS} instructions')
-            if op.name in VALUES: self.stack.append(arg)
-            elif op.name in CONSTANTS: self.stack.append(CONSTANTS[op.name])
-            elif op.name in EMPTY: self.stack.append(EMPTY[op.name]())
-            elif op.name == 'STOP': return self.stack.pop()
-            elif op.name not in ('PROTO', 'FRAME'): self.instruction(op.name, arg)
+            if count > INSTRUCTIONS:
+                raise ValueError(f'it has more than {INSTRUCTIONS} instructions')
+            if op.name in VALUES:
+                self.stack.append(arg)
+            elif op.name in CONSTANTS:
+                self.stack.append(CONSTANTS[op.name])
+            elif op.name in EMPTY:
+                self.stack.append(EMPTY[op.name]())
+            elif op.name == 'STOP':
+                return self.stack.pop()
+            elif op.name not in ('PROTO', 'FRAME'):
+                self.instruction(op.name, arg)
 
     def above_mark(self) -> list:
         "Take all that was put down since the last mark."
@@ -123,42 +171,60 @@ class InertPickle:
         del self.stack[at:]
         return values
 
-    def take(self, n:int) -> list:
-        if len(self.stack) < n: raise ValueError('an instruction lacks its values')
+    def take(self, n: int) -> list:
+        if len(self.stack) < n:
+            raise ValueError('an instruction lacks its values')
         values = self.stack[-n:]
         del self.stack[-n:]
         return values
 
-    def instruction(self, name:str, arg):
+    def instruction(self, name: str, arg):
         "Everything but plain values."
         stack = self.stack
-        if name == 'MARK': self.marks.append(len(stack))
-        elif name in ('BINPUT', 'LONG_BINPUT', 'MEMOIZE'): self.remember(len(self.memo) if name == 'MEMOIZE' else arg)
-        elif name in ('BINGET', 'LONG_BINGET'): stack.append(self.memo[arg])
-        elif name in ('TUPLE1', 'TUPLE2', 'TUPLE3'): stack.append(tuple(self.take(int(name[-1]))))
-        elif name == 'TUPLE': stack.append(tuple(self.above_mark()))
-        elif name in ('APPEND', 'APPENDS'): self.fill(list, self.take(1) if name == 'APPEND' else self.above_mark())
-        elif name in ('SETITEM', 'SETITEMS'): self.fill(dict, self.take(2) if name == 'SETITEM' else self.above_mark())
-        elif name == 'GLOBAL': stack.append(Pending(self.name(arg), ()))
-        elif name == 'STACK_GLOBAL': stack.append(Pending(self.name(self.take(2)), ()))
-        elif name == 'REDUCE': stack.append(self.reduce(*self.take(2)))
-        elif name == 'BUILD': self.build(*self.take(2))
-        else: raise ValueError(f'it has the instruction {name}, which no array needs')
+        if name == 'MARK':
+            self.marks.append(len(stack))
+        elif name in ('BINPUT', 'LONG_BINPUT', 'MEMOIZE'):
+            self.remember(len(self.memo) if name == 'MEMOIZE' else arg)
+        elif name in ('BINGET', 'LONG_BINGET'):
+            stack.append(self.memo[arg])
+        elif name in ('TUPLE1', 'TUPLE2', 'TUPLE3'):
+            stack.append(tuple(self.take(int(name[-1]))))
+        elif name == 'TUPLE':
+            stack.append(tuple(self.above_mark()))
+        elif name in ('APPEND', 'APPENDS'):
+            self.fill(list, self.take(1) if name == 'APPEND' else self.above_mark())
+        elif name in ('SETITEM', 'SETITEMS'):
+            self.fill(dict, self.take(2) if name == 'SETITEM' else self.above_mark())
+        elif name == 'GLOBAL':
+            stack.append(Pending(self.name(arg), ()))
+        elif name == 'STACK_GLOBAL':
+            stack.append(Pending(self.name(self.take(2)), ()))
+        elif name == 'REDUCE':
+            stack.append(self.reduce(*self.take(2)))
+        elif name == 'BUILD':
+            self.build(*self.take(2))
+        else:
+            raise ValueError(f'it has the instruction {name}, which no array needs')
 
-    def remember(self, key:int):
+    def remember(self, key: int):
         self.memo[key] = self.stack[-1]
-        if isinstance(self.stack[-1], Pending): self.stack[-1].keys.append(key)
+        if isinstance(self.stack[-1], Pending):
+            self.stack[-1].keys.append(key)
 
-    def fill(self, kind:type, values:list):
-        if type(self.stack[-1]) is not kind: raise ValueError(f'it fills what is no {kind.__name__}')
-        if kind is list: self.stack[-1].extend(values)
+    def fill(self, kind: type, values: list):
+        if type(self.stack[-1]) is not kind:
+            raise ValueError(f'it fills what is no {kind.__name__}')
+        if kind is list:
+            self.stack[-1].extend(values)
         elif len(values) % 2 or not all(type(k) is str for k in values[::2]):
             raise ValueError('it has a dict whose keys are not words')
-        else: self.stack[-1].update(zip(values[::2], values[1::2]))
+        else:
+            self.stack[-1].update(zip(values[::2], values[1::2]))
 
     def name(self, given) -> str:
         named = given if isinstance(given, str) else ' '.join(map(str, given))
-        if named in NAMES: return NAMES[named]
+        if named in NAMES:
+            return NAMES[named]
         raise ValueError(f'it names {shown(named.replace(" ", "."))}, which no array needs')
 
     def reduce(self, what, args):
@@ -168,7 +234,8 @@ class InertPickle:
             if len(args) != 2 or type(args[0]) is not str or args[1] != 'latin1':
                 raise ValueError('it encodes other than bytes')
             return self.spend(args[0].encode('latin1'))
-        if what.kind == 'bytes' and args == (): return b''
+        if what.kind == 'bytes' and args == ():
+            return b''
         if what.kind == '_frombuffer':
             data, dtype, shape, order = args
             return self.spend(checked_array(shape, dtype, order == 'F', data))
@@ -176,133 +243,186 @@ class InertPickle:
 
     def build(self, what, state):
         "The state of an array or a dtype; it stands from now on wherever the pending one was kept."
-        if not isinstance(what, Pending) or not what.args: raise ValueError('it gives a state to what is no array')
-        if what.kind == 'dtype': made = checked_dtype(what.args, state)
+        if not isinstance(what, Pending) or not what.args:
+            raise ValueError('it gives a state to what is no array')
+        if what.kind == 'dtype':
+            made = checked_dtype(what.args, state)
         else:
             _, shape, dtype, fortran, data = state
             made = self.spend(checked_array(shape, dtype, fortran, data))
-        for key in what.keys: self.memo[key] = made
+        for key in what.keys:
+            self.memo[key] = made
         self.stack.append(made)
 
-def read_object(file, # binary, at the beginning of a .npy
-                size:int # bytes that it holds
-               ):
+
+def read_object(
+    file,  # binary, at the beginning of a .npy
+    size: int,  # bytes that it holds
+):
     "The one object in a .npy file, read without trusting it."
     file = Bounded(file, size)
-    if file.read(6) != b'\x93NUMPY': raise ValueError('it is no .npy file')
+    if file.read(6) != b'\x93NUMPY':
+        raise ValueError('it is no .npy file')
     version = file.read(2)
     if version not in (b'\1\0', b'\2\0', b'\3\0'):
         raise ValueError(f'it is a .npy file of version {version[0]}.{version[1]}')
     length = int.from_bytes(file.read(2 if version[0] == 1 else 4), 'little')
-    if length > 4096: raise ValueError(f'its header has {length} bytes')
+    if length > 4096:
+        raise ValueError(f'its header has {length} bytes')
     header = file.read(length).decode('latin1')
     if not re.fullmatch(r"\{'descr': '\|O', 'fortran_order': (True|False), 'shape': \(\), \}\s*", header):
         raise ValueError(f'its header says {header.strip()[:120]}')
     found = InertPickle(file).load()
-    if file.left: raise ValueError(f'{file.left} bytes follow it')
-    if not isinstance(found, Held): raise ValueError('it holds no single object')
+    if file.left:
+        raise ValueError(f'{file.left} bytes follow it')
+    if not isinstance(found, Held):
+        raise ValueError('it holds no single object')
     return found.value
 
 # %% ../../nbs/01a_release.ipynb #95a49860
-def read_lengths(path # sub-01_friends-s7_fmri_samples.npy
-                ) -> dict[str, int]: # split → TRs
+def read_lengths(
+    path,  # sub-01_friends-s7_fmri_samples.npy
+) -> dict[str, int]:  # split → TRs
     "Run lengths from a pickled dict, read without trusting it: only strings and whole numbers get through."
     path = Path(path)
     try:
-        if (size := path.stat().st_size) > 2**16: raise ValueError(f'it has {size} bytes')
-        with open(path, 'rb') as f: lengths = read_object(f, size)
-        if type(lengths) is not dict: raise ValueError(f'it holds a {type(lengths).__name__}')
+        if (size := path.stat().st_size) > 2**16:
+            raise ValueError(f'it has {size} bytes')
+        with open(path, 'rb') as f:
+            lengths = read_object(f, size)
+        if type(lengths) is not dict:
+            raise ValueError(f'it holds a {type(lengths).__name__}')
         for split, n in lengths.items():
             if type(split) is not str or type(n) is not int or not 0 < n < 10**6:
                 raise ValueError(f'it says {shown(split)}: {shown(n)}')
             split_info(split)
-    except FileNotFoundError: raise
-    except Exception as e: # a hostile file may fail in any way
+    except FileNotFoundError:
+        raise
+    except Exception as e:  # a hostile file may fail in any way
         why = str(e) or type(e).__name__
-        raise ValueError(f'{path} is not a plain table of run lengths ({why}); fetch it again. Nothing in it was run.') from None
+        raise ValueError(
+            f'{path} is not a plain table of run lengths ({why}); fetch it again. Nothing in it was run.'
+        ) from None
     return lengths
 
 # %% ../../nbs/01a_release.ipynb #70580ace
-def present(path:Path, remedy:str) -> Path:
+def present(path: Path, remedy: str) -> Path:
     "The path, if something is there."
-    if path.exists(): return path
+    if path.exists():
+        return path
     why = 'is a link to content that is not on this disk' if path.is_symlink() else 'is not there'
     raise FileNotFoundError(f'{path} {why}. {remedy}')
 
-def _shape(f:h5py.File, key:str) -> tuple|None: # of numbers that lie in this file; None for anything else, also a link into another file
-    if not isinstance(f.get(key, getlink=True), h5py.HardLink) or not isinstance(f[key], h5py.Dataset): return None
+
+def _shape(
+    f: h5py.File, key: str
+) -> tuple | None:  # of numbers that lie in this file; None for anything else, also a link into another file
+    if not isinstance(f.get(key, getlink=True), h5py.HardLink) or not isinstance(f[key], h5py.Dataset):
+        return None
     data = f[key]
-    if data.is_virtual or data.external or data.dtype.kind not in 'fiu' or data.shape is None: return None
+    if data.is_virtual or data.external or data.dtype.kind not in 'fiu' or data.shape is None:
+        return None
     # gzip packs a thousandfold
-    if data.nbytes > 1100*f.id.get_filesize() + 2**20:
+    if data.nbytes > 1100 * f.id.get_filesize() + 2**20:
         raise OSError(f'{key} claims the shape {data.shape}, for which the file is too small')
     return data.shape
 
-def h5_shapes(path:Path) -> dict[str, tuple]: # name → shape, None for what is no array of numbers
+
+def h5_shapes(path: Path) -> dict[str, tuple]:  # name → shape, None for what is no array of numbers
     "What an HDF5 file holds."
     try:
-        with h5py.File(path, 'r') as f: return {k: _shape(f, k) for k in f}
+        with h5py.File(path, 'r') as f:
+            return {k: _shape(f, k) for k in f}
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as e:
-        raise OSError(f'{path} is cut short or is not HDF5 ({e}). Check it against the manifest and fetch it again.') from None
+        raise OSError(
+            f'{path} is cut short or is not HDF5 ({e}). Check it against the manifest and fetch it again.'
+        ) from None
 
 # %% ../../nbs/01a_release.ipynb #4815e37b
 COLUMNS = 'subject task film split repeat set key bold n_tr video transcript onset'.split()
 
-def runs_table(rows # tuples in the order of COLUMNS
-              ) -> pd.DataFrame:
+
+def runs_table(
+    rows,  # tuples in the order of COLUMNS
+) -> pd.DataFrame:
     "One row per (subject, split, repeat); paths are `Path` or None."
     runs = pd.DataFrame(list(rows), columns=COLUMNS, dtype=object)
-    runs = runs.astype({c: 'str' for c in ('subject', 'task', 'film', 'split', 'set')} | {c: int for c in ('repeat', 'n_tr')} | {'onset': float})
+    runs = runs.astype(
+        {c: 'str' for c in ('subject', 'task', 'film', 'split', 'set')}
+        | {c: int for c in ('repeat', 'n_tr')}
+        | {'onset': float}
+    )
     return runs.sort_values(['subject', 'task', 'split', 'repeat'], ignore_index=True)
 
-def keyed_runs(path:Path # ..._task-friends_..._bold.h5
-              ) -> dict: # (split, repeat) → (key, TRs)
+
+def keyed_runs(
+    path: Path,  # ..._task-friends_..._bold.h5
+) -> dict:  # (split, repeat) → (key, TRs)
     "The runs of one of the release's BOLD files."
     runs = {}
     for key, shape in h5_shapes(path).items():
         m = re.fullmatch(r'ses-\d+_task-([a-z0-9]+)(?:_run-(\d+))?', key)
         if not m:
-            raise ValueError(f'{path} has a dataset {key!r}; keys look like ses-003_task-s01e01a or ses-007_task-figures01_run-1. '
-                             'Rename or remove it.')
+            raise ValueError(
+                f'{path} has a dataset {key!r}; keys look like ses-003_task-s01e01a or ses-007_task-figures01_run-1. '
+                'Rename or remove it.'
+            )
         if shape is None or len(shape) != 2 or shape[1] != PARCELS:
-            raise ValueError(f'{path}: {key} has shape {shape}, expected numbers (TRs, {PARCELS}). Fetch the file again.')
+            raise ValueError(
+                f'{path}: {key} has shape {shape}, expected numbers (TRs, {PARCELS}). Fetch the file again.'
+            )
         run = m[1], int(m[2] or 1)
         if run in runs:
-            raise ValueError(f'{path}: {runs[run][0]} and {key} both are repeat {run[1]} of {run[0]}. '
-                             'Remove one, or number them _run-1 and _run-2.')
+            raise ValueError(
+                f'{path}: {runs[run][0]} and {key} both are repeat {run[1]} of {run[0]}. '
+                'Remove one, or number them _run-1 and _run-2.'
+            )
         runs[run] = key, shape[0]
     return runs
 
-def hidden_runs(folder:Path, # fmri/sub-01
-                held_out:Path|None # where a simulated cohort keeps the BOLD of its test sets
-               ): # yields (split, TRs, BOLD file or None)
+
+def hidden_runs(
+    folder: Path,  # fmri/sub-01
+    held_out: Path | None,  # where a simulated cohort keeps the BOLD of its test sets
+):  # yields (split, TRs, BOLD file or None)
     "Season 7 and the out-of-distribution films, with the lengths that a submission must have."
     for name in ('friends-s7', 'ood'):
-        file = present(folder/'target_sample_number'/f'{folder.name}_{name}_fmri_samples.npy', 'Fetch the group bold.')
-        bold = held_out and present(held_out/f'{folder.name}_{name}_bold.h5', 'Simulate the cohort again.')
+        file = present(
+            folder / 'target_sample_number' / f'{folder.name}_{name}_fmri_samples.npy', 'Fetch the group bold.'
+        )
+        bold = held_out and present(held_out / f'{folder.name}_{name}_bold.h5', 'Simulate the cohort again.')
         shapes = h5_shapes(bold) if bold else {}
         for split, n in read_lengths(file).items():
             if bold and shapes.get(split) != (n, PARCELS):
-                raise ValueError(f'{bold}: {split} has shape {shapes.get(split)}, {file} says {n} TRs. Simulate the cohort again.')
+                raise ValueError(
+                    f'{bold}: {split} has shape {shapes.get(split)}, {file} says {n} TRs. Simulate the cohort again.'
+                )
             yield split, n, bold
 
-def release_runs(tree:Path, # algonauts_2025.competitors
-                 subjects, # names such as sub-01
-                 held_out:Path|None=None # where a simulated cohort keeps the BOLD of its test sets
-                ) -> pd.DataFrame:
+
+def release_runs(
+    tree: Path,  # algonauts_2025.competitors
+    subjects,  # names such as sub-01
+    held_out: Path | None = None,  # where a simulated cohort keeps the BOLD of its test sets
+) -> pd.DataFrame:
     "Every run of these subjects."
     rows = []
+
     def add(subject, split, repeat, key, bold, n):
         task, film, which = split_info(split)
-        rows.append((subject, task, film, split, repeat, which, key, bold, n, *stimulus_paths(tree, split), 0.))
+        rows.append((subject, task, film, split, repeat, which, key, bold, n, *stimulus_paths(tree, split), 0.0))
+
     for subject in subjects:
-        folder = present(tree/'fmri'/subject, 'Fetch the group bold, or name the subjects that you have.')
+        folder = present(tree / 'fmri' / subject, 'Fetch the group bold, or name the subjects that you have.')
         for task in ('friends', 'movie10'):
             name = f'{subject}_task-{task}_*_bold.h5'
-            found = sorted((folder/'func').glob(name))
+            found = sorted((folder / 'func').glob(name))
             if len(found) != 1:
-                raise FileNotFoundError(f'{folder/"func"} holds {len(found)} files {name}, expected one. Fetch the group bold.')
+                raise FileNotFoundError(
+                    f'{folder / "func"} holds {len(found)} files {name}, expected one. Fetch the group bold.'
+                )
             for (split, repeat), (key, n) in keyed_runs(present(found[0], 'Fetch the group bold.')).items():
                 add(subject, split, repeat, key, found[0], n)
-        for split, n, bold in hidden_runs(folder, held_out): add(subject, split, 1, split if bold else None, bold, n)
+        for split, n, bold in hidden_runs(folder, held_out):
+            add(subject, split, 1, split if bold else None, bold, n)
     return runs_table(rows)

@@ -29,307 +29,486 @@ from .stimuli import RATE
 # %% ../../nbs/01i_simulate.ipynb #e99b6756
 OOD_FILMS = 'chaplin mononoke passepartout planetearth pulpfiction wot'.split()
 
-def embedded_splits() -> pd.DataFrame: # split, task, film, n_tr
+
+def embedded_splits() -> pd.DataFrame:  # split, task, film, n_tr
     "The splits of the embedded cohort; names and grouping are the release's."
-    rows = [(f's0{s}e0{e}{half}', 'friends', f's0{s}', 100 - 4*s + 3*i) for s in range(1, 6) for e in (1, 2) for i, half in enumerate('ab')]
-    rows += [(f's06e0{e}{half}', 'friends', 's06', 80 + 2*e) for e in (1, 2) for half in 'ab']
-    rows += [(f's07e0{e}{half}', 'friends', 's07', 60 + 2*e) for e in (1, 3) for half in 'ab']
+    rows = [
+        (f's0{s}e0{e}{half}', 'friends', f's0{s}', 100 - 4 * s + 3 * i)
+        for s in range(1, 6)
+        for e in (1, 2)
+        for i, half in enumerate('ab')
+    ]
+    rows += [(f's06e0{e}{half}', 'friends', 's06', 80 + 2 * e) for e in (1, 2) for half in 'ab']
+    rows += [(f's07e0{e}{half}', 'friends', 's07', 60 + 2 * e) for e in (1, 3) for half in 'ab']
     rows += [(f'{film}01', 'movie10', film, 96) for film in ('bourne', 'figures', 'life', 'wolf')]
     rows += [(f'{film}{i}', 'ood', film, 34) for film in OOD_FILMS for i in (1, 2)]
     return pd.DataFrame(rows, columns=['split', 'task', 'film', 'n_tr'])
 
-def smoke_splits() -> pd.DataFrame: # split, task, film, n_tr
+
+def smoke_splits() -> pd.DataFrame:  # split, task, film, n_tr
     "The same structure in half a minute of film each."
-    keep = ['s01e01a', 's01e01b', 's02e01a', 's06e01a', 's06e01b', 's07e01a', 's07e03b', 'figures01', 'life01', 'wot1', 'wot2', 'chaplin1', 'chaplin2']
+    keep = [
+        's01e01a',
+        's01e01b',
+        's02e01a',
+        's06e01a',
+        's06e01b',
+        's07e01a',
+        's07e03b',
+        'figures01',
+        'life01',
+        'wot1',
+        'wot2',
+        'chaplin1',
+        'chaplin2',
+    ]
     splits = embedded_splits().set_index('split').loc[keep].reset_index()
     return splits.assign(n_tr=22)
 
 # %% ../../nbs/01i_simulate.ipynb #e334faf5
-TOPICS = {'home': 'kitchen sofa door coffee cup window lamp dinner table roommate', 'love': 'kiss heart wedding ring date flowers promise smile letter dance',
-          'work': 'office boss desk phone meeting paper salary screen report chef', 'city': 'street taxi bridge corner crowd subway rain light park bus',
-          'nature': 'river forest bird mountain wolf ocean wind stone leaf snow', 'danger': 'gun chase fire alarm blood knife crash shadow scream police'}
+TOPICS = {
+    'home': 'kitchen sofa door coffee cup window lamp dinner table roommate',
+    'love': 'kiss heart wedding ring date flowers promise smile letter dance',
+    'work': 'office boss desk phone meeting paper salary screen report chef',
+    'city': 'street taxi bridge corner crowd subway rain light park bus',
+    'nature': 'river forest bird mountain wolf ocean wind stone leaf snow',
+    'danger': 'gun chase fire alarm blood knife crash shadow scream police',
+}
 VERBS = 'takes sees leaves wants finds loses hears breaks makes holds asks forgets'.split()
-VOICES = (105., 190., 140., 235.)  # fundamental frequencies of the four speakers, Hz
+VOICES = (105.0, 190.0, 140.0, 235.0)  # fundamental frequencies of the four speakers, Hz
+
 
 @dataclass
 class Script:
     "One film before it is drawn."
-    seconds:float
-    shots:pd.DataFrame   # start, scene, hue, angle, freq, drift, x, y, dx, dy, radius, light, chord, music
-    words:pd.DataFrame   # word, onset, duration, voice
 
-def write_script(seconds:float, # length of the film
-                 rng, # numpy Generator
-                 speech:bool=True # False makes a silent film with music
-                ) -> Script:
+    seconds: float
+    shots: pd.DataFrame  # start, scene, hue, angle, freq, drift, x, y, dx, dy, radius, light, chord, music
+    words: pd.DataFrame  # word, onset, duration, voice
+
+
+def write_script(
+    seconds: float,  # length of the film
+    rng,  # numpy Generator
+    speech: bool = True,  # False makes a silent film with music
+) -> Script:
     "Shots of 2 to 7 s, scenes of several shots with one topic, sentences with pauses."
-    starts = np.concatenate([[0.], np.cumsum(rng.uniform(2, 7, int(seconds/2) + 1))]); starts = starts[starts < seconds]
-    n = len(starts); scene = np.cumsum(rng.random(n) < 0.3)
+    starts = np.concatenate([[0.0], np.cumsum(rng.uniform(2, 7, int(seconds / 2) + 1))])
+    starts = starts[starts < seconds]
+    n = len(starts)
+    scene = np.cumsum(rng.random(n) < 0.3)
     place = rng.uniform(0, 1, (scene.max() + 1, 3))
-    u = lambda lo, hi: rng.uniform(lo, hi, n)
-    shots = pd.DataFrame(dict(start=starts, scene=scene, hue=(place[scene, 0] + u(-.12, .12)) % 1, angle=u(0, np.pi), freq=u(.5, 5), drift=u(-2, 2),
-                              x=u(.2, .8), y=u(.2, .8), dx=u(-.08, .08), dy=u(-.08, .08), radius=u(.08, .3), light=u(.25, 1.),
-                              chord=110*2**(np.floor(place[scene, 1]*12)/12 + rng.integers(0, 3, n)/3), music=u(.0, .25)))
-    words, t = [], rng.uniform(.2, 1.5)
-    topics = list(TOPICS.values()); topic_of = rng.integers(0, len(topics), scene.max() + 1)
+
+    def u(lo, hi):
+        return rng.uniform(lo, hi, n)
+
+    shots = pd.DataFrame(
+        dict(
+            start=starts,
+            scene=scene,
+            hue=(place[scene, 0] + u(-0.12, 0.12)) % 1,
+            angle=u(0, np.pi),
+            freq=u(0.5, 5),
+            drift=u(-2, 2),
+            x=u(0.2, 0.8),
+            y=u(0.2, 0.8),
+            dx=u(-0.08, 0.08),
+            dy=u(-0.08, 0.08),
+            radius=u(0.08, 0.3),
+            light=u(0.25, 1.0),
+            chord=110 * 2 ** (np.floor(place[scene, 1] * 12) / 12 + rng.integers(0, 3, n) / 3),
+            music=u(0.0, 0.25),
+        )
+    )
+    words, t = [], rng.uniform(0.2, 1.5)
+    topics = list(TOPICS.values())
+    topic_of = rng.integers(0, len(topics), scene.max() + 1)
     while speech and t < seconds - 2:
         here = topics[topic_of[scene[np.searchsorted(starts, t, 'right') - 1]]].split()
         voice = int(rng.integers(len(VOICES)))
-        for word in ('the', rng.choice(here), rng.choice(VERBS), rng.choice(['a', 'the', 'my', 'your']), rng.choice(here)):
-            d = 0.12 + 0.06*len(word)*rng.uniform(.8, 1.2)
-            if t + d < seconds - .1: words.append((str(word), round(t, 3), round(d, 3), voice))
-            t += d + rng.uniform(.02, .12)
-        t += rng.choice([.3, .8, 2.5], p=[.5, .35, .15])
+        for word in (
+            'the',
+            rng.choice(here),
+            rng.choice(VERBS),
+            rng.choice(['a', 'the', 'my', 'your']),
+            rng.choice(here),
+        ):
+            d = 0.12 + 0.06 * len(word) * rng.uniform(0.8, 1.2)
+            if t + d < seconds - 0.1:
+                words.append((str(word), round(t, 3), round(d, 3), voice))
+            t += d + rng.uniform(0.02, 0.12)
+        t += rng.choice([0.3, 0.8, 2.5], p=[0.5, 0.35, 0.15])
     return Script(seconds, shots, pd.DataFrame(words, columns=['word', 'onset', 'duration', 'voice']))
 
 # %% ../../nbs/01i_simulate.ipynb #55fda0fa
-def draw_sound(script:Script) -> np.ndarray: # (samples,) float32 in [-1, 1]
+def draw_sound(script: Script) -> np.ndarray:  # (samples,) float32 in [-1, 1]
     "Music and speech-like sound."
-    t = np.arange(int(script.seconds*RATE))/RATE
+    t = np.arange(int(script.seconds * RATE)) / RATE
     shot = np.searchsorted(script.shots.start.values, t, 'right') - 1
     chord, music = script.shots.chord.values[shot], script.shots.music.values[shot]
-    phase = 2*np.pi*np.cumsum(chord)/RATE
-    sound = music*(np.sin(phase) + .7*np.sin(1.25*phase) + .5*np.sin(1.5*phase))/2.2*(1 + .5*np.sin(2*np.pi*.4*t))
+    phase = 2 * np.pi * np.cumsum(chord) / RATE
+    sound = (
+        music
+        * (np.sin(phase) + 0.7 * np.sin(1.25 * phase) + 0.5 * np.sin(1.5 * phase))
+        / 2.2
+        * (1 + 0.5 * np.sin(2 * np.pi * 0.4 * t))
+    )
     for word, onset, duration, voice in script.words.itertuples(index=False):
-        i, f0 = int(onset*RATE), VOICES[voice]
-        s = np.arange(int(duration*RATE))/RATE; code = int(digest(word, 4), 16)
-        f = f0*np.arange(1, 13); first, second = 300 + code % 500, 900 + (code//7) % 1300
-        gain = np.exp(-((f - first)/150)**2) + .6*np.exp(-((f - second)/220)**2) + .03
-        pulse = np.polynomial.chebyshev.chebval(np.cos(2*np.pi*f0*s), [0, *gain])
-        envelope = np.sin(np.pi*s/duration)**.5*(.75 + .25*np.sin(2*np.pi*s/.16))
-        sound[i:i + len(s)] += .35*pulse/gain.sum()*envelope*2
+        i, f0 = int(onset * RATE), VOICES[voice]
+        s = np.arange(int(duration * RATE)) / RATE
+        code = int(digest(word, 4), 16)
+        f = f0 * np.arange(1, 13)
+        first, second = 300 + code % 500, 900 + (code // 7) % 1300
+        gain = np.exp(-(((f - first) / 150) ** 2)) + 0.6 * np.exp(-(((f - second) / 220) ** 2)) + 0.03
+        pulse = np.polynomial.chebyshev.chebval(np.cos(2 * np.pi * f0 * s), [0, *gain])
+        envelope = np.sin(np.pi * s / duration) ** 0.5 * (0.75 + 0.25 * np.sin(2 * np.pi * s / 0.16))
+        sound[i : i + len(s)] += 0.35 * pulse / gain.sum() * envelope * 2
     return np.clip(sound, -1, 1).astype(np.float32)
 
-def draw_frames(script:Script, times, # seconds
-                loudness, # (len(times),) in [0, 1], of the sound
-                size:int=64 # pixels
-               ) -> np.ndarray: # (len(times), size, size, 3) uint8
+
+def draw_frames(
+    script: Script,
+    times,  # seconds
+    loudness,  # (len(times),) in [0, 1], of the sound
+    size: int = 64,  # pixels
+) -> np.ndarray:  # (len(times), size, size, 3) uint8
     "Pattern, palette and a moving figure that lights up with the sound."
     s = script.shots.iloc[np.searchsorted(script.shots.start.values, times, 'right') - 1]
-    col = lambda name: s[name].values[:, None, None].astype(np.float32)
-    y, x = np.meshgrid(*[np.linspace(0, 1, size, dtype=np.float32)]*2, indexing='ij')
+
+    def col(name):
+        return s[name].values[:, None, None].astype(np.float32)
+
+    y, x = np.meshgrid(*[np.linspace(0, 1, size, dtype=np.float32)] * 2, indexing='ij')
     dt = np.asarray(times, np.float32)[:, None, None] - col('start')
-    wave = .5 + .5*np.sin(2*np.pi*(col('freq')*(x*np.cos(col('angle')) + y*np.sin(col('angle'))) + col('drift')*dt*.3))
-    disc = ((x - col('x') - col('dx')*dt)**2 + (y - col('y') - col('dy')*dt)**2 < col('radius')**2)
-    ground, figure = [np.array([colorsys.hsv_to_rgb((h + turn) % 1, .7, 1) for h in s.hue], np.float32)[:, None, None] for turn in (0, .45)]
-    picture = np.where(disc[..., None], figure*(.45 + .55*np.asarray(loudness, np.float32)[:, None, None, None]), ground*(.25 + .6*wave*col('light'))[..., None])
-    return (255*np.clip(picture, 0, 1)).astype(np.uint8)
+    wave = 0.5 + 0.5 * np.sin(
+        2 * np.pi * (col('freq') * (x * np.cos(col('angle')) + y * np.sin(col('angle'))) + col('drift') * dt * 0.3)
+    )
+    disc = (x - col('x') - col('dx') * dt) ** 2 + (y - col('y') - col('dy') * dt) ** 2 < col('radius') ** 2
+    ground, figure = [
+        np.array([colorsys.hsv_to_rgb((h + turn) % 1, 0.7, 1) for h in s.hue], np.float32)[:, None, None]
+        for turn in (0, 0.45)
+    ]
+    picture = np.where(
+        disc[..., None],
+        figure * (0.45 + 0.55 * np.asarray(loudness, np.float32)[:, None, None, None]),
+        ground * (0.25 + 0.6 * wave * col('light'))[..., None],
+    )
+    return (255 * np.clip(picture, 0, 1)).astype(np.uint8)
 
 # %% ../../nbs/01i_simulate.ipynb #bbdcf45f
 FPS = 4
 
-def write_film(path, script:Script):
+
+def write_film(path, script: Script):
     "Encode picture and sound."
     sound = draw_sound(script)
-    times = np.arange(int(script.seconds*FPS))/FPS
-    power = np.sqrt(np.add.reduceat(sound**2, (times*RATE).astype(int))/(RATE/FPS))
+    times = np.arange(int(script.seconds * FPS)) / FPS
+    power = np.sqrt(np.add.reduceat(sound**2, (times * RATE).astype(int)) / (RATE / FPS))
     with atomic(path) as tmp, av.open(str(tmp), 'w', options={'fflags': '+bitexact'}) as out:
-        video = out.add_stream('libx264', rate=FPS, options={'crf': '30', 'preset': 'veryfast', 'g': '40', 'threads': '1', 'x264-params': 'cpu-independent=1'})
-        video.width = video.height = 64; video.pix_fmt = 'yuv420p'
-        audio = out.add_stream('aac', rate=RATE, layout='mono'); audio.bit_rate = 24000
-        video.codec_context.flags |= av.codec.context.Flags.bitexact.value; audio.codec_context.flags |= av.codec.context.Flags.bitexact.value
+        video = out.add_stream(
+            'libx264',
+            rate=FPS,
+            options={'crf': '30', 'preset': 'veryfast', 'g': '40', 'threads': '1', 'x264-params': 'cpu-independent=1'},
+        )
+        video.width = video.height = 64
+        video.pix_fmt = 'yuv420p'
+        audio = out.add_stream('aac', rate=RATE, layout='mono')
+        audio.bit_rate = 24000
+        video.codec_context.flags |= av.codec.context.Flags.bitexact.value
+        audio.codec_context.flags |= av.codec.context.Flags.bitexact.value
         for i in range(0, len(times), 256):
-            for picture in draw_frames(script, times[i:i + 256], np.clip(4*power[i:i + 256], 0, 1)):
+            for picture in draw_frames(script, times[i : i + 256], np.clip(4 * power[i : i + 256], 0, 1)):
                 out.mux(video.encode(av.VideoFrame.from_ndarray(picture, 'rgb24')))
-            block = av.AudioFrame.from_ndarray(sound[None, i*RATE//FPS:(i + 256)*RATE//FPS], 'fltp', 'mono'); block.sample_rate = RATE
+            block = av.AudioFrame.from_ndarray(sound[None, i * RATE // FPS : (i + 256) * RATE // FPS], 'fltp', 'mono')
+            block.sample_rate = RATE
             out.mux(audio.encode(block))
-        out.mux(video.encode()); out.mux(audio.encode())
+        out.mux(video.encode())
+        out.mux(audio.encode())
 
-def write_transcript(path, words:pd.DataFrame, n_tr:int, rng):
+
+def write_transcript(path, words: pd.DataFrame, n_tr: int, rng):
     "One row per TR: text, words, onsets and durations of the words that begin in it."
     rows = []
     for t in range(n_tr):
-        w = words[(words.onset >= t*TR) & (words.onset < (t + 1)*TR)]
-        if len(w) > 1 and rng.random() < .05: w = w.iloc[::-1]
+        w = words[(words.onset >= t * TR) & (words.onset < (t + 1) * TR)]
+        if len(w) > 1 and rng.random() < 0.05:
+            w = w.iloc[::-1]
         rows.append((' '.join(w.word), list(w.word), [float(x) for x in w.onset], [float(x) for x in w.duration]))
     table = pd.DataFrame(rows, columns=['text_per_tr', 'words_per_tr', 'onsets_per_tr', 'durations_per_tr'])
     table.loc[table.text_per_tr == '', 'text_per_tr'] = np.nan
-    with atomic(path) as tmp: table.to_csv(tmp, sep='\t', index=False)
+    with atomic(path) as tmp:
+        table.to_csv(tmp, sep='\t', index=False)
+
 
 def make_stimulus(release, split, film, n_tr, seed):
     "Write one split's film and transcript. Its length differs from the scan's by up to a second."
     rng = np.random.default_rng([seed, int(digest(split, 8), 16)])
-    script = write_script(n_tr*TR + rng.uniform(-.6, 1.), rng, speech=film not in SILENT)
+    script = write_script(n_tr * TR + rng.uniform(-0.6, 1.0), rng, speech=film not in SILENT)
     video, transcript = stimulus_paths(release, split)
     write_film(video, script)
-    if transcript: write_transcript(transcript, script.words, n_tr, rng)
+    if transcript:
+        write_transcript(transcript, script.words, n_tr, rng)
 
 # %% ../../nbs/01i_simulate.ipynb #2d4c67cf
 NETWORKS = ('Vis', 'SomMot', 'DorsAttn', 'SalVentAttn', 'Limbic', 'Cont', 'Default')
-LATENTS = 2          # directions a modality
-DEPTH = {'text': ((.55, .06, 1.), (.85, .06, .8)), 'audio': ((.5, .22, 1.),), 'vision': ((.58, .04, 1.),)}  # centre, width, height: relative depth
+LATENTS = 2  # directions a modality
+# centre, width, height: relative depth
+DEPTH = {'text': ((0.55, 0.06, 1.0), (0.85, 0.06, 0.8)), 'audio': ((0.5, 0.22, 1.0),), 'vision': ((0.58, 0.04, 1.0),)}
 
-def depth_profile(modality:str, # text, audio or vision
-                  layers:int # states of the backbone's stack
-                 ): # (layers,) sums to one
+
+def depth_profile(
+    modality: str,  # text, audio or vision
+    layers: int,  # states of the backbone's stack
+):  # (layers,) sums to one
     "The planted profile over depth."
     depth = np.linspace(0, 1, layers)
-    profile = sum(height*np.exp(-((depth - centre)/width)**2/2) for centre, width, height in DEPTH[modality])
-    profile = np.where(profile < .02*profile.max(), 0, profile)
-    return profile/profile.sum()
+    profile = sum(height * np.exp(-(((depth - centre) / width) ** 2) / 2) for centre, width, height in DEPTH[modality])
+    profile = np.where(profile < 0.02 * profile.max(), 0, profile)
+    return profile / profile.sum()
 
 # %% ../../nbs/01i_simulate.ipynb #fbfb1d5c
 #                 text audio vision interaction slow  ceiling
-PLAN = {'Vis':         (.02, .03, .75, .20, .0, .90), 'SomMot':  (.05, .82, .05, .08, .1, .80), 'DorsAttn': (.02, .13, .45, .40, .1, .85),
-        'SalVentAttn': (.15, .50, .10, .25, .2, .75), 'Limbic':  (.45, .25, .25, .05, .2, .50), 'Cont':     (.45, .10, .25, .20, .3, .75),
-        'Default':     (.75, .05, .10, .10, .4, .80)}
-SUBJECT_GAIN = (1.05, .97, 1.0, .85)  # on the ceiling; sub-05 is the hardest to predict, as in Table 1
+PLAN = {
+    'Vis': (0.02, 0.03, 0.75, 0.20, 0.0, 0.90),
+    'SomMot': (0.05, 0.82, 0.05, 0.08, 0.1, 0.80),
+    'DorsAttn': (0.02, 0.13, 0.45, 0.40, 0.1, 0.85),
+    'SalVentAttn': (0.15, 0.50, 0.10, 0.25, 0.2, 0.75),
+    'Limbic': (0.45, 0.25, 0.25, 0.05, 0.2, 0.50),
+    'Cont': (0.45, 0.10, 0.25, 0.20, 0.3, 0.75),
+    'Default': (0.75, 0.05, 0.10, 0.10, 0.4, 0.80),
+}
+SUBJECT_GAIN = (1.05, 0.97, 1.0, 0.85)  # on the ceiling; sub-05 is the hardest to predict, as in Table 1
 PAIRS = (('vision', 'audio'), ('text', 'audio'), ('text', 'vision'))
 
-def hrf(hz:float=HZ, seconds:float=30.): # (hz*seconds,) sums to one
-    "The canonical double-gamma haemodynamic response."
-    t = np.arange(0, seconds, 1/hz)
-    h = gamma.pdf(t, 6) - gamma.pdf(t, 16)/6
-    return h/h.sum()
 
-def to_bold(latents, # (T, K) on the feature grid; frame k ends at (k + 1)/hz seconds
-            n_tr:int, hz:float=HZ, tr:float=TR
-           ): # (n_tr, K)
+def hrf(hz: float = HZ, seconds: float = 30.0):  # (hz*seconds,) sums to one
+    "The canonical double-gamma haemodynamic response."
+    t = np.arange(0, seconds, 1 / hz)
+    h = gamma.pdf(t, 6) - gamma.pdf(t, 16) / 6
+    return h / h.sum()
+
+
+def to_bold(
+    latents,  # (T, K) on the feature grid; frame k ends at (k + 1)/hz seconds
+    n_tr: int,
+    hz: float = HZ,
+    tr: float = TR,
+):  # (n_tr, K)
     "Convolve with the response and sample every TR."
     slow = lfilter(hrf(hz), 1, latents, axis=0)
-    frames = (np.arange(len(slow)) + 1)/hz
-    return np.stack([np.interp(np.arange(n_tr)*tr, frames, column, left=0, right=0) for column in slow.T], 1)
+    frames = (np.arange(len(slow)) + 1) / hz
+    return np.stack([np.interp(np.arange(n_tr) * tr, frames, column, left=0, right=0) for column in slow.T], 1)
+
 
 @dataclass
 class Truth:
     "The planted parameters."
-    bands:dict        # modality -> (L,) depth profile
-    directions:dict   # modality -> (LATENTS, D)
-    mean:dict         # modality -> (L, D) of the states over the training films
-    std:dict          # modality -> (L, D)
-    parcels:pd.DataFrame  # parcel, network, share of variance by text, audio, vision, interaction, slow
-    weights:np.ndarray    # (S, P, columns) onto the latents
-    ceiling:np.ndarray    # (S, P)
-    columns:list      # names of the latents
 
-def standardised(states, mean, std): # (T, L, D)
+    bands: dict  # modality -> (L,) depth profile
+    directions: dict  # modality -> (LATENTS, D)
+    mean: dict  # modality -> (L, D) of the states over the training films
+    std: dict  # modality -> (L, D)
+    parcels: pd.DataFrame  # parcel, network, share of variance by text, audio, vision, interaction, slow
+    weights: np.ndarray  # (S, P, columns) onto the latents
+    ceiling: np.ndarray  # (S, P)
+    columns: list  # names of the latents
+
+
+def standardised(states, mean, std):  # (T, L, D)
     "States as z-scores per layer and dimension; frames without any state (silence) stay zero."
-    x = (states.astype(np.float32) - mean)/np.maximum(std, 1e-3)
+    x = (states.astype(np.float32) - mean) / np.maximum(std, 1e-3)
     return np.where(np.abs(states).max((1, 2), keepdims=True) > 0, x, 0)
 
-def make_latents(states:dict, # modality -> (T, L, D) of one split
-                 truth:Truth
-                ): # (T, columns): fast, slow and interaction latents on the feature grid
+
+def make_latents(
+    states: dict,  # modality -> (T, L, D) of one split
+    truth: Truth,
+):  # (T, columns): fast, slow and interaction latents on the feature grid
     "What drives the simulated brain, before haemodynamics."
-    fast = {m: standardised(x, truth.mean[m], truth.std[m]).transpose(0, 2, 1) @ truth.bands[m] @ truth.directions[m].T for m, x in states.items()}
-    fast = {m: z*np.float32(2.)/(1 + np.abs(z)) for m, z in fast.items()}
-    alpha = np.exp(-1/(8*HZ))
-    slow = {m: lfilter([1 - alpha], [1, -alpha], z, axis=0)*4 for m, z in fast.items()}
-    both = [fast[m][:, i]*fast[n][:, j] for m, n in PAIRS for i, j in ((0, 0), (1, 1))]
+    fast = {
+        m: standardised(x, truth.mean[m], truth.std[m]).transpose(0, 2, 1) @ truth.bands[m] @ truth.directions[m].T
+        for m, x in states.items()
+    }
+    fast = {m: z * np.float32(2.0) / (1 + np.abs(z)) for m, z in fast.items()}
+    alpha = np.exp(-1 / (8 * HZ))
+    slow = {m: lfilter([1 - alpha], [1, -alpha], z, axis=0) * 4 for m, z in fast.items()}
+    both = [fast[m][:, i] * fast[n][:, j] for m, n in PAIRS for i, j in ((0, 0), (1, 1))]
     return np.concatenate([*fast.values(), *slow.values(), np.stack(both, 1)], 1)
 
-def own_directions(z:dict, # modality -> (T, L, D) standardised states
-                   m:str, band, # (L,) planted profile of modality m
-                   rng): # (LATENTS, D): unit variance in the band
+
+def own_directions(
+    z: dict,  # modality -> (T, L, D) standardised states
+    m: str,
+    band,  # (L,) planted profile of modality m
+    rng,
+):  # (LATENTS, D): unit variance in the band
     "Where the band moves in ways that no other depth and no other modality knows of."
     said = np.abs(z[m]).max((1, 2)) > 0
     inside = z[m][said].transpose(0, 2, 1) @ band
-    elsewhere = np.hstack([z[m][said][:, band < .1*band.max()].reshape(len(inside), -1), *(z[n][said].mean(1) for n in z if n != m)])
-    known = Ridge(100.).fit(elsewhere, inside).predict(elsewhere)
+    elsewhere = np.hstack([
+        z[m][said][:, band < 0.1 * band.max()].reshape(len(inside), -1),
+        *(z[n][said].mean(1) for n in z if n != m),
+    ])
+    known = Ridge(100.0).fit(elsewhere, inside).predict(elsewhere)
     u = np.linalg.qr(rng.normal(size=(LATENTS, LATENTS)))[0] @ PCA(LATENTS).fit(inside - known).components_
-    return u/(inside @ u.T).std(0)[:, None]
+    return u / (inside @ u.T).std(0)[:, None]
 
-def plant(states:dict, # split -> modality -> (T, L, D), the training films
-          networks, # (P,) network of each parcel
-          rng, n_subjects:int=4, interactions:bool=True
-         ) -> Truth:
+
+def plant(
+    states: dict,  # split -> modality -> (T, L, D), the training films
+    networks,  # (P,) network of each parcel
+    rng,
+    n_subjects: int = 4,
+    interactions: bool = True,
+) -> Truth:
     "Draw the planted parameters."
     stack = {m: np.concatenate([s[m] for s in states.values()]).astype(np.float32) for m in MODALITIES}
     spoken = {m: x[np.abs(x).max((1, 2)) > 0] for m, x in stack.items()}
     mean, std = {m: x.mean(0) for m, x in spoken.items()}, {m: x.std(0) for m, x in spoken.items()}
     bands = {m: depth_profile(m, x.shape[1]).astype(np.float32) for m, x in stack.items()}
-    columns = [f'{speed} {m} {k}' for speed in ('fast', 'slow') for m in MODALITIES for k in range(LATENTS)] + [f'{m}×{n} {k}' for m, n in PAIRS for k in range(2)]
+    columns = [f'{speed} {m} {k}' for speed in ('fast', 'slow') for m in MODALITIES for k in range(LATENTS)] + [
+        f'{m}×{n} {k}' for m, n in PAIRS for k in range(2)
+    ]
     z = {m: standardised(x, mean[m], std[m]) for m, x in stack.items()}
     directions = {m: own_directions(z, m, bands[m], rng).astype(np.float32) for m in z}
     shares = np.array([PLAN[n] for n in networks])
-    if not interactions: shares[:, 3] = 0
-    shares[:, :4] *= rng.gamma(20, 1/20, (len(networks), 4)); shares[:, :4] /= shares[:, :4].sum(1, keepdims=True)
-    parcels = pd.DataFrame(shares[:, :5], columns=[*MODALITIES, 'interaction', 'slow']).assign(parcel=np.arange(1, len(networks) + 1), network=networks)
-    power = np.concatenate([np.repeat(shares[:, :3]*(1 - shares[:, 4:5]), LATENTS, 1)/LATENTS, np.repeat(shares[:, :3]*shares[:, 4:5], LATENTS, 1)/LATENTS,
-                            np.repeat(shares[:, 3:4]/6, 6, 1)], 1)
+    if not interactions:
+        shares[:, 3] = 0
+    shares[:, :4] *= rng.gamma(20, 1 / 20, (len(networks), 4))
+    shares[:, :4] /= shares[:, :4].sum(1, keepdims=True)
+    parcels = pd.DataFrame(shares[:, :5], columns=[*MODALITIES, 'interaction', 'slow']).assign(
+        parcel=np.arange(1, len(networks) + 1), network=networks
+    )
+    power = np.concatenate(
+        [
+            np.repeat(shares[:, :3] * (1 - shares[:, 4:5]), LATENTS, 1) / LATENTS,
+            np.repeat(shares[:, :3] * shares[:, 4:5], LATENTS, 1) / LATENTS,
+            np.repeat(shares[:, 3:4] / 6, 6, 1),
+        ],
+        1,
+    )
     shared, own = rng.normal(size=power.shape), rng.normal(size=(n_subjects, *power.shape))
-    weights = np.sqrt(power)*(np.sqrt(2/3)*shared + np.sqrt(1/3)*own)
-    peak = np.array([PLAN[n][5] for n in networks])*rng.normal(1, .08, len(networks))
-    ceiling = np.clip(peak*np.array(SUBJECT_GAIN)[:n_subjects, None], .15, .92)
+    weights = np.sqrt(power) * (np.sqrt(2 / 3) * shared + np.sqrt(1 / 3) * own)
+    peak = np.array([PLAN[n][5] for n in networks]) * rng.normal(1, 0.08, len(networks))
+    ceiling = np.clip(peak * np.array(SUBJECT_GAIN)[:n_subjects, None], 0.15, 0.92)
     return Truth(bands, directions, mean, std, parcels, weights.astype(np.float32), ceiling.astype(np.float32), columns)
 
 # %% ../../nbs/01i_simulate.ipynb #dda128b0
-def simulate_run(latents, # (n_tr, columns) after haemodynamics, unit variance over the training set
-                 weights, # (P, columns)
-                 ceiling, # (P,)
-                 rng
-                ): # (n_tr, P) float32
+def simulate_run(
+    latents,  # (n_tr, columns) after haemodynamics, unit variance over the training set
+    weights,  # (P, columns)
+    ceiling,  # (P,)
+    rng,
+):  # (n_tr, P) float32
     "One noisy run whose correlation with its own signal is `ceiling` in expectation."
     signal = latents @ weights.T
-    signal = (signal - signal.mean(0))/signal.std(0)
-    noise = lfilter([1], [1, -.4], rng.normal(size=(len(signal) + 20, signal.shape[1])), axis=0)[20:]
-    noise = (noise - noise.mean(0))/noise.std(0)
-    return np.round(32*(500 + 8*(ceiling*signal + np.sqrt(1 - ceiling**2)*noise)))/np.float32(32)   # steps of 1/256 of a deviation, so that they compress
+    signal = (signal - signal.mean(0)) / signal.std(0)
+    noise = lfilter([1], [1, -0.4], rng.normal(size=(len(signal) + 20, signal.shape[1])), axis=0)[20:]
+    noise = (noise - noise.mean(0)) / noise.std(0)
+    # steps of 1/256 of a deviation, so that they compress
+    return np.round(32 * (500 + 8 * (ceiling * signal + np.sqrt(1 - ceiling**2) * noise))) / np.float32(32)
 
 # %% ../../nbs/01i_simulate.ipynb #98f37754
 MISSING = {('sub-03', 's02e01b'), ('sub-05', 's04e01a')}
 FUNC = 'fmri/{0}/func/{0}_task-{1}_space-MNI152NLin2009cAsym_atlas-Schaefer18_parcel-1000Par7Net_{2}bold.h5'
 
-def run_lengths(splits:pd.DataFrame, subject:str, rng) -> pd.DataFrame: # split, task, film, repeat, n_tr, key
+
+def run_lengths(splits: pd.DataFrame, subject: str, rng) -> pd.DataFrame:  # split, task, film, repeat, n_tr, key
     "The runs of one subject with their HDF5 keys."
     runs, session = [], 1
     for s in splits.itertuples():
-        if (subject, s.split) in MISSING: continue
+        if (subject, s.split) in MISSING:
+            continue
         for repeat in (1, 2) if s.film in ('figures', 'life') else (1,):
-            n = s.n_tr - (7 if (subject, s.split) == ('sub-02', 's07e03b') else 0) - (int(rng.integers(0, 4)) if s.task == 'movie10' else 0)
+            n = (
+                s.n_tr
+                - (7 if (subject, s.split) == ('sub-02', 's07e03b') else 0)
+                - (int(rng.integers(0, 4)) if s.task == 'movie10' else 0)
+            )
             suffix = f'_run-{repeat}' if s.film in ('figures', 'life') else ''
-            runs.append((s.split, s.task, s.film, repeat, n, f'ses-{session + (repeat - 1)*4:03d}_task-{s.split}{suffix}'))
+            runs.append((
+                s.split,
+                s.task,
+                s.film,
+                repeat,
+                n,
+                f'ses-{session + (repeat - 1) * 4:03d}_task-{s.split}{suffix}',
+            ))
         session += len(runs) % 2
     return pd.DataFrame(runs, columns=['split', 'task', 'film', 'repeat', 'n_tr', 'key'])
 
-def simulate_stimuli(folder, # data/<cohort>
-                     splits:pd.DataFrame, seed:int=0, workers:int=2):
+
+def simulate_stimuli(
+    folder,  # data/<cohort>
+    splits: pd.DataFrame,
+    seed: int = 0,
+    workers: int = 2,
+):
     "Films and transcripts, drawn side by side; also the uncut film that the release keeps and everybody must ignore."
-    release = Path(folder)/'algonauts_2025.competitors'
+    release = Path(folder) / 'algonauts_2025.competitors'
     with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(make_stimulus, release, *row, seed) for row in splits[['split', 'film', 'n_tr']].itertuples(index=False)]
-        for job in progress(jobs, 'films'): job.result()
-    uncut = release/'stimuli/movies/ood/wot/wot_uncut.mkv'
+        jobs = [
+            pool.submit(make_stimulus, release, *row, seed)
+            for row in splits[['split', 'film', 'n_tr']].itertuples(index=False)
+        ]
+        for job in progress(jobs, 'films'):
+            job.result()
+    uncut = release / 'stimuli/movies/ood/wot/wot_uncut.mkv'
     shutil.copyfile(stimulus_paths(release, 'wot1')[0], uncut)
 
-@threadpool_limits.wrap(limits=1)   # sums over threads round differently
-def simulate_bold(folder, # data/<cohort>
-                  splits:pd.DataFrame,
-                  states_of, # function split -> {modality: (T, L, D)}: the backbone's states
-                  networks, # (P,) network of each parcel
-                  seed:int=0, interactions:bool=True, planted:str='native' # what states_of gives
-                 ) -> Truth:
+
+@threadpool_limits.wrap(limits=1)  # sums over threads round differently
+def simulate_bold(
+    folder,  # data/<cohort>
+    splits: pd.DataFrame,
+    states_of,  # function split -> {modality: (T, L, D)}: the backbone's states
+    networks,  # (P,) network of each parcel
+    seed: int = 0,
+    interactions: bool = True,
+    planted: str = 'native',  # what states_of gives
+) -> Truth:
     "Plant the truth in the states and write every subject's BOLD, test lengths, held-out BOLD and the truth itself."
     folder, rng = Path(folder), np.random.default_rng([seed, 1])
-    release = folder/'algonauts_2025.competitors'
+    release = folder / 'algonauts_2025.competitors'
     states = {s: states_of(s) for s in splits.split}
     train = splits[splits.task.isin(['friends', 'movie10']) & ~splits.film.isin(['s06', 's07'])]
     truth = plant({s: states[s] for s in train.split}, networks, rng, len(SUBJECTS), interactions)
     latents = {s.split: to_bold(make_latents(states[s.split], truth), s.n_tr) for s in splits.itertuples()}
     spread = np.concatenate([latents[s] for s in train.split]).std(0)
-    latents = {s: z/spread for s, z in latents.items()}
+    latents = {s: z / spread for s, z in latents.items()}
     for i, subject in enumerate(SUBJECTS):
         noise = np.random.default_rng([seed, 2, i])
         runs = run_lengths(splits, subject, noise)
         public = ~runs.film.isin(['s07', *OOD_FILMS])
-        files = {release/FUNC.format(subject, 'friends', 'desc-s123456_'): runs[(runs.task == 'friends') & public],
-                 release/FUNC.format(subject, 'movie10', ''): runs[runs.task == 'movie10'],
-                 folder/f'truth/held_out/{subject}_friends-s7_bold.h5': runs[runs.film == 's07'], folder/f'truth/held_out/{subject}_ood_bold.h5': runs[runs.task == 'ood']}
+        files = {
+            release / FUNC.format(subject, 'friends', 'desc-s123456_'): runs[(runs.task == 'friends') & public],
+            release / FUNC.format(subject, 'movie10', ''): runs[runs.task == 'movie10'],
+            folder / f'truth/held_out/{subject}_friends-s7_bold.h5': runs[runs.film == 's07'],
+            folder / f'truth/held_out/{subject}_ood_bold.h5': runs[runs.task == 'ood'],
+        }
         for path, table in files.items():
             with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
                 for r in table.itertuples():
-                    bold = simulate_run(latents[r.split][:r.n_tr], truth.weights[i], truth.ceiling[i], noise).astype(np.float32)
-                    f.create_dataset(r.split if 'held_out' in str(path) else r.key, data=bold, compression='gzip', shuffle=True)
+                    bold = simulate_run(latents[r.split][: r.n_tr], truth.weights[i], truth.ceiling[i], noise).astype(
+                        np.float32
+                    )
+                    f.create_dataset(
+                        r.split if 'held_out' in str(path) else r.key, data=bold, compression='gzip', shuffle=True
+                    )
         for test, table in (('friends-s7', runs[runs.film == 's07']), ('ood', runs[runs.task == 'ood'])):
-            with atomic(release/f'fmri/{subject}/target_sample_number/{subject}_{test}_fmri_samples.npy') as tmp:
+            with atomic(release / f'fmri/{subject}/target_sample_number/{subject}_{test}_fmri_samples.npy') as tmp:
                 np.save(tmp, {r.split: int(r.n_tr) for r in table.itertuples()}, allow_pickle=True)
-    with atomic(folder/'truth/truth.h5') as tmp:
+    with atomic(folder / 'truth/truth.h5') as tmp:
         with h5py.File(tmp, 'w') as f:
             f.attrs.update(seed=seed, columns=json.dumps(truth.columns), interactions=interactions, planted=planted)
-            for i, s in enumerate(SUBJECTS): f[f'ceiling/{s}'], f[f'weights/{s}'] = truth.ceiling[i], truth.weights[i]
-            for m in MODALITIES: f[f'bands/{m}'], f[f'directions/{m}'] = truth.bands[m], truth.directions[m]
-            for name in (*MODALITIES, 'interaction', 'slow'): f[f'share/{name}'] = truth.parcels[name].values
+            for i, s in enumerate(SUBJECTS):
+                f[f'ceiling/{s}'], f[f'weights/{s}'] = truth.ceiling[i], truth.weights[i]
+            for m in MODALITIES:
+                f[f'bands/{m}'], f[f'directions/{m}'] = truth.bands[m], truth.directions[m]
+            for name in (*MODALITIES, 'interaction', 'slow'):
+                f[f'share/{name}'] = truth.parcels[name].values
             f['network'] = np.array(truth.parcels.network, dtype='S')
-            for s, z in latents.items(): f[f'latents/{s}'] = z.astype(np.float32)
+            for s, z in latents.items():
+                f[f'latents/{s}'] = z.astype(np.float32)
         seal(tmp)
     return truth

@@ -15,59 +15,73 @@ from pathlib import Path
 import av, numpy as np, pandas as pd
 
 from ..core import DELAY, HZ, TR, digest, known_digest
-from .movies import FilmError, Stand, check_clock, features, listed, open_movie, pick_picture, pick_sound, shape, span, survey_packets
+from .movies import FilmError, Stand, check_clock, features, listed, open_movie, pick_picture, pick_sound
+from .movies import shape, span, survey_packets
 from .words import read_words, released_words, transcript_seconds
 
-
 # %% ../../nbs/01h_stimuli.ipynb #85b060a8
-RATE = 16_000     # samples a second: what every audio backbone here listens to
-CLOCK_TOLERANCE = 0.05        # seconds by which a sound track's clock may leave its sample count before the clock is trusted
-STILL = 1.        # seconds without a new picture that deserve a warning
+RATE = 16_000  # samples a second: what every audio backbone here listens to
+CLOCK_TOLERANCE = 0.05  # seconds by which a sound track's clock may leave its sample count before the clock is trusted
+STILL = 1.0  # seconds without a new picture that deserve a warning
 
-def film_source(video, transcript=None, tr:float=TR, audio_track='') -> str:
+
+def film_source(video, transcript=None, tr: float = TR, audio_track='') -> str:
     "A movie and its transcript by content; the TR counts because a transcript's rows may be TRs."
     words = None if transcript is None or pd.isna(transcript) else transcript
-    return f'movie {known_digest(video)} transcript {known_digest(words) if words else "none"} tr {tr:g}' + f' track {digest(audio_track)}'*bool(audio_track)
+    return (
+        f'movie {known_digest(video)} transcript {known_digest(words) if words else "none"} tr {tr:g}'
+        + f' track {digest(audio_track)}' * bool(audio_track)
+    )
 
-def _notes(seen, picture, sound, start, seconds, wanted) -> list: # what is to be told
+
+def _notes(seen, picture, sound, start, seconds, wanted) -> list:  # what is to be told
     "What was taken where a file leaves a choice."
     notes, others = [], [t for t in seen.tracks if t.kind == 'video' and t.packets and not t.cover]
     sounds = [t for t in seen.tracks if t.kind == 'audio']
     if len(others) > 1:
-        notes.append(f'it has {len(others)} picture tracks: {listed(others)}; number {others.index(picture) + 1} is taken')
+        notes.append(
+            f'it has {len(others)} picture tracks: {listed(others)}; number {others.index(picture) + 1} is taken'
+        )
     if len(sounds) > 1 and not wanted:
-        notes.append(f'it has {len(sounds)} sound tracks: {listed(sounds)}; number {sounds.index(sound) + 1} is taken, '
-                     'audio_track takes another')
+        notes.append(
+            f'it has {len(sounds)} sound tracks: {listed(sounds)}; number {sounds.index(sound) + 1} is taken, '
+            'audio_track takes another'
+        )
     if seen.says and seconds > seen.says + STILL:
         notes.append(f'it says it lasts {seen.says:.1f} s, but it goes on to {seconds:.1f} s, and is read to there')
     if seen.says and min(seen.says, seen.says - start) > seconds + STILL:
         notes.append(f'it says it lasts {seen.says:.1f} s, but it ends at {seconds:.1f} s: perhaps it was cut short')
     return notes
 
+
 @dataclass
 class Film:
     "A film's pictures, sound and words."
-    path:Path
-    transcript:Path|None
-    seconds:float
-    size:tuple            # (height, width) of the pictures as a player shows them
-    start:float           # the file's clock when the film begins
-    picture:int           # stream of the pictures
-    track:int|None        # stream of the sound; None where there is none
-    channels:int          # of the sound
-    audio_track:str       # which sound track was asked for; '': the one that everybody hears
-    heard:str             # which was taken, where there are several
-    stand:Stand           # how coded pictures are turned
-    notes:tuple           # what was told when the film was opened
-    tr:float = TR
+
+    path: Path
+    transcript: Path | None
+    seconds: float
+    size: tuple  # (height, width) of the pictures as a player shows them
+    start: float  # the file's clock when the film begins
+    picture: int  # stream of the pictures
+    track: int | None  # stream of the sound; None where there is none
+    channels: int  # of the sound
+    audio_track: str  # which sound track was asked for; '': the one that everybody hears
+    heard: str  # which was taken, where there are several
+    stand: Stand  # how coded pictures are turned
+    notes: tuple  # what was told when the film was opened
+    tr: float = TR
 
     @classmethod
-    def open(cls, video, # any file FFmpeg reads
-             transcript=None, # see `read_words`; None: a film without words
-             tr:float=TR,
-             audio_track='' # number of a sound track, from 1, or its language; '': the one that everybody hears
-            ):
-        "Look at the file without decoding it; refuse one that is no film, that was cut short, or whose clock goes back."
+    def open(
+        cls,
+        video,  # any file FFmpeg reads
+        transcript=None,  # see `read_words`; None: a film without words
+        tr: float = TR,
+        audio_track='',  # number of a sound track, from 1, or its language; '': the one that everybody hears
+    ):
+        """Look at the file without decoding it; refuse one that is no film, that was cut short, or whose clock goes
+        back."""
         video, seen = Path(video), survey_packets(video)
         picture = pick_picture(seen.tracks, video)
         sound = pick_sound(seen.tracks, picture, video, audio_track)
@@ -82,52 +96,88 @@ class Film:
             warnings.warn(f'{video}: {note}')
         sounds = [t for t in seen.tracks if t.kind == 'audio']
         taken = f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({features(sound)})' if len(sounds) > 1 else ''
-        return cls(video, None if transcript is None else Path(transcript), seconds, size, start, picture.index,
-                   sound.index if sound else None, sound.channels if sound else 0, str(audio_track or '').strip(), taken, stand,
-                   notes, tr)
+        return cls(
+            video,
+            None if transcript is None else Path(transcript),
+            seconds,
+            size,
+            start,
+            picture.index,
+            sound.index if sound else None,
+            sound.channels if sound else 0,
+            str(audio_track or '').strip(),
+            taken,
+            stand,
+            notes,
+            tr,
+        )
 
     @property
     def has_sound(self) -> bool:
         return self.track is not None
 
     @property
-    def steps(self) -> int: # frames of the 2 Hz grid
-        return max(1, math.ceil(self.seconds*HZ - 1e-3))
+    def steps(self) -> int:  # frames of the 2 Hz grid
+        return max(1, math.ceil(self.seconds * HZ - 1e-3))
 
-    def _decode(self, kind:str, # video or audio
-                since:float=0. # seconds; pictures begin with the first key frame that is found near it, and may be none
-               ): # yields (seconds, frame)
+    def _decode(
+        self,
+        kind: str,  # video or audio
+        since: float = 0.0,  # seconds; pictures begin with the first key frame that is found near it, and may be none
+    ):  # yields (seconds, frame)
         "Everything that can be decoded, in order; warns of what could not."
         damaged, holes, end, lost = 0, [], None, since > 0
-        def begins(frame): return end or 0. if frame.time is None else frame.time - self.start
+
+        def begins(frame):
+            return end or 0.0 if frame.time is None else frame.time - self.start
+
         with open_movie(self.path) as c:
-            stream = c.streams[self.track if kind == 'audio' else self.picture]; stream.thread_type = 'AUTO'
-            lasts = (lambda f: f.samples/f.rate) if kind == 'audio' else (lambda f: float(1/(stream.average_rate or 25)))
-            if since > 0: c.seek(int((since + self.start)/stream.time_base), stream=stream)
+            stream = c.streams[self.track if kind == 'audio' else self.picture]
+            stream.thread_type = 'AUTO'
+            lasts = (
+                (lambda f: f.samples / f.rate)
+                if kind == 'audio'
+                else (lambda f: float(1 / (stream.average_rate or 25)))
+            )
+            if since > 0:
+                c.seek(int((since + self.start) / stream.time_base), stream=stream)
             packets = c.demux(stream)
             try:
                 while True:
                     try:
-                        if (packet := next(packets, None)) is None: break
-                        if not packet.size and packet.dts is not None: continue        # nothing new: the picture stays
+                        if (packet := next(packets, None)) is None:
+                            break
+                        if not packet.size and packet.dts is not None:
+                            continue  # nothing new: the picture stays
                         frames = packet.decode()
-                    except av.FFmpegError: damaged += not lost; continue
+                    except av.FFmpegError:
+                        damaged += not lost
+                        continue
                     for f in frames:
-                        if lost and not f.key_frame: continue      # made from pictures before the jump
+                        if lost and not f.key_frame:
+                            continue  # made from pictures before the jump
                         lost = False
-                        t = begins(f); damaged += f.is_corrupt
-                        if end is not None and t - end > (CLOCK_TOLERANCE if kind == 'audio' else STILL): holes.append((end, t))
+                        t = begins(f)
+                        damaged += f.is_corrupt
+                        if end is not None and t - end > (CLOCK_TOLERANCE if kind == 'audio' else STILL):
+                            holes.append((end, t))
                         end = t + lasts(f)
                         yield t, f
-                if end is None and not since: raise FilmError(f'{self.path}: its {kind} cannot be decoded; fetch it again, or convert it with FFmpeg')
-                if end is not None and self.seconds - end > STILL: holes.append((end, self.seconds))
+                if end is None and not since:
+                    raise FilmError(
+                        f'{self.path}: its {kind} cannot be decoded; fetch it again, or convert it with FFmpeg'
+                    )
+                if end is not None and self.seconds - end > STILL:
+                    holes.append((end, self.seconds))
             finally:
-                if damaged: warnings.warn(f'{self.path}: {damaged} pieces of the {kind} are damaged')
-                if holes: warnings.warn(f'{self.path}: no {kind} at ' + ', '.join(f'{a:.1f}–{b:.1f} s' for a, b in holes))
+                if damaged:
+                    warnings.warn(f'{self.path}: {damaged} pieces of the {kind} are damaged')
+                if holes:
+                    warnings.warn(f'{self.path}: no {kind} at ' + ', '.join(f'{a:.1f}–{b:.1f} s' for a, b in holes))
 
-    def _near(self, time:float): # (seconds, frame) not after it, and the rest
+    def _near(self, time: float):  # (seconds, frame) not after it, and the rest
         "The pictures from a key frame on; where the index is no help, from one further back."
-        for back in (2., 12., 60.):
+        for back in (2.0, 12.0, 60.0):
             if time - back <= 2:
                 break
             frames = self._decode('video', time - back)
@@ -137,124 +187,169 @@ class Film:
         frames = self._decode('video')
         return next(frames), frames
 
-    def iter_frames(self, times, # seconds, ascending
-                    size=None # (height, width); None: the film's own
-                   ): # yields (height, width, 3) uint8
+    def iter_frames(
+        self,
+        times,  # seconds, ascending
+        size=None,  # (height, width); None: the film's own
+    ):  # yields (height, width, 3) uint8
         "The picture on screen at each time: the newest that has begun, or the first of all."
         times, (height, width) = np.asarray(times, float), size or self.size
-        if (np.diff(times) < 0).any(): raise ValueError('pictures are decoded in order: give ascending times')
-        if not len(times): return
+        if (np.diff(times) < 0).any():
+            raise ValueError('pictures are decoded in order: give ascending times')
+        if not len(times):
+            return
         now, frames = self._near(times[0])
         coming, picture = next(frames, None), None
         coded = (height, width) if self.stand.transposed else (width, height)
         for t in times:
-            while coming is not None and coming[0] <= t + 1e-3: now, coming, picture = coming, next(frames, None), None
-            if picture is None: picture = self.stand.turn(now[1].reformat(*coded, 'rgb24').to_ndarray())
+            while coming is not None and coming[0] <= t + 1e-3:
+                now, coming, picture = coming, next(frames, None), None
+            if picture is None:
+                picture = self.stand.turn(now[1].reformat(*coded, 'rgb24').to_ndarray())
             yield picture
 
-    def frames(self, times, size=None): # (len(times), height, width, 3) uint8
+    def frames(self, times, size=None):  # (len(times), height, width, 3) uint8
         "`iter_frames` as one array."
         out = np.empty((len(times), *(size or self.size), 3), np.uint8)
-        for i, picture in enumerate(self.iter_frames(times, size)): out[i] = picture
+        for i, picture in enumerate(self.iter_frames(times, size)):
+            out[i] = picture
         return out
 
-    def sound(self): # (samples,) float32 in [-1, 1], mono, 16 kHz, exactly as long as the film
+    def sound(self):  # (samples,) float32 in [-1, 1], mono, 16 kHz, exactly as long as the film
         "The sound track, every stretch at its own time."
         if not self.has_sound:
-            raise FilmError(f'{self.path} has no sound; give it a silent track: ffmpeg -i IN -f lavfi -i anullsrc -shortest -c:v copy OUT')
-        out, at, clock, form, resampler = np.zeros(round(self.seconds*RATE), np.float32), 0, 0., None, None
+            raise FilmError(
+                f'{self.path} has no sound; give it a silent track: ffmpeg -i IN -f lavfi -i anullsrc -shortest '
+                '-c:v copy OUT'
+            )
+        out, at, clock, form, resampler = np.zeros(round(self.seconds * RATE), np.float32), 0, 0.0, None, None
+
         def place(pieces):
             nonlocal at
             for p in pieces:
                 p = p.to_ndarray()[0]
                 a, b = max(at, 0), min(at + len(p), len(out))
-                if b > a: out[a:b] = p[a - at:b - at]*2.**-31
+                if b > a:
+                    out[a:b] = p[a - at : b - at] * 2.0**-31
                 at += len(p)
+
         for t, frame in self._decode('audio'):
             if (frame.format.name, frame.layout.name, frame.rate) != form or abs(t - clock) > CLOCK_TOLERANCE:
-                if resampler: place(resampler.resample(None))
-                form, at, clock = (frame.format.name, frame.layout.name, frame.rate), round(t*RATE), t
-                resampler = av.AudioResampler('s32', 'mono', RATE)      # integers, so that FFmpeg's downmix cannot exceed full scale
-            clock += frame.samples/frame.rate
+                if resampler:
+                    place(resampler.resample(None))
+                form, at, clock = (frame.format.name, frame.layout.name, frame.rate), round(t * RATE), t
+                # integers, so that FFmpeg's downmix cannot exceed full scale
+                resampler = av.AudioResampler('s32', 'mono', RATE)
+            clock += frame.samples / frame.rate
             place(resampler.resample(frame))
         place(resampler.resample(None))
         return out
 
     @cached_property
-    def words(self) -> pd.DataFrame: # word, onset, offset (seconds, within the film), in the order in which they end
+    def words(self) -> pd.DataFrame:  # word, onset, offset (seconds, within the film), in the order in which they end
         "The transcript's words that begin before the film ends."
         if self.transcript is None:
             return pd.DataFrame(columns=['word', 'onset', 'offset']).astype(dict(word=str, onset=float, offset=float))
         words = read_words(self.transcript, self.tr)
-        words = words.sort_values(['offset', 'onset'], kind='stable', ignore_index=True)     # a word enters the context when it ends (App. A.2)
+        # a word enters the context when it ends (App. A.2)
+        words = words.sort_values(['offset', 'onset'], kind='stable', ignore_index=True)
         inside = self._begun(words)
-        if late := (~inside).sum(): warnings.warn(f'{self.transcript}: {late} words begin after the film ends ({self.seconds:.1f} s) and are left out')
+        if late := (~inside).sum():
+            warnings.warn(
+                f'{self.transcript}: {late} words begin after the film ends ({self.seconds:.1f} s) and are left out'
+            )
         return words[inside].assign(offset=words.offset.clip(upper=self.seconds)).reset_index(drop=True)
 
-    def _begun(self, words) -> pd.Series: # bool
+    def _begun(self, words) -> pd.Series:  # bool
         "Which words begin before the film ends; a transcript of which most do not is refused."
         inside = words.onset < self.seconds
         if (late := (~inside).sum()) > inside.sum():
-            raise ValueError(f'{self.transcript}: {late} of {len(words)} words begin after {self.path} ends ({self.seconds:.1f} s); '
-                             'it belongs to another film, or its times are not in seconds')
+            raise ValueError(
+                f'{self.transcript}: {late} of {len(words)} words begin after {self.path} ends ({self.seconds:.1f} s); '
+                'it belongs to another film, or its times are not in seconds'
+            )
         return inside
 
     @cached_property
-    def transcript_words(self) -> pd.DataFrame: # word, onset, offset, duration (seconds), in the transcript's order
+    def transcript_words(self) -> pd.DataFrame:  # word, onset, offset, duration (seconds), in the transcript's order
         "All words to the letter, those beyond the film's end too: what the protocol `released` reads (chapter 02a)."
-        if self.transcript is None: return self.words.assign(duration=0.)
+        if self.transcript is None:
+            return self.words.assign(duration=0.0)
         words = released_words(self.transcript, self.tr)
         self._begun(words)
         return words
 
     @cached_property
-    def transcript_seconds(self) -> float: # seconds
-        return 0. if self.transcript is None else transcript_seconds(self.transcript, self.tr)
+    def transcript_seconds(self) -> float:  # seconds
+        return 0.0 if self.transcript is None else transcript_seconds(self.transcript, self.tr)
 
     @cached_property
     def digest(self) -> str:
-        "Of the bytes of film and transcript: a film made anew, or heard on another track, never meets the features of the old one."
+        """Of the bytes of film and transcript: a film made anew, or heard on another track, never meets the features of
+        the old one."""
         return digest(self.source, 64)
 
     @property
-    def source(self) -> str: # such as 'movie 1f… transcript none tr 1.49'
+    def source(self) -> str:  # such as 'movie 1f… transcript none tr 1.49'
         "What features are made from."
         return film_source(self.path, self.transcript, self.tr, self.audio_track)
 
 # %% ../../nbs/01h_stimuli.ipynb #8bf2b1fe
-def word_overlaps(words:pd.DataFrame, # onset, offset
-                  steps:int, # frames of the film
-                  hz:float=HZ
-                 ): # (pairs, 2) int: row of the word, frame
+def word_overlaps(
+    words: pd.DataFrame,  # onset, offset
+    steps: int,  # frames of the film
+    hz: float = HZ,
+):  # (pairs, 2) int: row of the word, frame
     "Which frames each word overlaps; a word without duration belongs to the frame it falls in."
-    first = np.floor(words.onset.to_numpy()*hz + 1e-6).astype(int)
-    stop = np.maximum(np.ceil(words.offset.to_numpy()*hz - 1e-6).astype(int), first + 1)
+    first = np.floor(words.onset.to_numpy() * hz + 1e-6).astype(int)
+    stop = np.maximum(np.ceil(words.offset.to_numpy() * hz - 1e-6).astype(int), first + 1)
     pairs = [(i, k) for i, (a, b) in enumerate(zip(first, stop)) for k in range(max(a, 0), min(b, steps))]
     return np.array(pairs, int).reshape(-1, 2)
 
 # %% ../../nbs/01h_stimuli.ipynb #430a07e0
-def frames_in_window(window:int, # TRs
-                     tr:float=TR, hz:float=HZ) -> int:
-    return math.floor(window*tr*hz + .5)
+def frames_in_window(
+    window: int,  # TRs
+    tr: float = TR,
+    hz: float = HZ,
+) -> int:
+    return math.floor(window * tr * hz + 0.5)
 
-def first_frame(start:int, # TR
-                tr:float=TR, hz:float=HZ, delay:float=DELAY,
-                onset:float=0. # second of the movie at row 0
-               ) -> int:
+
+def first_frame(
+    start: int,  # TR
+    tr: float = TR,
+    hz: float = HZ,
+    delay: float = DELAY,
+    onset: float = 0.0,  # second of the movie at row 0
+) -> int:
     "The feature frame that is paired with BOLD sample `start`; negative before the film begins."
-    return math.floor((onset + start*tr - delay)*hz + .5)
+    return math.floor((onset + start * tr - delay) * hz + 0.5)
 
-def window_mask(n_tr:int, # length of one subject's run
-                start:int, window:int): # (window,) bool: samples that were measured
+
+def window_mask(
+    n_tr: int,  # length of one subject's run
+    start: int,
+    window: int,
+):  # (window,) bool: samples that were measured
     return np.arange(start, start + window) < n_tr
 
-def window_table(runs:pd.DataFrame, # split, n_tr, perhaps onset (seconds, else 0); one row per (subject, split, repeat)
-                 window:int, stride:int, # TRs
-                 tr:float=TR, hz:float=HZ, delay:float=DELAY
-                ) -> pd.DataFrame: # split, start (TR), frame (first feature frame), onset
-    "Windows that cover the longest run of every split and onset; a shorter run, and the last window, need `window_mask`."
-    if not 0 < stride <= window: raise ValueError(f'stride {stride} leaves samples out: choose 1 to {window}, the window')
-    longest = runs.assign(onset=runs.get('onset', 0.)).groupby(['split', 'onset'], sort=False).n_tr.max()
-    rows = [(split, s, first_frame(s, tr, hz, delay, onset), onset)
-            for (split, onset), n in longest.items() for s in range(0, max(n - window, 0) + stride, stride)]
+
+def window_table(
+    runs: pd.DataFrame,  # split, n_tr, perhaps onset (seconds, else 0); one row per (subject, split, repeat)
+    window: int,
+    stride: int,  # TRs
+    tr: float = TR,
+    hz: float = HZ,
+    delay: float = DELAY,
+) -> pd.DataFrame:  # split, start (TR), frame (first feature frame), onset
+    """Windows that cover the longest run of every split and onset; a shorter run, and the last window, need
+    `window_mask`."""
+    if not 0 < stride <= window:
+        raise ValueError(f'stride {stride} leaves samples out: choose 1 to {window}, the window')
+    longest = runs.assign(onset=runs.get('onset', 0.0)).groupby(['split', 'onset'], sort=False).n_tr.max()
+    rows = [
+        (split, s, first_frame(s, tr, hz, delay, onset), onset)
+        for (split, onset), n in longest.items()
+        for s in range(0, max(n - window, 0) + stride, stride)
+    ]
     return pd.DataFrame(rows, columns=['split', 'start', 'frame', 'onset'])

@@ -19,43 +19,49 @@ from ..core import HZ, atomic
 from .words import read_words
 
 # %% ../../nbs/01k_studyforrest.ipynb #5ef1320f
-STARTS = (0., 886., 1752.08, 2612.16, 3572.20, 4480.28, 5342.36, 6410.44)   # seconds on the clock of the whole movie
-TRS = (451, 441, 438, 488, 462, 439, 542, 338)                              # BOLD samples of each run
-REPETITION = 2.0                                                            # seconds between BOLD samples
-SETS_OF_RUNS = ('train',)*6 + ('val', 's7')                                 # the last run is kept for testing
+STARTS = (0.0, 886.0, 1752.08, 2612.16, 3572.20, 4480.28, 5342.36, 6410.44)  # seconds on the clock of the whole movie
+TRS = (451, 441, 438, 488, 462, 439, 542, 338)  # BOLD samples of each run
+REPETITION = 2.0  # seconds between BOLD samples
+SETS_OF_RUNS = ('train',) * 6 + ('val', 's7')  # the last run is kept for testing
 
-def bold_file(subject:str, # sub-01 …
-              run:int # 1 to 8
-             ) -> str: # below the cohort's folder
+
+def bold_file(
+    subject: str,  # sub-01 …
+    run: int,  # 1 to 8
+) -> str:  # below the cohort's folder
     return f'aggregate/{subject}/shen_fconn/{subject}_task-avmovie_run-{run}_bold.csv'
 
-def scanned(folder) -> list: # subjects with all eight runs, in order
+
+def scanned(folder) -> list:  # subjects with all eight runs, in order
     "Who is there; somebody with some runs only is an error, since a part of a download is no cohort."
     folder = Path(folder)
     there = {}
     for path in sorted(folder.glob('aggregate/sub-*')):
-        there[path.name] = [run for run in range(1, 9) if (folder/bold_file(path.name, run)).is_file()]
+        there[path.name] = [run for run in range(1, 9) if (folder / bold_file(path.name, run)).is_file()]
     cut = [subject for subject, runs in there.items() if len(runs) < 8]
     if cut or not there:
-        what = f'{cut[0]} has runs {there[cut[0]]} only' if cut else f'{folder/"aggregate"} holds nobody'
+        what = f'{cut[0]} has runs {there[cut[0]]} only' if cut else f'{folder / "aggregate"} holds nobody'
         raise FileNotFoundError(f'{what}. Fetch what is missing: make data GROUP=studyforrest ACTION=fetch')
     return list(there)
 
 # %% ../../nbs/01k_studyforrest.ipynb #13dc25f3
-def tuning_curves(x, # (T,) one number a time step
-                  low:float, high:float, # centres of the first and the last curve
-                  curves:int # at least 2
-                 ): # (T, curves) in [0, 1]
+def tuning_curves(
+    x,  # (T,) one number a time step
+    low: float,
+    high: float,  # centres of the first and the last curve
+    curves: int,  # at least 2
+):  # (T, curves) in [0, 1]
     "A population code of one number; beyond the outer centres it stays at the outermost curve."
     centres = np.linspace(low, high, curves)
     width = centres[1] - centres[0]
     x = np.clip(np.asarray(x, float), low, high)
-    return np.exp(-.5*((x[:, None] - centres)/width)**2)
+    return np.exp(-0.5 * ((x[:, None] - centres) / width) ** 2)
 
 # %% ../../nbs/01k_studyforrest.ipynb #cfe81285
-def read_annotations(path, # .tsv or .csv
-                     time:str='onset' # column of seconds
-                    ) -> pd.DataFrame:
+def read_annotations(
+    path,  # .tsv or .csv
+    time: str = 'onset',  # column of seconds
+) -> pd.DataFrame:
     "A table of the annotations; one without times is an error."
     try:
         separator = '\t' if Path(path).suffix == '.tsv' else ','
@@ -67,89 +73,109 @@ def read_annotations(path, # .tsv or .csv
         raise ValueError(f'{path} is no table of annotations ({e}). Fetch it again.') from None
     return table
 
-def half_seconds(onset, # (N,) seconds from the run's start
-                 values, # (N,)
-                 steps:int):
+
+def half_seconds(
+    onset,  # (N,) seconds from the run's start
+    values,  # (N,)
+    steps: int,
+):
     "Mean of the values in each half second, (steps,); a half second without one keeps the value before it."
     values = np.asarray(values, float)
-    place = np.floor((np.asarray(onset, float) + .02)*HZ).astype(int)        # the middle of 40 ms
+    place = np.floor((np.asarray(onset, float) + 0.02) * HZ).astype(int)  # the middle of 40 ms
     inside = (place >= 0) & (place < steps) & np.isfinite(values)
     count = np.bincount(place[inside], minlength=steps)
     total = np.bincount(place[inside], weights=values[inside], minlength=steps)
-    return pd.Series(np.where(count > 0, total/np.maximum(count, 1), np.nan)).ffill().fillna(0.).to_numpy()
+    return pd.Series(np.where(count > 0, total / np.maximum(count, 1), np.nan)).ffill().fillna(0.0).to_numpy()
 
-def sound_features(table, # rms and left–right difference, every 40 ms
-                   steps:int): # (steps, 16)
+
+def sound_features(
+    table,  # rms and left–right difference, every 40 ms
+    steps: int,
+):  # (steps, 16)
     "Loudness and where it comes from."
-    loudness = half_seconds(table.onset, 20*np.log10(table.rms + 1e-4), steps)
+    loudness = half_seconds(table.onset, 20 * np.log10(table.rms + 1e-4), steps)
     side = half_seconds(table.onset, table.lrdiff, steps)
-    return np.hstack([tuning_curves(loudness, -70, -10, 12), tuning_curves(side, -.02, .02, 4)])
+    return np.hstack([tuning_curves(loudness, -70, -10, 12), tuning_curves(side, -0.02, 0.02, 4)])
 
-def picture_features(table, # brightness, its differences, change of the picture, every 40 ms
-                     steps:int): # (steps, 24)
+
+def picture_features(
+    table,  # brightness, its differences, change of the picture, every 40 ms
+    steps: int,
+):  # (steps, 24)
     "Brightness, its balance from left to right and from top to bottom, and how much moves."
     columns = [('brmean', 0, 150, 8), ('brlr', -120, 120, 4), ('brud', -120, 120, 4)]
     coded = []
     for name, low, high, curves in columns:
         coded.append(tuning_curves(half_seconds(table.onset, table[name], steps), low, high, curves))
     change = half_seconds(table.onset, np.sqrt(table.norm_diff), steps)
-    return np.hstack([*coded, tuning_curves(change, 0, .65, 8)])
+    return np.hstack([*coded, tuning_curves(change, 0, 0.65, 8)])
 
 # %% ../../nbs/01k_studyforrest.ipynb #382d17ac
-def lines_of_run(dialogue:pd.DataFrame, # start, end in seconds of the whole movie, text
-                 run:int # 1 to 8
-                ) -> pd.DataFrame: # text, start, end in seconds of the run
+def lines_of_run(
+    dialogue: pd.DataFrame,  # start, end in seconds of the whole movie, text
+    run: int,  # 1 to 8
+) -> pd.DataFrame:  # text, start, end in seconds of the run
     "The lines that a run shows, cut where it begins and ends; one that ends before it begins lasts no time."
     begins = STARTS[run - 1]
     dialogue = dialogue.assign(end=dialogue[['start', 'end']].max(axis=1))
-    lasts = TRS[run - 1]*REPETITION
+    lasts = TRS[run - 1] * REPETITION
     lines = dialogue.assign(start=dialogue.start - begins, end=dialogue.end - begins)
     lines = lines[(lines.end > 0) & (lines.start < lasts)]
     return lines.assign(start=lines.start.clip(lower=0), end=lines.end.clip(upper=lasts))[['text', 'start', 'end']]
 
-def speech_features(words:pd.DataFrame, # word, onset, offset in seconds
-                    steps:int): # (steps, 8)
+
+def speech_features(
+    words: pd.DataFrame,  # word, onset, offset in seconds
+    steps: int,
+):  # (steps, 8)
     "How many words are under way in each half second, and how many letters they have."
-    first = np.floor(words.onset.to_numpy()*HZ).astype(int)
-    last = np.maximum(np.ceil(words.offset.to_numpy()*HZ).astype(int), first + 1)
+    first = np.floor(words.onset.to_numpy() * HZ).astype(int)
+    last = np.maximum(np.ceil(words.offset.to_numpy() * HZ).astype(int), first + 1)
     count = np.zeros(steps)
     letters = np.zeros(steps)
     for a, b, word in zip(first, last, words.word):
         count[a:b] += 1
         letters[a:b] += len(word)
-    length = letters/np.maximum(count, 1)
+    length = letters / np.maximum(count, 1)
     return np.hstack([tuning_curves(count, 0, 4, 4), tuning_curves(length, 0, 9, 4)])
 
 # %% ../../nbs/01k_studyforrest.ipynb #b002d612
-def write_features(folder:Path, run:int):
+def write_features(folder: Path, run: int):
     "The three streams and the transcript of one run."
-    steps = int(TRS[run - 1]*REPETITION*HZ)
-    annotations = folder/'annotations'
-    dialogue = read_annotations(annotations/'old/speech/english_dialog.csv', 'start')
-    transcript = folder/'transcripts'/f'run-{run}.csv'
+    steps = int(TRS[run - 1] * REPETITION * HZ)
+    annotations = folder / 'annotations'
+    dialogue = read_annotations(annotations / 'old/speech/english_dialog.csv', 'start')
+    transcript = folder / 'transcripts' / f'run-{run}.csv'
     with atomic(transcript) as tmp:
         lines_of_run(dialogue, run).to_csv(tmp, index=False, quoting=csv.QUOTE_NONNUMERIC)
-    events = annotations/'segments/avmovie'
-    streams = dict(text=speech_features(read_words(transcript), steps),
-                   audio=sound_features(read_annotations(events/f'conf_audio_run-{run}_events.tsv'), steps),
-                   vision=picture_features(read_annotations(events/f'conf_visual_run-{run}_events.tsv'), steps))
+    events = annotations / 'segments/avmovie'
+    streams = dict(
+        text=speech_features(read_words(transcript), steps),
+        audio=sound_features(read_annotations(events / f'conf_audio_run-{run}_events.tsv'), steps),
+        vision=picture_features(read_annotations(events / f'conf_visual_run-{run}_events.tsv'), steps),
+    )
     for stream, x in streams.items():
-        with atomic(folder/'features'/stream/f'run-{run}.npy') as tmp:
+        with atomic(folder / 'features' / stream / f'run-{run}.npy') as tmp:
             np.save(tmp, x[:, None].astype(np.float16))
 
-def prepare_studyforrest(folder # that holds aggregate/ and annotations/
-                        ) -> Path: # the same, now a cohort
+
+def prepare_studyforrest(
+    folder,  # that holds aggregate/ and annotations/
+) -> Path:  # the same, now a cohort
     "Write features, transcripts, runs.csv and cohort.yaml beside what was fetched."
     folder = Path(folder)
     people = scanned(folder)
     for run in range(1, 9):
         write_features(folder, run)
-    rows = [(who, f'run-{run}', SETS_OF_RUNS[run - 1], bold_file(who, run), f'transcripts/run-{run}.csv')
-            for who in people for run in range(1, 9)]
-    with atomic(folder/'runs.csv') as tmp:
+    rows = [
+        (who, f'run-{run}', SETS_OF_RUNS[run - 1], bold_file(who, run), f'transcripts/run-{run}.csv')
+        for who in people
+        for run in range(1, 9)
+    ]
+    with atomic(folder / 'runs.csv') as tmp:
         pd.DataFrame(rows, columns='subject split set bold transcript'.split()).to_csv(tmp, index=False)
     rates = dict.fromkeys(('text', 'audio', 'vision'), HZ)
     about = dict(tr=REPETITION, parcels='common', atlas=None, simulated=False, features=rates)
-    with atomic(folder/'cohort.yaml') as tmp:
+    with atomic(folder / 'cohort.yaml') as tmp:
         tmp.write_text(yaml.safe_dump(about, sort_keys=False))
     return folder

@@ -15,54 +15,72 @@ from dataclasses import dataclass, replace
 from .text import UNSPACED, split_unspaced
 
 # %% ../../nbs/01e_subtitles.ipynb #692995d2
-HOLD = .05      # seconds: nobody says a line in less
-SAID_AGAIN = .5        # seconds after which a single line that comes back was said again
+HOLD = 0.05  # seconds: nobody says a line in less
+SAID_AGAIN = 0.5  # seconds after which a single line that comes back was said again
 CLOCK = r'(?:(\d{1,5}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,9}))?'
 TIMES = re.compile(rf'\s*{CLOCK}\s*(?:-{{1,3}}>|[–—]>|→)\s*{CLOCK}(?:\s+(.*))?$')
 LONG = r'\d{1,5}:\d{1,2}:\d{1,2}'
 LIKE_TIMES = re.compile(rf'\s*{LONG}\S{{0,12}}\s{{0,3}}\S{{1,4}}\s{{0,3}}{LONG}[\d:.,]{{0,12}}\s*$')
 
+
 def clock_seconds(hours, minutes, seconds, fraction) -> float:
     "Seconds of the parts of a `CLOCK`; fails where minutes or seconds exceed 59."
-    if int(minutes) > 59 or int(seconds) > 59: raise ValueError(f'{minutes}:{seconds} is no time')
-    return int(hours or 0)*3600 + int(minutes)*60 + float(f'{seconds}.{fraction or 0}')
+    if int(minutes) > 59 or int(seconds) > 59:
+        raise ValueError(f'{minutes}:{seconds} is no time')
+    return int(hours or 0) * 3600 + int(minutes) * 60 + float(f'{seconds}.{fraction or 0}')
+
 
 @dataclass
 class Cue:
     "Lines that are on the screen together."
-    where:str       # of the file, for messages
-    begins:float    # seconds
-    ends:float
-    lines:list      # of text, as they stand in the file
+
+    where: str  # of the file, for messages
+    begins: float  # seconds
+    ends: float
+    lines: list  # of text, as they stand in the file
 
 # %% ../../nbs/01e_subtitles.ipynb #e6bca4fe
-def _is_times(line:str, before:str, vtt:bool) -> bool: # a time, or what was meant to be one
-    if '-->' not in line: return bool(LIKE_TIMES.match(line))
+def _is_times(line: str, before: str, vtt: bool) -> bool:  # a time, or what was meant to be one
+    if '-->' not in line:
+        return bool(LIKE_TIMES.match(line))
     return vtt or any(c.isdigit() for c in line) or not before.strip() or before.strip().isdigit()
 
-def _times(line:str) -> tuple: # begins, ends, what follows
+
+def _times(line: str) -> tuple:  # begins, ends, what follows
     parts = TIMES.match(line)
-    if not parts: raise ValueError('no times')
+    if not parts:
+        raise ValueError('no times')
     begins, ends = clock_seconds(*parts.groups()[:4]), clock_seconds(*parts.groups()[4:8])
-    if ends < begins: raise ValueError('ends before it begins')
+    if ends < begins:
+        raise ValueError('ends before it begins')
     rest = ' '.join(word for word in (parts[9] or '').split() if ':' not in word)
     return begins, ends, rest
 
-def _without_index(body:list, number:int, indexed:bool, last:bool) -> list: # lines
+
+def _without_index(body: list, number: int, indexed: bool, last: bool) -> list:  # lines
     "The lines before a time, less the index that belongs to that time."
     full = len(body)
-    while full and not body[full - 1].strip(): full -= 1
-    if not full or not re.fullmatch(r'\s*\d{1,9}\s*', body[full - 1]): return body
-    touches, above = full == len(body) and not last, [line.strip() for line in body[:full - 1]]
+    while full and not body[full - 1].strip():
+        full -= 1
+    if not full or not re.fullmatch(r'\s*\d{1,9}\s*', body[full - 1]):
+        return body
+    touches, above = full == len(body) and not last, [line.strip() for line in body[: full - 1]]
     apart = bool(above) and not above[-1]
     mine = apart and int(body[full - 1]) == number and indexed and any(above)
-    if touches: mine = indexed or apart
-    return body[:full - 1] if mine else body
+    if touches:
+        mine = indexed or apart
+    return body[: full - 1] if mine else body
 
-def _cue_lines(body:list, number:int, # line of its times
-               last:bool, told:list) -> list:
+
+def _cue_lines(
+    body: list,
+    number: int,  # line of its times
+    last: bool,
+    told: list,
+) -> list:
     "A WebVTT cue ends at the first empty line; what follows is a note, the name of the next cue, or left out and told."
-    if '' not in body: return body
+    if '' not in body:
+        return body
     end = body.index('')
     for i in range(end + 1, len(body)):
         names_next = i == len(body) - 1 and not last
@@ -70,64 +88,76 @@ def _cue_lines(body:list, number:int, # line of its times
             told.append(f'line {number + i + 1}, {body[i][:60]!r}, has no time and is left out, as players do')
     return body[:end]
 
-def parse_cues(text:str, path) -> tuple: # list of Cue, what was left out: a list of sentences
+
+def parse_cues(text: str, path) -> tuple:  # list of Cue, what was left out: a list of sentences
     "SubRip or WebVTT as players read it: a cue is a line of times and what follows it up to the next one."
     lines, vtt, told = re.split(r'\r\n|\r|\n', text), text.startswith('WEBVTT'), []
     at = [i for i, line in enumerate(lines) if _is_times(line, lines[i - 1] if i else '', vtt)]
-    head = [line.strip() for line in lines[:at[0] if at else 0] if line.strip()]
+    head = [line.strip() for line in lines[: at[0] if at else 0] if line.strip()]
     indexed = bool(head) and head[-1].isdigit()
     cues, bad = [], []
     for n, (i, following) in enumerate(zip(at, [*at[1:], len(lines)])):
-        body = lines[i + 1:following]
+        body = lines[i + 1 : following]
         last = following == len(lines)
         body = _cue_lines(body, i + 1, last, told) if vtt else body
         body = _without_index(body, n + 2, indexed, last)
-        try: begins, ends, rest = _times(lines[i])
+        try:
+            begins, ends, rest = _times(lines[i])
         except ValueError:
             bad.append(f'line {i + 1}, {lines[i].strip()[:60]!r}')
             continue
-        if rest: told.append(f'{rest[:60]!r} after the times in line {i + 1} is left out')
+        if rest:
+            told.append(f'{rest[:60]!r} after the times in line {i + 1} is left out')
         cues.append(Cue(f'line {i + 1}', begins, ends, body))
     if len(bad) > len(cues) or not at and text.strip() and text.strip() != 'WEBVTT':
         first = f'{bad[0]} is no stretch of time' if bad else 'not subtitles, for it has no line'
-        raise ValueError(f'{path}: {first} such as 00:01:02,500 --> 00:01:04,000; '
-                         f'{len(cues)} cues are whole, {len(bad)} are not; export the subtitles again')
+        raise ValueError(
+            f'{path}: {first} such as 00:01:02,500 --> 00:01:04,000; '
+            f'{len(cues)} cues are whole, {len(bad)} are not; export the subtitles again'
+        )
     more = '; …' if bad[5:] else ''
-    if bad: told.append(f'cues whose times cannot be read are left out ({len(bad)}): ' + '; '.join(bad[:5]) + more)
+    if bad:
+        told.append(f'cues whose times cannot be read are left out ({len(bad)}): ' + '; '.join(bad[:5]) + more)
     return cues, told
 
 # %% ../../nbs/01e_subtitles.ipynb #5b64b3ae
 STAMP = re.compile(rf'<{CLOCK}>')
-READING = re.compile(r'<rt>[^<>]*</rt>')                                          # how a character is pronounced
+READING = re.compile(r'<rt>[^<>]*</rt>')  # how a character is pronounced
 BREAK = re.compile(r'<(?:br|p|/p)\s{0,3}/?>|\\[Nnh]', re.IGNORECASE)
 MARKUP = re.compile(r'</?[A-Za-z][^<>]*>|</?>|\{[^{}]*\}')
-SOUND = re.compile(r'\[[^][]*\]|\([^()]*\)|（[^（）]*）|【[^【】]*】')              # descriptions of sounds
+SOUND = re.compile(r'\[[^][]*\]|\([^()]*\)|（[^（）]*）|【[^【】]*】')  # descriptions of sounds
 UNSEEN = re.compile('[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ue000]')
 SPEAKER = re.compile('(?:[\u2010-\u2015\u2212-]+(?=[^\\W\\d_])|>+|[♪♫♬♩]+)+')  # before what is said
-NEST = 4                                                                          # brackets in brackets
+NEST = 4  # brackets in brackets
 
-def _blank(match) -> str: # what takes the place of a description
-    return ' ' + '\ue000'*match[0].count('\ue000') + '\n'*match[0].count('\n')
 
-def _plain(lines:list) -> tuple: # text with U+E000 where a time stands, those times
+def _blank(match) -> str:  # what takes the place of a description
+    return ' ' + '\ue000' * match[0].count('\ue000') + '\n' * match[0].count('\n')
+
+
+def _plain(lines: list) -> tuple:  # text with U+E000 where a time stands, those times
     "Without markup, descriptions of sounds, and what cannot be seen."
     text = html.unescape(UNSEEN.sub('', '\n'.join(lines)))
     text = BREAK.sub('\n', READING.sub('', UNSEEN.sub('', text)))
     stamps = [clock_seconds(*parts) for parts in STAMP.findall(text) if int(parts[1]) < 60 and int(parts[2]) < 60]
     text = STAMP.sub(lambda m: '\ue000' if int(m[2]) < 60 and int(m[3]) < 60 else '', text)
     text = MARKUP.sub('', text)
-    for _ in range(NEST): text = SOUND.sub(_blank, text)
+    for _ in range(NEST):
+        text = SOUND.sub(_blank, text)
     return text, stamps
+
 
 @dataclass
 class Shown:
     "The words of one cue; positions count the letters of its words."
-    words:list      # of str
-    spans:list      # of (begins, ends), positions
-    line:list       # the line of each word
-    stamps:list     # of (position, seconds)
 
-def shown_words(cue:Cue) -> Shown:
+    words: list  # of str
+    spans: list  # of (begins, ends), positions
+    line: list  # the line of each word
+    stamps: list  # of (position, seconds)
+
+
+def shown_words(cue: Cue) -> Shown:
     "What is said in a cue, word by word, and where its inline times stand."
     text, times = _plain(cue.lines)
     out, at, times = Shown([], [], [], []), 0, iter(times)
@@ -135,11 +165,13 @@ def shown_words(cue:Cue) -> Shown:
         for token in line.split():
             pieces = token.split('\ue000')
             word, where = ''.join(pieces), [0]
-            for piece in pieces[:-1]: where.append(where[-1] + len(piece))
+            for piece in pieces[:-1]:
+                where.append(where[-1] + len(piece))
             lead = SPEAKER.match(word)
             skip = lead.end() if lead else 0
             spoken = word[skip:].rstrip('♪♫♬♩')
-            if not any(c.isalnum() for c in spoken): spoken = ''
+            if not any(c.isalnum() for c in spoken):
+                spoken = ''
             out.stamps += [(at + min(max(w - skip, 0), len(spoken)), next(times)) for w in where[1:]]
             for a, b in split_unspaced(spoken) if spoken else []:
                 out.words.append(spoken[a:b])
@@ -149,10 +181,15 @@ def shown_words(cue:Cue) -> Shown:
     return out
 
 # %% ../../nbs/01e_subtitles.ipynb #80723365
-def timed(shown:Shown, since:int, # words before this one have had their time
-          begins:float, ends:float) -> list: # of (word, onset, offset)
+def timed(
+    shown: Shown,
+    since: int,  # words before this one have had their time
+    begins: float,
+    ends: float,
+) -> list:  # of (word, onset, offset)
     "Words at their inline times; between two times they share it in proportion to their lengths."
-    if since >= len(shown.words): return []
+    if since >= len(shown.words):
+        return []
     first, last = shown.spans[since][0], shown.spans[-1][1]
     places, seconds = [first], [begins]
     for place, t in shown.stamps:
@@ -161,9 +198,11 @@ def timed(shown:Shown, since:int, # words before this one have had their time
             seconds.append(t)
     places.append(last)
     seconds.append(ends)
-    def between(place, i): # i: the last known place before it
-        share = (place - places[i])/(places[i + 1] - places[i])
-        return seconds[i] + share*(seconds[i + 1] - seconds[i])
+
+    def between(place, i):  # i: the last known place before it
+        share = (place - places[i]) / (places[i + 1] - places[i])
+        return seconds[i] + share * (seconds[i + 1] - seconds[i])
+
     out = []
     for word, (a, b) in zip(shown.words[since:], shown.spans[since:]):
         i, j = bisect_right(places, a) - 1, bisect_left(places, b)
@@ -174,72 +213,87 @@ def timed(shown:Shown, since:int, # words before this one have had their time
 # %% ../../nbs/01e_subtitles.ipynb #f404b303
 MARK = re.compile(r'<(u|b|i|font|c)\b[^<>]*>')
 
-def _marked(cue:Cue) -> tuple: # text without marks, where the one marked part begins and ends (or None)
+
+def _marked(cue: Cue) -> tuple:  # text without marks, where the one marked part begins and ends (or None)
     "The part of a cue that a karaoke file underlines or colours while it is said."
     text = '\n'.join(cue.lines).strip('\n')
     marks = MARK.findall(text)
     plain = MARKUP.sub('', text)
-    if len(marks) != 1: return plain, None
+    if len(marks) != 1:
+        return plain, None
     before, after = MARK.split(text)[::2]
     inside = after.split(f'</{marks[0]}', 1)[0]
     begins = len(MARKUP.sub('', before))
     span = (begins, begins + len(MARKUP.sub('', inside)))
     return plain, span if 0 < span[1] - span[0] < len(plain.strip()) else None
 
-def _stamp(seconds:float) -> str:
-    return f'<{int(seconds//3600)}:{int(seconds//60 % 60):02d}:{seconds % 60:09.6f}>'
 
-def _as_line(group:list) -> Cue: # of (cue, text, marked span or None)
+def _stamp(seconds: float) -> str:
+    return f'<{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{seconds % 60:09.6f}>'
+
+
+def _as_line(group: list) -> Cue:  # of (cue, text, marked span or None)
     "One cue with inline times for cues that show one line and mark its words in turn."
     text, out, at = group[0][1], '', 0
     for cue, _, span in group:
-        if span is None: continue
-        out += text[at:span[0]] + _stamp(cue.begins) + text[span[0]:span[1]] + _stamp(cue.ends)
+        if span is None:
+            continue
+        out += text[at : span[0]] + _stamp(cue.begins) + text[span[0] : span[1]] + _stamp(cue.ends)
         at = span[1]
     return Cue(group[0][0].where, group[0][0].begins, group[-1][0].ends, (out + text[at:]).split('\n'))
 
-def join_highlights(cues:list) -> tuple: # cues, how many were joined
+
+def join_highlights(cues: list) -> tuple:  # cues, how many were joined
     "Cues that show one line again and again, each time with another word marked, are one line with times."
-    groups, reached = [], None      # how far the marks of the last group have come, in letters
+    groups, reached = [], None  # how far the marks of the last group have come, in letters
     for cue in cues:
         text, span = _marked(cue)
         same = groups and text == groups[-1][-1][1] and cue.begins - groups[-1][-1][0].ends <= SAID_AGAIN
         onward = reached is not None if span is None else span[0] >= (reached or 0)
-        if same and onward: groups[-1].append((cue, text, span))
+        if same and onward:
+            groups[-1].append((cue, text, span))
         else:
             groups.append([(cue, text, span)])
             reached = None
-        if span: reached = span[1]
+        if span:
+            reached = span[1]
     marks = [sum(span is not None for *_, span in group) for group in groups]
     joined = sum(len(group) for group, n in zip(groups, marks) if n > 1)
-    if 2*joined < len(cues): return cues, 0
+    if 2 * joined < len(cues):
+        return cues, 0
     out = []
-    for group, n in zip(groups, marks): out += [_as_line(group)] if n > 1 else [cue for cue, *_ in group]
+    for group, n in zip(groups, marks):
+        out += [_as_line(group)] if n > 1 else [cue for cue, *_ in group]
     return out, joined
 
 # %% ../../nbs/01e_subtitles.ipynb #5e5e4660
-def _overlap(before:list, now:list) -> int: # words
+def _overlap(before: list, now: list) -> int:  # words
     "The longest beginning of `now` that is the end of `before` (the prefix function of Knuth, Morris and Pratt)."
-    row = [*now, None, *before[-len(now):]] if now else [None]
-    borders = [0]*len(row)
+    row = [*now, None, *before[-len(now) :]] if now else [None]
+    borders = [0] * len(row)
     for i in range(1, len(row)):
         k = borders[i - 1]
-        while k and row[i] != row[k]: k = borders[k - 1]
+        while k and row[i] != row[k]:
+            k = borders[k - 1]
         borders[i] = k + (row[i] == row[k])
     return borders[-1]
 
-def _last_line(shown:Shown) -> int: # words in it
+
+def _last_line(shown: Shown) -> int:  # words in it
     return sum(line == shown.line[-1] for line in shown.line) if shown.line else 0
 
-def _stays(before:Shown, now:Shown, held:bool) -> int: # words
+
+def _stays(before: Shown, now: Shown, held: bool) -> int:  # words
     "How many words of a cue only stay on the screen, if captions roll."
     stays = _overlap(before.words, now.words)
-    if not before.words or stays < _last_line(before): return 0
+    if not before.words or stays < _last_line(before):
+        return 0
     above = len(now.words) - _last_line(now)
     adds = above >= _last_line(before) and before.words[-above:] == now.words[:above]
     return above if adds and not held else stays
 
-def _rolls(cues:list, shown:list) -> tuple: # whether captions roll, where a line came back if they do not
+
+def _rolls(cues: list, shown: list) -> tuple:  # whether captions roll, where a line came back if they do not
     "They do if half of the cues keep the line before them, above a new one or for less time than it takes to say it."
     sure, kept = 0, []
     for i in range(1, len(cues)):
@@ -249,28 +303,35 @@ def _rolls(cues:list, shown:list) -> tuple: # whether captions roll, where a lin
             kept.append(cues[i].where)
             bare = all(place >= shown[i].spans[stays - 1][1] for place, _ in shown[i].stamps)
             sure += held or bool(shown[i - 1].stamps) and bare
-    return len(kept) >= max(1 if sure else 2, (len(cues) - 1)/2), kept
+    return len(kept) >= max(1 if sure else 2, (len(cues) - 1) / 2), kept
 
-def _cut_overlaps(cues:list) -> tuple: # cues, how many were cut
+
+def _cut_overlaps(cues: list) -> tuple:  # cues, how many were cut
     "Where most cues stay while the next one is shown, a cue is spoken until the next one begins."
     pairs = [(a, b) for a, b in zip(cues, cues[1:]) if a.begins < b.begins < a.ends - HOLD]
-    if len(pairs) < max(2, (len(cues) - 1)/2): return cues, 0
+    if len(pairs) < max(2, (len(cues) - 1) / 2):
+        return cues, 0
     nexts = {id(a): b.begins for a, b in pairs}
     return [replace(c, ends=max(nexts.get(id(c), c.ends), *_inline_times(c))) for c in cues], len(pairs)
 
-def _inline_times(cue:Cue) -> list: # within the cue
+
+def _inline_times(cue: Cue) -> list:  # within the cue
     return [cue.begins] + [t for t in _plain(cue.lines)[1] if t <= cue.ends]
 
-def cue_words(cues:list) -> tuple: # list of (word, onset, offset), what was decided: a list of sentences
+
+def cue_words(cues: list) -> tuple:  # list of (word, onset, offset), what was decided: a list of sentences
     "Every word once, at the time when it is said."
     told, seen, words = [], set(), []
     distinct = [c for c in cues if not ((key := (c.begins, c.ends, *c.lines)) in seen or seen.add(key))]
     double = len(cues) - len(distinct)
-    if double: told.append(f'cues that stand twice, with the same times, are read once ({double})')
+    if double:
+        told.append(f'cues that stand twice, with the same times, are read once ({double})')
     distinct, marked = join_highlights(distinct)
-    if marked: told.append(f'cues that mark one word after the other are read as one line with times ({marked} cues)')
+    if marked:
+        told.append(f'cues that mark one word after the other are read as one line with times ({marked} cues)')
     distinct, cut = _cut_overlaps(distinct)
-    if cut: told.append(f'most cues overlap the next one: each is spread until the next one begins ({cut} cues)')
+    if cut:
+        told.append(f'most cues overlap the next one: each is spread until the next one begins ({cut} cues)')
     shown = [shown_words(c) for c in distinct]
     rolls, kept = _rolls(distinct, shown)
     again, before = 0, None
@@ -278,12 +339,17 @@ def cue_words(cues:list) -> tuple: # list of (word, onset, offset), what was dec
         held, stays = cue.ends - cue.begins <= HOLD, 0
         if rolls and before:
             stays = _stays(before[1], now, held)
-            if stays == len(now.words) and cue.begins - before[0].ends > SAID_AGAIN: stays = 0
+            if stays == len(now.words) and cue.begins - before[0].ends > SAID_AGAIN:
+                stays = 0
         again += stays > 0
         words += timed(now, stays, cue.begins, cue.ends)
-        if now.words: before = (cue, now)
-    if rolls: told.append(f'rolling captions: a line that stays on the screen is taken once ({again} cues show one)')
-    elif kept: told.append('captions do not roll, so a line that comes back was said again: ' + ', '.join(kept[:5]))
+        if now.words:
+            before = (cue, now)
+    if rolls:
+        told.append(f'rolling captions: a line that stays on the screen is taken once ({again} cues show one)')
+    elif kept:
+        told.append('captions do not roll, so a line that comes back was said again: ' + ', '.join(kept[:5]))
     single = sum(bool(UNSPACED.search(word)) for word, *_ in words)
-    if single: told.append(f'a script without spaces: each character is a word ({single})')
+    if single:
+        told.append(f'a script without spaces: each character is a word ({single})')
     return words, told

@@ -13,114 +13,165 @@ from pathlib import Path
 import chardet
 
 # %% ../../nbs/01d_text.ipynb #30bc6936
-LARGEST = 2**26         # bytes: a transcript is no longer
-ENOUGH = 50             # bytes beyond ASCII that settle an encoding
-PLAIN = .05             # share of digits and spaces in any transcript, at least
-LIKELY = .01            # chardet's confidence, at least, where there are fewer
-AHEAD = 1.2             # how much likelier the best must be than others where there are fewer
-BYTE_ORDER_MARKS = {b'\xef\xbb\xbf': 'utf-8-sig', b'\xff\xfe\0\0': 'utf-32', b'\0\0\xfe\xff': 'utf-32',
-         b'\xff\xfe': 'utf-16', b'\xfe\xff': 'utf-16', b'\x1b$': 'iso2022_jp_2', b'\x1b(': 'iso2022_jp_2'}
-USUAL = {*(f'windows-{n}' for n in range(1250, 1259)),
-         *(f'iso{dash}8859-{n}' for dash in ('', '-') for n in (1, 2, 5, 7, 9, 15)),
-         'koi8-r', 'koi8-u', 'gb18030', 'gb2312', 'big5', 'big5hkscs', 'cp932', 'shift_jis', 'euc-jp', 'cp949',
-         'euc-kr', 'cp874', 'tis-620'}
-QUOTES = frozenset(b'\x85\x91\x92\x93\x94\x96\x97\xa0')     # quotes and dashes, the same on all pages of Windows
+LARGEST = 2**26  # bytes: a transcript is no longer
+ENOUGH = 50  # bytes beyond ASCII that settle an encoding
+PLAIN = 0.05  # share of digits and spaces in any transcript, at least
+LIKELY = 0.01  # chardet's confidence, at least, where there are fewer
+AHEAD = 1.2  # how much likelier the best must be than others where there are fewer
+BYTE_ORDER_MARKS = {
+    b'\xef\xbb\xbf': 'utf-8-sig',
+    b'\xff\xfe\0\0': 'utf-32',
+    b'\0\0\xfe\xff': 'utf-32',
+    b'\xff\xfe': 'utf-16',
+    b'\xfe\xff': 'utf-16',
+    b'\x1b$': 'iso2022_jp_2',
+    b'\x1b(': 'iso2022_jp_2',
+}
+USUAL = {
+    *(f'windows-{n}' for n in range(1250, 1259)),
+    *(f'iso{dash}8859-{n}' for dash in ('', '-') for n in (1, 2, 5, 7, 9, 15)),
+    'koi8-r',
+    'koi8-u',
+    'gb18030',
+    'gb2312',
+    'big5',
+    'big5hkscs',
+    'cp932',
+    'shift_jis',
+    'euc-jp',
+    'cp949',
+    'euc-kr',
+    'cp874',
+    'tis-620',
+}
+QUOTES = frozenset(b'\x85\x91\x92\x93\x94\x96\x97\xa0')  # quotes and dashes, the same on all pages of Windows
 APOSTROPHE = re.compile(rb'[A-Za-z]\x92(?:s|t|d|m|ll|re|ve)\b', re.IGNORECASE)
 MAINFRAME = ('cp037', 'cp500', 'cp875', 'cp1026', 'cp1140', 'cp273', 'cp424')
 CONTROL = re.compile('[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]')
 
-def convert(path, encoding:str) -> str:
+
+def convert(path, encoding: str) -> str:
     "The command that turns a file into UTF-8."
     return f'iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {shlex.quote("utf8-" + Path(path).name)}'
 
-def decoded(data:bytes, encoding:str): # str, or None
+
+def decoded(data: bytes, encoding: str):  # str, or None
     "A text without control characters, if these bytes are one in this encoding."
-    try: text = data.decode(encoding)
-    except (UnicodeError, LookupError): return None
+    try:
+        text = data.decode(encoding)
+    except (UnicodeError, LookupError):
+        return None
     return None if CONTROL.search(text) else text
 
-def _marked(data:bytes, path): # (text, encoding), or None
+
+def _marked(data: bytes, path):  # (text, encoding), or None
     "What begins with a mark, or has the zero bytes of UTF-16 or UTF-32."
     escapes = [mark for mark in BYTE_ORDER_MARKS if mark[:1] == b'\x1b' and mark in data]
     encodings = [BYTE_ORDER_MARKS[mark] for mark in [*filter(data.startswith, BYTE_ORDER_MARKS), *escapes][:1]]
-    if not encodings and b'\0' in data: encodings = ['utf-16-le', 'utf-16-be', 'utf-32-le', 'utf-32-be']
-    if not encodings: return None
+    if not encodings and b'\0' in data:
+        encodings = ['utf-16-le', 'utf-16-be', 'utf-32-le', 'utf-32-be']
+    if not encodings:
+        return None
     texts = [(text, e) for e in encodings if (text := decoded(data, e)) is not None]
     if len(encodings) == 1:
-        if texts: return texts[0]
-        raise ValueError(f'{path} begins as {encodings[0]} and goes on as something else: it was damaged or cut short; '
-                         'export it again as UTF-8')
-    shares = [sum(c in '0123456789 \t\n' for c in text)/len(text) for text, _ in texts]
-    if max(shares, default=0) < PLAIN: raise ValueError(f'{path} holds zero bytes: it is no text; export it again')
+        if texts:
+            return texts[0]
+        raise ValueError(
+            f'{path} begins as {encodings[0]} and goes on as something else: it was damaged or cut short; '
+            'export it again as UTF-8'
+        )
+    shares = [sum(c in '0123456789 \t\n' for c in text) / len(text) for text, _ in texts]
+    if max(shares, default=0) < PLAIN:
+        raise ValueError(f'{path} holds zero bytes: it is no text; export it again')
     return texts[shares.index(max(shares))]
 
-def _broken_utf8(data:bytes) -> str: # where, or nothing
+
+def _broken_utf8(data: bytes) -> str:  # where, or nothing
     "Says where UTF-8 is broken, if most of what is not ASCII is UTF-8."
     text = data.decode('utf-8', errors='replace')
     wrong, right = text.count('\ufffd'), sum(c > '\x7f' for c in text)
-    if right - wrong < 4*wrong or right - wrong < 4: return ''
-    return f'line {text[:text.index(chr(0xfffd))].count(chr(10)) + 1}'
+    if right - wrong < 4 * wrong or right - wrong < 4:
+        return ''
+    return f'line {text[: text.index(chr(0xFFFD))].count(chr(10)) + 1}'
 
-def _guessed(data:bytes, path) -> tuple: # text, encoding
+
+def _guessed(data: bytes, path) -> tuple:  # text, encoding
     "The likeliest encoding by the statistics of letters; too close a call is refused."
     sample = b'\n'.join(line for line in data.split(b'\n') if not line.isascii())
     beyond = [byte for byte in sample if byte > 127]
-    if QUOTES.issuperset(beyond) and APOSTROPHE.search(sample): return data.decode('cp1252'), 'windows-1252'
+    if QUOTES.issuperset(beyond) and APOSTROPHE.search(sample):
+        return data.decode('cp1252'), 'windows-1252'
     answers = chardet.detect_all(sample, ignore_threshold=True, prefer_superset=False, exclude_encodings=MAINFRAME)
     named = [(a['encoding'], a['confidence']) for a in answers if a['encoding']]
     found = [(name, likely, letters) for name, likely in named if (letters := decoded(sample, name)) is not None]
     best = next((f for f in found if decoded(data, f[0]) is not None), None)
-    if best is None: raise ValueError(f'{path} is in no encoding that is known here; save it as UTF-8')
+    if best is None:
+        raise ValueError(f'{path} is in no encoding that is known here; save it as UTF-8')
     usual = [f for f in found if f[0].lower() in USUAL]
     rivals = [f for f in usual if f[2] != best[2]]
-    close = best not in usual or best[1] < LIKELY or rivals and best[1] < AHEAD*rivals[0][1]
+    close = best not in usual or best[1] < LIKELY or rivals and best[1] < AHEAD * rivals[0][1]
     if len(beyond) < ENOUGH and close:
         first = usual[0] if usual else best
         second = [f' or {f[0]}' for f in usual if f[2] != first[2]][:1]
-        raise ValueError(f'{path} is not in UTF-8 but perhaps in {first[0]}{"".join(second)}; it is too short to tell. '
-                         f'Convert it from what it is, for example: {convert(path, first[0])}')
+        raise ValueError(
+            f'{path} is not in UTF-8 but perhaps in {first[0]}{"".join(second)}; it is too short to tell. '
+            f'Convert it from what it is, for example: {convert(path, first[0])}'
+        )
     return data.decode(best[0]), best[0]
 
-def read_text(path) -> tuple: # text, what was guessed: a list of sentences
+
+def read_text(path) -> tuple:  # text, what was guessed: a list of sentences
     "A text file in any common encoding; what is not UTF-8 is recognised and told, or refused."
     path = Path(path)
     size = path.stat().st_size
-    if size > LARGEST: raise ValueError(f'{path} is {size/1e6:.0f} MB: no transcript is; give its text file')
+    if size > LARGEST:
+        raise ValueError(f'{path} is {size / 1e6:.0f} MB: no transcript is; give its text file')
     data = path.read_bytes().rstrip(b'\x1a')
     if marked := _marked(data, path):
         text, encoding = marked
         plain = encoding in ('utf-8-sig', 'utf-16', 'utf-32')
         return text.lstrip('\ufeff'), [] if plain else [f'read as {encoding}, which nothing in the file says']
-    try: text = data.decode('utf-8')
-    except UnicodeDecodeError: text = None
+    try:
+        text = data.decode('utf-8')
+    except UnicodeDecodeError:
+        text = None
     if text is None and (where := _broken_utf8(data)):
-        raise ValueError(f'{path} is UTF-8 but for a few bytes (first in {where}): it was damaged, cut short or joined '
-                         'from two encodings; export it again')
+        raise ValueError(
+            f'{path} is UTF-8 but for a few bytes (first in {where}): it was damaged, cut short or joined '
+            'from two encodings; export it again'
+        )
     if text is None:
         text, encoding = _guessed(data, path)
         return text, [f'not in UTF-8; read as {encoding}, a guess (to say another: {convert(path, encoding)})']
     if found := CONTROL.search(text):
-        line = text[:found.start()].count('\n') + 1
-        raise ValueError(f'{path} holds the control character {found[0]!r} (line {line}): it is damaged, or no text; '
-                         'export it again')
+        line = text[: found.start()].count('\n') + 1
+        raise ValueError(
+            f'{path} holds the control character {found[0]!r} (line {line}): it is damaged, or no text; export it again'
+        )
     lost = text.count('\ufffd')
     return text, [f'{lost} letters were lost (\ufffd) when the file was converted before'] if lost else []
 
 # %% ../../nbs/01d_text.ipynb #52cba69f
-UNSPACED = re.compile('[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff'
-                      '\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]')
+UNSPACED = re.compile(
+    '[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff'
+    '\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]'
+)
 
-def split_unspaced(token:str) -> list: # of (begin, end) in the token
+
+def split_unspaced(token: str) -> list:  # of (begin, end) in the token
     "Where a script writes no spaces, each character, with its marks and the punctuation after it, is a word."
-    if not UNSPACED.search(token): return [(0, len(token))]
-    cuts, last = [0], ''     # kind of the last letter: unspaced, spaced or none yet
+    if not UNSPACED.search(token):
+        return [(0, len(token))]
+    cuts, last = [0], ''  # kind of the last letter: unspaced, spaced or none yet
     for i, c in enumerate(token):
         kind = unicodedata.category(c)
-        if kind[0] == 'M': continue
+        if kind[0] == 'M':
+            continue
         letter = 'unspaced' if UNSPACED.match(c) else 'spaced' if c.isalnum() else ''
         opens = kind in ('Ps', 'Pi') and last
         if opens or letter and last and (letter, last) != ('spaced', 'spaced') and cuts[-1] != i:
             cuts.append(i)
             last = letter
-        elif letter: last = letter
+        elif letter:
+            last = letter
     return list(zip(cuts, [*cuts[1:], len(token)]))

@@ -21,155 +21,207 @@ from .text import read_text
 
 # %% ../../nbs/01f_words.ipynb #bb69d370
 class _NoNan(ast.NodeTransformer):
-    def visit_Name(self, node): return ast.Constant(None) if node.id.lower() == 'nan' else node
+    def visit_Name(self, node):
+        return ast.Constant(None) if node.id.lower() == 'nan' else node
 
-def literal_list(text:str) -> list:
+
+def literal_list(text: str) -> list:
     "The list that a cell spells out; an empty cell is an empty list, a bare `nan` is None."
-    if text.strip().lower() in ('', 'nan', 'none'): return []
+    if text.strip().lower() in ('', 'nan', 'none'):
+        return []
     value = ast.literal_eval(_NoNan().visit(ast.parse(text.strip(), mode='eval')))
-    if not isinstance(value, (list, tuple)): raise ValueError(f'{text[:60]!r} is not a list')
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f'{text[:60]!r} is not a list')
     return list(value)
 
 # %% ../../nbs/01f_words.ipynb #72d6ca4e
-def plain_seconds(value, missing:float) -> float:
+def plain_seconds(value, missing: float) -> float:
     "A number of seconds; `missing` where there is none."
     value = missing if value is None or value == '' else float(value)
-    if math.isinf(value): raise ValueError(f'{value} is no time')
+    if math.isinf(value):
+        raise ValueError(f'{value} is no time')
     return missing if math.isnan(value) else value
 
-def _row_words(row:dict, begins:float) -> list: # [(word, onset, offset)]
+
+def _row_words(row: dict, begins: float) -> list:  # [(word, onset, offset)]
     "The words of one TR of the release."
     cells = [row.get(k) or '' for k in ('words_per_tr', 'onsets_per_tr', 'durations_per_tr')]
     words, onsets, durations = (c if isinstance(c, list) else literal_list(c) for c in cells)
     if not len(words) == len(onsets) == len(durations):
         raise ValueError(f'{len(words)} words, {len(onsets)} onsets, {len(durations)} durations')
     starts = [plain_seconds(on, begins) for on in onsets]
-    return [(w, on, on + plain_seconds(d, 0.)) for w, on, d in zip(words, starts, durations)]
+    return [(w, on, on + plain_seconds(d, 0.0)) for w, on, d in zip(words, starts, durations)]
 
 # %% ../../nbs/01f_words.ipynb #13730bdb
-def _split(text:str, delimiter:str, quoted:bool) -> list: # rows of fields
-    if quoted: fields = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
-    else: fields = (line.split(delimiter) for line in re.split(r'\r\n|\r|\n', text) if line)
+def _split(text: str, delimiter: str, quoted: bool) -> list:  # rows of fields
+    if quoted:
+        fields = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
+    else:
+        fields = (line.split(delimiter) for line in re.split(r'\r\n|\r|\n', text) if line)
     rows = [row for row in fields if row]
     width = len(rows[0]) if rows else 0
     for row in rows:
-        while len(row) > width and not row[-1].strip(): row.pop()
+        while len(row) > width and not row[-1].strip():
+            row.pop()
     return rows
 
-def _fault(rows:list, delimiter:str) -> str: # of the first row that is none, or nothing
+
+def _fault(rows: list, delimiter: str) -> str:  # of the first row that is none, or nothing
     for i, row in enumerate(rows):
-        if len(row) != len(rows[0]): return f'row {i}: {len(row)} fields under {len(rows[0])} names of columns'
+        if len(row) != len(rows[0]):
+            return f'row {i}: {len(row)} fields under {len(rows[0])} names of columns'
         for name, field in zip(rows[0], row):
             if ('\n' in field or '\r' in field) and (name != 'text_per_tr' or delimiter in field):
                 return f'row {i}: a quoted field goes on over a line break, from {field[:40]!r}'
     return ''
 
-def read_word_table(text:str, path) -> tuple: # rows as dicts, names of the columns
+
+def read_word_table(text: str, path) -> tuple:  # rows as dicts, names of the columns
     "A table with a header; quotation marks stand around fields or, where that makes no table, are characters."
     csv.field_size_limit(2**24)
     text = re.sub(r'\Asep=.[\r\n]+', '', text)
     head = re.split(r'[\r\n]', text, maxsplit=1)[0]
     delimiter, faults = max('\t,;|', key=head.count), []
     for quoted in (True, False) if '"' in text else (True,):
-        try: rows = _split(text, delimiter, quoted)
+        try:
+            rows = _split(text, delimiter, quoted)
         except csv.Error as e:
             faults.append(f'its quotation marks do not close ({e})')
             continue
         fault = _fault(rows, delimiter)
-        if not fault: return [dict(zip(rows[0], row)) for row in rows[1:]], list(rows[0]) if rows else []
+        if not fault:
+            return [dict(zip(rows[0], row)) for row in rows[1:]], list(rows[0]) if rows else []
         faults.append(fault)
     raise ValueError(f'{path}, {faults[0]}; write one line a row, each with a field for every column')
 
 # %% ../../nbs/01f_words.ipynb #7cba1061
-ROLES = dict(word=('word', 'words', 'token'),
-             line=('text', 'line', 'sentence', 'caption', 'subtitle', 'utterance', 'transcript', 'label'),
-             onset=('onset', 'start', 'begin', 'starttime', 'begintime', 'from', 'tmin', 'xmin'),
-             offset=('offset', 'end', 'stop', 'endtime', 'to', 'tmax', 'xmax'), duration=('duration', 'dur'))
-UNITS = {'milliseconds': 1000, 'millisecond': 1000, 'msec': 1000, 'ms': 1000,     # in a second
-         'seconds': 1, 'second': 1, 'secs': 1, 'sec': 1, 's': 1}
+ROLES = dict(
+    word=('word', 'words', 'token'),
+    line=('text', 'line', 'sentence', 'caption', 'subtitle', 'utterance', 'transcript', 'label'),
+    onset=('onset', 'start', 'begin', 'starttime', 'begintime', 'from', 'tmin', 'xmin'),
+    offset=('offset', 'end', 'stop', 'endtime', 'to', 'tmax', 'xmax'),
+    duration=('duration', 'dur'),
+)
+UNITS = {
+    'milliseconds': 1000,
+    'millisecond': 1000,
+    'msec': 1000,
+    'ms': 1000,  # in a second
+    'seconds': 1,
+    'second': 1,
+    'secs': 1,
+    'sec': 1,
+    's': 1,
+}
 TIMED = ('onset', 'offset', 'duration')
-LONGEST = 864_000.      # seconds; no film lasts ten days
-EARLY = 1.              # seconds before the film at which a word may begin
+LONGEST = 864_000.0  # seconds; no film lasts ten days
+EARLY = 1.0  # seconds before the film at which a word may begin
 
-def column_role(name) -> tuple: # role or None, how many of its unit make a second or None
+
+def column_role(name) -> tuple:  # role or None, how many of its unit make a second or None
     "What a column is called elsewhere: `start_ms`, `End (s)`, `begin`."
     plain = re.sub(r'[\s_\-()\[\].]+', '', str(name).lower())
     for ending, unit in [('', None), *UNITS.items()]:
-        base = plain[:len(plain) - len(ending)] if plain.endswith(ending) else ''
+        base = plain[: len(plain) - len(ending)] if plain.endswith(ending) else ''
         for role, names in ROLES.items():
-            if base in names and (unit is None or role in TIMED): return role, unit
+            if base in names and (unit is None or role in TIMED):
+                return role, unit
     return None, None
 
-def find_columns(names:list, path) -> dict: # role -> (name, how many of its unit make a second or None)
+
+def find_columns(names: list, path) -> dict:  # role -> (name, how many of its unit make a second or None)
     "The columns that are read; two that say the same are refused."
     found = {}
     for name in names:
         role, unit = column_role(name)
-        if role is None or name in [n for n, _ in found.values()]: continue
+        if role is None or name in [n for n, _ in found.values()]:
+            continue
         if role in found and ROLES[role][0] not in (name, found[role][0]):
-            raise ValueError(f'{path} has two columns for the {role}, {found[role][0]} and {name}; '
-                             f'leave one, called {ROLES[role][0]}')
-        if role not in found or name == ROLES[role][0]: found[role] = (name, unit)
+            raise ValueError(
+                f'{path} has two columns for the {role}, {found[role][0]} and {name}; '
+                f'leave one, called {ROLES[role][0]}'
+            )
+        if role not in found or name == ROLES[role][0]:
+            found[role] = (name, unit)
     if not ('onset' in found and ('word' in found or 'line' in found) and ('duration' in found or 'offset' in found)):
         has = ', '.join(sorted(map(str, names)))[:300]
-        raise ValueError(f'{path} has the columns {has}; expected word (or text, for lines), onset and duration '
-                         '(or start and end), or words_per_tr, onsets_per_tr, durations_per_tr')
+        raise ValueError(
+            f'{path} has the columns {has}; expected word (or text, for lines), onset and duration '
+            '(or start and end), or words_per_tr, onsets_per_tr, durations_per_tr'
+        )
     return found
 
 # %% ../../nbs/01f_words.ipynb #b7b0d1a0
-def read_time(value, unit, # how many of the column's make a second, or None
-              comma:bool # a comma stands for the decimal point
-             ): # seconds, or None where there is none
+def read_time(
+    value,
+    unit,  # how many of the column's make a second, or None
+    comma: bool,  # a comma stands for the decimal point
+):  # seconds, or None where there is none
     "A time: a number, 1,5 in a table with decimal commas, 00:01:02.5, 1.4s or 250ms."
-    if value is None or isinstance(value, float) and math.isnan(value): return None
-    if type(value) not in (int, float, str): raise ValueError(f'{str(value)[:40]!r} is no time')
+    if value is None or isinstance(value, float) and math.isnan(value):
+        return None
+    if type(value) not in (int, float, str):
+        raise ValueError(f'{str(value)[:40]!r} is no time')
     text = str(value).strip() if isinstance(value, str) else repr(float(value))
-    if text.lower() in ('', 'nan', 'na', 'none', 'null'): return None
-    if parts := re.fullmatch(r'(-?)' + CLOCK, text): return (-1 if parts[1] else 1)*clock_seconds(*parts.groups()[1:])
+    if text.lower() in ('', 'nan', 'na', 'none', 'null'):
+        return None
+    if parts := re.fullmatch(r'(-?)' + CLOCK, text):
+        return (-1 if parts[1] else 1) * clock_seconds(*parts.groups()[1:])
     parts = re.fullmatch(r'([+-]?[\d.,]{1,400}(?:[eE][+-]?\d{1,4})?)\s?(ms|s|sec)?', text)
-    if not parts or ',' in parts[1] and not comma: raise ValueError(f'{text[:40]!r} is no time')
-    seconds = float(parts[1].replace(',', '.'))/(UNITS[parts[2]] if parts[2] else unit or 1)
-    if math.isinf(seconds): raise ValueError(f'{text[:40]} is no time')
+    if not parts or ',' in parts[1] and not comma:
+        raise ValueError(f'{text[:40]!r} is no time')
+    seconds = float(parts[1].replace(',', '.')) / (UNITS[parts[2]] if parts[2] else unit or 1)
+    if math.isinf(seconds):
+        raise ValueError(f'{text[:40]} is no time')
     return seconds
 
-def _decimal_comma(texts:list) -> bool: # whether 1,5 is one and a half
+
+def _decimal_comma(texts: list) -> bool:  # whether 1,5 is one and a half
     commas = [t for t in texts if isinstance(t, str) and ',' in t and ':' not in t]
     return any(not re.fullmatch(r'[+-]?[1-9]\d{0,2}(,\d{3})+', t.strip()) for t in commas)
+
 
 @dataclass
 class Entry:
     "A word, or a line of several, as the file has it."
-    text:str
-    onset:float|None    # seconds
-    offset:float|None   # seconds
-    is_line:bool
-    where:str           # in the file, for messages
 
-def _entry(row:dict, columns:dict, comma:bool, where:str) -> Entry:
+    text: str
+    onset: float | None  # seconds
+    offset: float | None  # seconds
+    is_line: bool
+    where: str  # in the file, for messages
+
+
+def _entry(row: dict, columns: dict, comma: bool, where: str) -> Entry:
     found = [columns.get(role, (None, None)) for role in TIMED]
     onset, offset, duration = (read_time(row.get(name), unit, comma) for name, unit in found)
     ends = offset if duration is None or onset is None else onset + duration
-    if None not in (onset, offset, duration) and abs(ends - offset) > .1:
+    if None not in (onset, offset, duration) and abs(ends - offset) > 0.1:
         names = f'{columns["offset"][0]} and {columns["duration"][0]}'
         raise ValueError(f'from {onset:g} for {duration:g} is not until {offset:g}; leave one of the columns {names}')
-    if None not in (onset, ends) and ends < onset - .1:
+    if None not in (onset, ends) and ends < onset - 0.1:
         raise ValueError(f'it ends at {ends:g}, before it begins at {onset:g}')
     word = row.get(columns['word'][0]) if 'word' in columns else None
     text = row.get(columns['line'][0]) if word is None and 'line' in columns else word
-    if isinstance(text, (dict, list)): raise ValueError(f'{str(text)[:40]!r} is no text')
+    if isinstance(text, (dict, list)):
+        raise ValueError(f'{str(text)[:40]!r} is no text')
     return Entry('' if text is None else str(text), onset, ends, word is None, where)
 
-def table_entries(rows:list, path) -> tuple: # list of Entry; whether all times are whole numbers without a unit
+
+def table_entries(rows: list, path) -> tuple:  # list of Entry; whether all times are whole numbers without a unit
     "The words or lines of a table, times read."
-    if not rows: return [], False
+    if not rows:
+        return [], False
     names = list(dict.fromkeys(k for r in rows for k in r))
     columns, types = find_columns(names, path), [n for n in names if str(n).lower() == 'type']
-    if types and any(r.get(types[0]) == 'words' for r in rows): rows = [r for r in rows if r.get(types[0]) == 'words']
+    if types and any(r.get(types[0]) == 'words' for r in rows):
+        rows = [r for r in rows if r.get(types[0]) == 'words']
     times = [columns[role] for role in TIMED if role in columns]
     values = [r.get(name) for r in rows for name, _ in times]
     comma, entries = _decimal_comma(values), []
     for i, row in enumerate(rows):
-        try: entries.append(_entry(row, columns, comma, f'row {i + 1}'))
+        try:
+            entries.append(_entry(row, columns, comma, f'row {i + 1}'))
         except (ValueError, OverflowError) as e:
             ways = 'Times are seconds, clocks such as 00:01:02.5, or stand in columns such as onset_ms'
             raise ValueError(f'{path}, row {i + 1}: {e}. {ways}') from None
@@ -177,62 +229,80 @@ def table_entries(rows:list, path) -> tuple: # list of Entry; whether all times 
     return entries, bare and all(v is None or isinstance(v, int) or str(v).strip().isdigit() for v in values)
 
 # %% ../../nbs/01f_words.ipynb #47bd75ee
-SLOW, FAST = .3, 200    # letters a second of the median entry: no times in seconds lie outside
+SLOW, FAST = 0.3, 200  # letters a second of the median entry: no times in seconds lie outside
 
-def in_seconds(entries:list, whole:bool, path) -> tuple: # entries, what was decided: a list of sentences
+
+def in_seconds(entries: list, whole: bool, path) -> tuple:  # entries, what was decided: a list of sentences
     "Refuses times that cannot be seconds; whole numbers that make sense as milliseconds are read so."
     known = [(len(e.text), e.offset - e.onset) for e in entries if e.text.strip() and None not in (e.onset, e.offset)]
-    rates = [letters/lasts for letters, lasts in known if lasts > 0]
-    rate = statistics.median(rates) if rates else 1.
-    if SLOW <= rate <= FAST: return entries, []
-    if not (whole and 3 <= rate*1000 <= 100):
-        raise ValueError(f'{path}: its times are not in seconds, for then {rate:.2g} letters would be said in one; '
-                         'name the columns with their unit, such as onset_ms and duration_ms, or write seconds')
-    scaled = [replace(e, onset=e.onset and e.onset/1000, offset=e.offset and e.offset/1000) for e in entries]
+    rates = [letters / lasts for letters, lasts in known if lasts > 0]
+    rate = statistics.median(rates) if rates else 1.0
+    if SLOW <= rate <= FAST:
+        return entries, []
+    if not (whole and 3 <= rate * 1000 <= 100):
+        raise ValueError(
+            f'{path}: its times are not in seconds, for then {rate:.2g} letters would be said in one; '
+            'name the columns with their unit, such as onset_ms and duration_ms, or write seconds'
+        )
+    scaled = [replace(e, onset=e.onset and e.onset / 1000, offset=e.offset and e.offset / 1000) for e in entries]
     return scaled, [f'its times are whole numbers and would make {rate:.2g} letters a second: read as milliseconds']
 
 # %% ../../nbs/01f_words.ipynb #b2b3f1a2
-FORMS = ('a list of {"word", "onset", "duration"} or {"text", "start", "duration"}, {"words": such a list}, '
-         'or what Whisper, WhisperX, whisper.cpp, Vosk, gentle, MFA and YouTube write')
+FORMS = (
+    'a list of {"word", "onset", "duration"} or {"text", "start", "duration"}, {"words": such a list}, '
+    'or what Whisper, WhisperX, whisper.cpp, Vosk, gentle, MFA and YouTube write'
+)
 
-def _as_word(word:dict) -> dict: # of a recogniser: the key may be text
+
+def _as_word(word: dict) -> dict:  # of a recogniser: the key may be text
     return word if 'word' in word else {('word' if k == 'text' else k): v for k, v in word.items()}
 
-def _segment_words(segment:dict) -> list: # rows
+
+def _segment_words(segment: dict) -> list:  # rows
     "The words of a recogniser's segment; those without times share what is left between their neighbours."
     words = map(_as_word, segment['words'])
     words = [dict(word=str(w['word']), onset=w.get('start'), offset=w.get('end')) for w in words]
     words = [w for w in words if not re.fullmatch(r'\s*(\[[^][]*\]|\([^()]*\))\s*', w['word'])]
     known = [i for i, w in enumerate(words) if None not in (w['onset'], w['offset'])]
     for before, after in zip([-1, *known], [*known, len(words)]):
-        lost = words[before + 1:after]
+        lost = words[before + 1 : after]
         begins = words[before]['offset'] if before >= 0 else segment.get('start')
         ends = words[after]['onset'] if after < len(words) else segment.get('end')
-        if not lost or None in (begins, ends): continue
+        if not lost or None in (begins, ends):
+            continue
         stops = list(itertools.accumulate((max(1, len(w['word'])) for w in lost), initial=0))
         shown = Shown([w['word'] for w in lost], list(zip(stops, stops[1:])), [], [])
         shares = timed(shown, 0, float(begins), max(float(begins), float(ends)))
-        for w, (_, onset, offset) in zip(lost, shares): w.update(onset=onset, offset=offset)
+        for w, (_, onset, offset) in zip(lost, shares):
+            w.update(onset=onset, offset=offset)
     return words
 
-def _segments(segments:list) -> list: # rows
+
+def _segments(segments: list) -> list:  # rows
     rows = []
     for s in segments:
-        if s.get('words'): rows += _segment_words(s)
-        else: rows.append(dict(text=s.get('text'), onset=s.get('start'), offset=s.get('end')))
+        if s.get('words'):
+            rows += _segment_words(s)
+        else:
+            rows.append(dict(text=s.get('text'), onset=s.get('start'), offset=s.get('end')))
     return rows
 
-def _tier_words(tiers:dict) -> list: # rows
+
+def _tier_words(tiers: dict) -> list:  # rows
     "The word tiers of the Montreal Forced Aligner."
     names = [name for name in tiers if name == 'words' or name.endswith('- words')]
     entries = itertools.chain.from_iterable(tiers[name]['entries'] for name in names)
     return [dict(onset=begins, offset=ends, word=label) for begins, ends, label in entries]
 
-def json_rows(data) -> list: # rows as dicts
+
+def json_rows(data) -> list:  # rows as dicts
     "What aligners and recognisers write, as the rows of one table."
-    if isinstance(data, list): return _segments(data) if any(isinstance(r.get('words'), list) for r in data) else data
-    if 'segments' in data: return _segments(data['segments'])
-    if 'tiers' in data: return _tier_words(data['tiers'])
+    if isinstance(data, list):
+        return _segments(data) if any(isinstance(r.get('words'), list) for r in data) else data
+    if 'segments' in data:
+        return _segments(data['segments'])
+    if 'tiers' in data:
+        return _tier_words(data['tiers'])
     if 'chunks' in data:
         timed_chunks = ((c['text'], *c['timestamp']) for c in data['chunks'])
         return [dict(text=text, onset=begins, offset=ends) for text, begins, ends in timed_chunks]
@@ -240,118 +310,144 @@ def json_rows(data) -> list: # rows as dicts
         offsets = ((t['text'], t['offsets']) for t in data['transcription'])
         return [dict(text=text, onset_ms=at['from'], offset_ms=at['to']) for text, at in offsets]
     for key in ('words', 'word_segments', 'result'):
-        if isinstance(data.get(key), list): return [_as_word(w) for w in data[key]]
+        if isinstance(data.get(key), list):
+            return [_as_word(w) for w in data[key]]
     raise KeyError(f'the keys {", ".join(map(str, data))}'[:80])
 
-def json3_cues(events:list) -> list: # of Cue
+
+def json3_cues(events: list) -> list:  # of Cue
     "The captions of YouTube's json3: the milliseconds of its pieces become inline times."
     cues = []
     for i, event in enumerate(events):
-        begins, text = event.get('tStartMs', 0)/1000, ''
+        begins, text = event.get('tStartMs', 0) / 1000, ''
         for piece in event.get('segs') or []:
-            t = begins + piece.get('tOffsetMs', 0)/1000
-            text += f'<{int(t//3600)}:{int(t//60 % 60):02d}:{t % 60:06.3f}>' + str(piece.get('utf8', ''))
-        cues.append(Cue(f'event {i + 1}', begins, begins + event.get('dDurationMs', 0)/1000, text.split('\n')))
+            t = begins + piece.get('tOffsetMs', 0) / 1000
+            text += f'<{int(t // 3600)}:{int(t // 60 % 60):02d}:{t % 60:06.3f}>' + str(piece.get('utf8', ''))
+        cues.append(Cue(f'event {i + 1}', begins, begins + event.get('dDurationMs', 0) / 1000, text.split('\n')))
     return cues
 
 # %% ../../nbs/01f_words.ipynb #5ed66d75
-def entry_words(entries:list) -> tuple: # list of (word, onset, offset), what was decided: a list of sentences
+def entry_words(entries: list) -> tuple:  # list of (word, onset, offset), what was decided: a list of sentences
     "Words as they are; lines split and spread as those of subtitles."
     words, told, pointed = [], [], 0
     for is_line, run in itertools.groupby(entries, key=attrgetter('is_line')):
         cues = []
         for e in run:
-            if not e.text.strip(): continue
+            if not e.text.strip():
+                continue
             pointed += e.onset is None or e.offset is None
-            before = cues[-1].ends if cues else words[-1][2] if words else 0.
+            before = cues[-1].ends if cues else words[-1][2] if words else 0.0
             onset = before if e.onset is None else e.onset
             offset = onset if e.offset is None else max(onset, e.offset)
-            if is_line: cues.append(Cue(e.where, onset, offset, e.text.split('\n')))
-            else: words.append((e.text, onset, offset))
+            if is_line:
+                cues.append(Cue(e.where, onset, offset, e.text.split('\n')))
+            else:
+                words.append((e.text, onset, offset))
         found, decided = cue_words(cues)
         words += found
         told += decided
-    if pointed: told.append(f'{pointed} entries lack a time: they begin where the one before ends, or last no time')
+    if pointed:
+        told.append(f'{pointed} entries lack a time: they begin where the one before ends, or last no time')
     return words, told
 
 # %% ../../nbs/01f_words.ipynb #81c64369
 REMEDY = 'convert it to SubRip: ffmpeg -i {name} {stem}.srt'
-UNREAD = {   # how a file begins: what it is, and the way out
-    r'\[Script Info\]': ('SubStation Alpha', REMEDY), r'\{\d+\}\{\d+\}': ('MicroDVD', REMEDY),
+UNREAD = {  # how a file begins: what it is, and the way out
+    r'\[Script Info\]': ('SubStation Alpha', REMEDY),
+    r'\{\d+\}\{\d+\}': ('MicroDVD', REMEDY),
     r'\[\d+\]\[\d+\]': ('MPL2', REMEDY),
     r'<\?xml|<tt|<transcript|<timedtext|<sami': ('XML or SAMI captions', REMEDY),
     r'\[\d{1,3}:\d{1,2}[.:]\d+\]|\[(ti|ar|al|by|offset):': ('song lyrics (LRC)', REMEDY),
     r'\d{1,2}:\d{2}:\d{2}\.\d{3},\d': ('SubViewer captions (.sbv)', REMEDY),
     r'File type = "ooTextFile': ('a TextGrid', 'export its words as a table (MFA: --output_format csv)'),
-    r'#!MLF!#': ('an HTK label file', 'write word, onset and offset in seconds as a table')}
-BINARY = {b'PK\x03\x04': ('a workbook or document', 'export it as CSV'), b'%PDF': ('a PDF', 'export its text'),
-          b'\x1f\x8b': ('compressed', 'unpack it'),
-          b'\x1aE\xdf\xa3': ('a Matroska film', 'extract its subtitles: ffmpeg -i {name} {stem}.srt')}
+    r'#!MLF!#': ('an HTK label file', 'write word, onset and offset in seconds as a table'),
+}
+BINARY = {
+    b'PK\x03\x04': ('a workbook or document', 'export it as CSV'),
+    b'%PDF': ('a PDF', 'export its text'),
+    b'\x1f\x8b': ('compressed', 'unpack it'),
+    b'\x1aE\xdf\xa3': ('a Matroska film', 'extract its subtitles: ffmpeg -i {name} {stem}.srt'),
+}
 
-def _refuse_known(path, head:str):
+
+def _refuse_known(path, head: str):
     "Formats that are not read are refused by their names."
-    with open(path, 'rb') as f: first = f.read(8)
+    with open(path, 'rb') as f:
+        first = f.read(8)
     known = [BINARY[mark] for mark in BINARY if first.startswith(mark)]
     known += [UNREAD[begins] for begins in UNREAD if re.match(rf'\s*(?:{begins})', head, re.IGNORECASE)]
     for what, remedy in known[:1]:
         way = remedy.format(name=shlex.quote(Path(path).name), stem=shlex.quote(Path(path).stem))
         raise ValueError(f'{path} is {what}, which is not read here; {way}')
 
-def _holds_cues(text:str, path) -> bool:
+
+def _holds_cues(text: str, path) -> bool:
     "By its name, or by a line of times near its top."
-    if Path(path).suffix.lower() in ('.srt', '.vtt') or text.startswith('WEBVTT'): return True
+    if Path(path).suffix.lower() in ('.srt', '.vtt') or text.startswith('WEBVTT'):
+        return True
     return any('-->' in line and TIMES.match(line) for line in re.split(r'[\r\n]+', text[:4000]))
 
 # %% ../../nbs/01f_words.ipynb #8c52dcd4
-def _json(text:str, path) -> tuple: # rows, or None; words, or None; what was decided
+def _json(text: str, path) -> tuple:  # rows, or None; words, or None; what was decided
     by_line = Path(path).suffix.lower() in ('.jsonl', '.ndjson')
-    try: data = [json.loads(line) for line in text.split('\n') if line.strip()] if by_line else json.loads(text)
+    try:
+        data = [json.loads(line) for line in text.split('\n') if line.strip()] if by_line else json.loads(text)
     except (ValueError, RecursionError) as e:
         raise ValueError(f'{path} is not JSON ({str(e)[:100]}); export it again') from None
     try:
         events = data.get('events') if isinstance(data, dict) else None
-        if isinstance(events, list): return None, *cue_words(json3_cues(events))
+        if isinstance(events, list):
+            return None, *cue_words(json3_cues(events))
         rows = json_rows(data)
-        if not all(isinstance(r, dict) for r in rows): raise TypeError('rows that are no objects')
+        if not all(isinstance(r, dict) for r in rows):
+            raise TypeError('rows that are no objects')
     except (TypeError, AttributeError, KeyError, ValueError, IndexError, OverflowError) as e:
         what = f'{type(e).__name__}: {str(e)[:80]}'
         raise ValueError(f'{path}: a form of JSON that is not known here ({what}); expected {FORMS}') from None
     return rows, None, []
 
-def _release_words(rows:list, path, tr:float) -> list: # of (word, onset, offset)
+
+def _release_words(rows: list, path, tr: float) -> list:  # of (word, onset, offset)
     "The words of a table of the release, which has one row a TR."
     words = []
     for i, row in enumerate(rows):
-        try: words += _row_words(row, i*tr)
+        try:
+            words += _row_words(row, i * tr)
         except (ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError, OverflowError) as e:
             says = f'words or times do not parse ({str(e)[:200]}); mend that row, or fetch the file again'
             raise ValueError(f'{path}, row {i + 1}: {says}') from None
     return words
 
-def _parse(path, tr:float) -> tuple: # list of (word, onset, offset), seconds of the release's rows, what was decided
+
+def _parse(path, tr: float) -> tuple:  # list of (word, onset, offset), seconds of the release's rows, what was decided
     "Any transcript."
     _refuse_known(path, '')
     text, told = read_text(path)
     _refuse_known(path, text[:200])
-    if not text.strip(): return [], 0., [*told, 'it is empty: no words']
+    if not text.strip():
+        return [], 0.0, [*told, 'it is empty: no words']
     if _holds_cues(text, path):
         cues, left_out = parse_cues(text, path)
         words, decided = cue_words(cues)
-        return words, 0., told + left_out + decided
+        return words, 0.0, told + left_out + decided
     suffix, columns = Path(path).suffix.lower(), []
     if suffix.startswith(('.json', '.ndjson')) or suffix not in ('.tsv', '.csv') and text.lstrip()[0] in '{[':
         rows, words, decided = _json(text, path)
-        if rows is None: return words, 0., told + decided
+        if rows is None:
+            return words, 0.0, told + decided
         columns = list({k for r in rows for k in r})
     else:
         rows, columns = read_word_table(text, path)
-        if 'words_per_tr' not in columns: find_columns(columns, path)
-    if 'words_per_tr' in columns: return _release_words(rows, path, tr), len(rows)*tr, told
+        if 'words_per_tr' not in columns:
+            find_columns(columns, path)
+    if 'words_per_tr' in columns:
+        return _release_words(rows, path, tr), len(rows) * tr, told
     entries, unit = in_seconds(*table_entries(rows, path), path)
     words, decided = entry_words(entries)
-    return words, 0., told + unit + decided + ([] if words else ['it holds no words'])
+    return words, 0.0, told + unit + decided + ([] if words else ['it holds no words'])
 
-def _table(path, tr:float) -> tuple: # words as a DataFrame, seconds of the release's rows, what was decided
+
+def _table(path, tr: float) -> tuple:  # words as a DataFrame, seconds of the release's rows, what was decided
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no transcript {path}; fetch it, or give None for a film without words')
     words, covered, told = _parse(path, tr)
@@ -362,43 +458,50 @@ def _table(path, tr:float) -> tuple: # words as a DataFrame, seconds of the rele
     for wrong, says in ((table.onset < -EARLY, 'before the film'), (far, 'after ten days')):
         if wrong.any():
             first = table[wrong].iloc[0]
-            raise ValueError(f'{path}: {wrong.sum()} words begin or end {says}, the first is {first.word[:40]!r} '
-                             f'at {first.onset:g} s; give seconds from its beginning')
-    table['onset'] = table.onset.clip(lower=0.)
+            raise ValueError(
+                f'{path}: {wrong.sum()} words begin or end {says}, the first is {first.word[:40]!r} '
+                f'at {first.onset:g} s; give seconds from its beginning'
+            )
+    table['onset'] = table.onset.clip(lower=0.0)
     table['offset'] = table[['onset', 'offset']].max(axis=1)
     return table, covered, told
 
 # %% ../../nbs/01f_words.ipynb #090a11a8
-def read_words(path, # any form of the table above
-               tr:float=TR # seconds a row of the release's tables
-              ) -> pd.DataFrame: # word, onset, offset in seconds, in the file's own order
+def read_words(
+    path,  # any form of the table above
+    tr: float = TR,  # seconds a row of the release's tables
+) -> pd.DataFrame:  # word, onset, offset in seconds, in the file's own order
     "The words of a transcript, whatever its form; a warning tells what was guessed or left out."
     table, _, told = _table(path, tr)
-    if told: warnings.warn(f'{path}: ' + '; '.join(told), stacklevel=2)
+    if told:
+        warnings.warn(f'{path}: ' + '; '.join(told), stacklevel=2)
     return table
 
-def transcript_seconds(path, tr:float=TR) -> float: # seconds
+
+def transcript_seconds(path, tr: float = TR) -> float:  # seconds
     "How far a transcript reaches: to the end of its last word, and, for a table of the release, of its last row."
     table, covered, _ = _table(path, tr)
     return float(max([covered, *table.offset]))
 
 # %% ../../nbs/01f_words.ipynb #808d8de9
-def released_words(path, tr:float=TR
-                  ) -> pd.DataFrame: # word, onset, offset, duration in seconds, in the file's own order
+def released_words(
+    path, tr: float = TR
+) -> pd.DataFrame:  # word, onset, offset, duration in seconds, in the file's own order
     "The words of a transcript to the letter: nothing stripped, durations as a table of the release gives them."
-    table = read_words(path, tr)                       # says what is wrong with a file
+    table = read_words(path, tr)  # says what is wrong with a file
     table['duration'] = (table.offset - table.onset).round(6)
     text = read_text(path)[0]
     is_table = Path(path).suffix.lower() in ('.tsv', '.csv') and text.strip() and not _holds_cues(text, path)
     rows, columns = read_word_table(text, path) if is_table else ([], [])
-    if 'words_per_tr' not in columns: return table
+    if 'words_per_tr' not in columns:
+        return table
     words = []
     for i, row in enumerate(rows):
         cells = [literal_list(row.get(k) or '') for k in ('words_per_tr', 'onsets_per_tr', 'durations_per_tr')]
         kept = [cell for cell in zip(*cells) if cell[0] is not None and str(cell[0]).strip()]
-        words += [(str(w), plain_seconds(on, i*tr), plain_seconds(d, 0.)) for w, on, d in kept]
+        words += [(str(w), plain_seconds(on, i * tr), plain_seconds(d, 0.0)) for w, on, d in kept]
     table = pd.DataFrame(words, columns=['word', 'onset', 'duration']).astype(dict(onset=float, duration=float))
-    table['duration'] = table.duration.clip(lower=0.)
-    table['offset'] = (table.onset + table.duration).clip(lower=0.)
-    table['onset'] = table.onset.clip(lower=0.)
+    table['duration'] = table.duration.clip(lower=0.0)
+    table['offset'] = (table.onset + table.duration).clip(lower=0.0)
+    table['onset'] = table.onset.clip(lower=0.0)
     return table[['word', 'onset', 'offset', 'duration']]

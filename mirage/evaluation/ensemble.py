@@ -17,46 +17,56 @@ from .evaluate import challenge_score
 from .statistics import TRIM
 
 # %% ../../nbs/06c_ensemble.ipynb #ffd10df2
-def ensemble_weights(r, # (members, ..., parcels) validation r
-                     temperature:float=0.3
-                    ): # the same shape; sums to one over members
+def ensemble_weights(
+    r,  # (members, ..., parcels) validation r
+    temperature: float = 0.3,
+):  # the same shape; sums to one over members
     "Softmax over members; NaN gets none."
-    z = np.where(np.isnan(r), -np.inf, r)/temperature
-    top = z.max(0); e = np.exp(z - np.where(np.isfinite(top), top, 0.))
+    z = np.where(np.isnan(r), -np.inf, r) / temperature
+    top = z.max(0)
+    e = np.exp(z - np.where(np.isfinite(top), top, 0.0))
     return np.divide(e, e.sum(0), out=np.zeros_like(e), where=e.sum(0) > 0)
 
-def blend(weights, # (members, parcels)
-          predictions # (members, n_tr, parcels)
-         ): # (n_tr, parcels) float32
+
+def blend(
+    weights,  # (members, parcels)
+    predictions,  # (members, n_tr, parcels)
+):  # (n_tr, parcels) float32
     "The weighted mean; what has no weight is not looked at."
     total = np.zeros(np.shape(predictions[0]))
-    for w, x in zip(weights, predictions): total += w*np.where(w > 0, x, 0.)
+    for w, x in zip(weights, predictions):
+        total += w * np.where(w > 0, x, 0.0)
     return total.astype(np.float32)
 
 # %% ../../nbs/06c_ensemble.ipynb #e75b74d7
-def split_sums(path, # predictions.h5
-               bold:dict, # {subject: {split: (n_tr, parcels)}} of the validation set
-               trim:int=TRIM # TRs the scorer cuts at both ends
-              ) -> dict: # {subject: {split: Pearson}}
+def split_sums(
+    path,  # predictions.h5
+    bold: dict,  # {subject: {split: (n_tr, parcels)}} of the validation set
+    trim: int = TRIM,  # TRs the scorer cuts at both ends
+) -> dict:  # {subject: {split: Pearson}}
     "What validation r needs to know of each split of one member."
     found = {}
     with h5py.File(path, 'r') as f:
         for s, splits in bold.items():
             for k, y in splits.items():
-                if f'val/{s}/{k}' not in f: raise ValueError(f'{path} has no prediction of val/{s}/{k}')
-                x = f[f'val/{s}/{k}'][trim:len(y) - trim]
-                found.setdefault(s, {})[k] = Pearson().update(x, y[trim:len(y) - trim])
+                if f'val/{s}/{k}' not in f:
+                    raise ValueError(f'{path} has no prediction of val/{s}/{k}')
+                x = f[f'val/{s}/{k}'][trim : len(y) - trim]
+                found.setdefault(s, {})[k] = Pearson().update(x, y[trim : len(y) - trim])
     return found
 
-def r_over(sums:dict, # of `split_sums`
-           splits # which splits count
-          ): # (subjects, parcels); NaN where a column never changes, or holds a NaN
+
+def r_over(
+    sums: dict,  # of `split_sums`
+    splits,  # which splits count
+):  # (subjects, parcels); NaN where a column never changes, or holds a NaN
     "Validation r over some splits."
     found = []
     for of_subject in sums.values():
         joined = Pearson()
         for split, p in of_subject.items():
-            if split in splits: joined.join(p)
+            if split in splits:
+                joined.join(p)
         found.append(joined.r())
     return np.stack(found)
 
@@ -64,13 +74,17 @@ def r_over(sums:dict, # of `split_sums`
 @dataclass(frozen=True)
 class Blend:
     "Members and their weights."
-    paths:list          # predictions.h5 of each member, the best first
-    r:np.ndarray        # (members, subjects, parcels) validation r
-    weights:np.ndarray  # the same shape; sums to one over members
-    subjects:tuple[str, ...]
 
-    def predict(self, set:str, splits=None # which; all by default
-               ): # yields subject, split, (n_tr, parcels) float32
+    paths: list  # predictions.h5 of each member, the best first
+    r: np.ndarray  # (members, subjects, parcels) validation r
+    weights: np.ndarray  # the same shape; sums to one over members
+    subjects: tuple[str, ...]
+
+    def predict(
+        self,
+        set: str,
+        splits=None,  # which; all by default
+    ):  # yields subject, split, (n_tr, parcels) float32
         "The ensemble's prediction, one split at a time."
         with ExitStack() as stack:
             files = [stack.enter_context(h5py.File(p, 'r')) for p in self.paths]
@@ -78,41 +92,57 @@ class Blend:
                 for k in (k for k in files[0][set][s] if splits is None or k in splits):
                     x = blend(self.weights[:, i], [f[f'{set}/{s}/{k}'][()] for f in files])
                     if not np.isfinite(x).all():
-                        raise ValueError(f'{set} {s} {k}: a member that has weight predicts NaN or infinity. Leave it out of '
-                                         + ', '.join(Path(p).parent.name for p in self.paths))
+                        raise ValueError(
+                            f'{set} {s} {k}: a member that has weight predicts NaN or infinity. Leave it out of '
+                            + ', '.join(Path(p).parent.name for p in self.paths)
+                        )
                     yield s, k, x
 
-def mean_counted(r # (members, subjects, parcels) validation r
-                ): # (members,)
-    "Mean over parcels, then subjects: where a member has no r but another has, it counts as 0; where none has, nothing was measured."
+
+def mean_counted(
+    r,  # (members, subjects, parcels) validation r
+):  # (members,)
+    """Mean over parcels, then subjects: where a member has no r but another has, it counts as 0; where none has,
+    nothing was measured."""
     measured = ~np.isnan(r).all(0)
     return mean_of(mean_of(np.where(measured, np.nan_to_num(r), np.nan)))
 
-def choose(paths, # predictions.h5 of all candidates
-           sums:list, # of `split_sums`, one a candidate
-           splits, # validation splits that count
-           k:int, # how many are taken
-           temperature:float=0.3
-          ) -> Blend:
+
+def choose(
+    paths,  # predictions.h5 of all candidates
+    sums: list,  # of `split_sums`, one a candidate
+    splits,  # validation splits that count
+    k: int,  # how many are taken
+    temperature: float = 0.3,
+) -> Blend:
     "The k candidates with the highest mean validation r, and their weights."
     r = np.stack([r_over(s, splits) for s in sums])
     top = np.argsort(-mean_counted(r), kind='stable')[:k]
     return Blend([paths[i] for i in top], r[top], ensemble_weights(r[top], temperature), tuple(sums[0]))
 
 # %% ../../nbs/06c_ensemble.ipynb #da5f7743
-def halves(bold:dict # {subject: {split: …}}
-          ) -> tuple: # two lists of splits; None where somebody has runs in one half only
+def halves(
+    bold: dict,  # {subject: {split: …}}
+) -> tuple:  # two lists of splits; None where somebody has runs in one half only
     splits = sorted({split for v in bold.values() for split in v})
-    first, second = splits[:len(splits)//2], splits[len(splits)//2:]
+    first, second = splits[: len(splits) // 2], splits[len(splits) // 2 :]
     shared = all(set(v) & set(half) for v in bold.values() for half in (first, second))
     return (first, second) if shared else None
 
-def cross_fitted(paths, sums:list, # as for `choose`
-                 bold:dict, # {subject: {split: (n_tr, parcels)}} of the validation set
-                 k:int, temperature:float=0.3):
-    "The Score of members and weights from one half of the splits on the other half, both ways round; None where there are no two halves."
-    if (parts := halves(bold)) is None: return None
+
+def cross_fitted(
+    paths,
+    sums: list,  # as for `choose`
+    bold: dict,  # {subject: {split: (n_tr, parcels)}} of the validation set
+    k: int,
+    temperature: float = 0.3,
+):
+    """The Score of members and weights from one half of the splits on the other half, both ways round; None where there
+    are no two halves."""
+    if (parts := halves(bold)) is None:
+        return None
     predicted = {s: {} for s in bold}
     for fit, held_out in (parts, parts[::-1]):
-        for s, split, x in choose(paths, sums, fit, k, temperature).predict('val', held_out): predicted[s][split] = x
+        for s, split, x in choose(paths, sums, fit, k, temperature).predict('val', held_out):
+            predicted[s][split] = x
     return challenge_score(predicted, bold, 'val')

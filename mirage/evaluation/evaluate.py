@@ -16,21 +16,27 @@ from ..core import Pearson, mean_of
 from .statistics import TRIM, Bootstrap, paired, resample
 
 # %% ../../nbs/06b_evaluate.ipynb #4659a6fb
-def read_predictions(run, # Run, or a run's folder
-                     set:str # val, s7 or ood
-                    ) -> dict: # {subject: {split: (n_tr, parcels)}} float32
+def read_predictions(
+    run,  # Run, or a run's folder
+    set: str,  # val, s7 or ood
+) -> dict:  # {subject: {split: (n_tr, parcels)}} float32
     "What a run predicted for a set."
-    path = Path(getattr(run, 'path', run))/'predictions.h5'
+    path = Path(getattr(run, 'path', run)) / 'predictions.h5'
     with h5py.File(path, 'r') as f:
-        if set not in f: raise ValueError(f'{path} has no predictions for {set}; it has: {", ".join(f)}')
+        if set not in f:
+            raise ValueError(f'{path} has no predictions for {set}; it has: {", ".join(f)}')
         return {s: {split: d[()] for split, d in f[set][s].items()} for s in f[set]}
 
-def read_bold(cohort, # Cohort
-              set:str,
-              subjects=None # which; all of the cohort's by default
-             ) -> dict: # {subject: {split: (n_tr, parcels)}} float32; empty where the set's BOLD is not public
+
+def read_bold(
+    cohort,  # Cohort
+    set: str,
+    subjects=None,  # which; all of the cohort's by default
+) -> dict:  # {subject: {split: (n_tr, parcels)}} float32; empty where the set's BOLD is not public
     "What was measured; of films shown twice, the first showing."
-    runs = cohort.runs[(cohort.runs['set'] == set) & cohort.runs.bold.notna() & cohort.runs.subject.isin(subjects or cohort.subjects)]
+    runs = cohort.runs[
+        (cohort.runs['set'] == set) & cohort.runs.bold.notna() & cohort.runs.subject.isin(subjects or cohort.subjects)
+    ]
     bold = {}
     for row in runs.sort_values('repeat').drop_duplicates(['subject', 'split']).itertuples():
         bold.setdefault(row.subject, {})[row.split] = cohort.bold(row)
@@ -40,105 +46,165 @@ def read_bold(cohort, # Cohort
 @dataclass(frozen=True)
 class Score:
     "r with every step of its averages."
-    r:pd.DataFrame       # one row per (subject, film), one column per parcel (from 1), NaN where nothing was measured; film is 'all' where splits are joined
-    constant:pd.Series   # per (subject, film): parcels that are predicted as constant, counted as 0
+
+    # one row per (subject, film), one column per parcel (from 1), NaN where nothing was measured; film is 'all'
+    # where splits are joined
+    r: pd.DataFrame
+    constant: pd.Series  # per (subject, film): parcels that are predicted as constant, counted as 0
 
     @property
-    def measured(self) -> pd.Series: # (subject, film)
+    def measured(self) -> pd.Series:  # (subject, film)
         "How many parcels the means are over."
         return self.r.notna().sum(axis=1)
+
     @property
-    def films(self) -> pd.Series: # (subject, film)
+    def films(self) -> pd.Series:  # (subject, film)
         "Mean over the parcels that were measured."
         return self.r.mean(axis=1, skipna=True)
+
     @property
-    def subjects(self) -> pd.Series: # (subject,)
+    def subjects(self) -> pd.Series:  # (subject,)
         "Mean over parcels, then films."
         return self.films.groupby(level='subject').mean()
+
     @property
     def mean(self) -> float:
         "Mean over parcels, then films, then subjects: the challenge's number."
         return float(self.subjects.mean())
+
     @property
-    def parcels(self) -> pd.DataFrame: # (subject, parcel)
+    def parcels(self) -> pd.DataFrame:  # (subject, parcel)
         "Mean over films, for maps."
         return self.r.groupby(level='subject').mean()
 
-def challenge_score(predictions:dict, # {subject: {split: (n_tr, parcels)}}
-                    bold:dict, # the same
-                    style:str='s7', # s7 or val join all splits; ood joins within films
-                    films:dict|None=None, # split → film, for ood
-                    trim:int=TRIM # TRs cut at both ends of every split
-                   ) -> Score:
+
+def challenge_score(
+    predictions: dict,  # {subject: {split: (n_tr, parcels)}}
+    bold: dict,  # the same
+    style: str = 's7',  # s7 or val join all splits; ood joins within films
+    films: dict | None = None,  # split → film, for ood
+    trim: int = TRIM,  # TRs cut at both ends of every split
+) -> Score:
     "The score of the Algonauts 2025 challenge."
-    if style not in ('s7', 'val', 'ood'): raise ValueError(f'style {style!r} is none of s7, val, ood')
-    if style == 'ood' and films is None: raise ValueError('the ood style averages over films: films={split: film} is missing')
+    if style not in ('s7', 'val', 'ood'):
+        raise ValueError(f'style {style!r} is none of s7, val, ood')
+    if style == 'ood' and films is None:
+        raise ValueError('the ood style averages over films: films={split: film} is missing')
     sums = {}
     for subject, pairs in paired(predictions, bold, trim).items():
         for split, (x, y) in pairs.items():
             sums.setdefault((subject, films[split] if style == 'ood' else 'all'), Pearson()).update(x, y)
     keys = pd.MultiIndex.from_tuples(sums, names=['subject', 'film'])
-    r, defined = (pd.DataFrame([p.r(constant) for p in sums.values()], index=keys) for constant in (0., np.nan))
+    r, defined = (pd.DataFrame([p.r(constant) for p in sums.values()], index=keys) for constant in (0.0, np.nan))
     r.columns = pd.RangeIndex(1, r.shape[1] + 1, name='parcel')
     return Score(r, r.notna().sum(axis=1) - defined.notna().sum(axis=1))
 
 # %% ../../nbs/06b_evaluate.ipynb #7a00514d
-PUBLISHED = pd.DataFrame([
-    ('Linear',       'Linear [17]',                    'linear-challenge', None, .203, .090, .099, .086, .102, .071),
-    ('Linear',       'Linear (Post-hoc Fusion)',       'linear-tower',     .211, .204, .104, .115, .103, .111, .087),
-    ('Linear',       'Linear (Native Fusion)',         'linear-native',    .227, .223, .134, .152, .131, .141, .112),
-    ('Single model', 'TRIBE v1 [11]',                  '',                 None, .303, .196, .221, .191, .214, .157),
-    ('Single model', 'TRIBE v2 [12]',                  '',                 .195, .187, .116, .130, .112, .125, .097),
-    ('Single model', 'Brain Encoder (Post-hoc Fusion)', 'encoder-tower',   .292, .282, .174, .192, .171, .193, .141),
-    ('Single model', 'Brain Encoder (Native Fusion)',  'encoder-native',   .301, .291, .195, .212, .194, .213, .162),
-    ('Single model', 'MIRAGE',                         'mirage-native',    .319, .310, .217, .244, .210, .235, .179),
-    ('Ensemble',     'MedARC [46]',                    '',                 None, .288, .209, .230, .200, .230, .174),
-    ('Ensemble',     'ModalityRNN [14]',               '',                 None, .313, .209, .223, .207, .227, .180),
-    ('Ensemble',     'TRIBE v1 [11]',                  '',                 None, .320, .215, .238, .210, .238, .172),
-    ('Ensemble',     'VIBE [35]',                      '',                 None, .320, .210, .235, .205, .227, .172),
-    ('Ensemble',     'MIRAGE',                         'ensemble',         .335, .323, .227, .253, .221, .246, .189),
-], columns=['group', 'row', 'id', 'val', 's7', 'ood', 'sub-01', 'sub-02', 'sub-03', 'sub-05'])  # the subjects' columns are on ood
+# the subjects' columns are on ood
+PUBLISHED = pd.DataFrame(
+    [
+        ('Linear', 'Linear [17]', 'linear-challenge', None, 0.203, 0.090, 0.099, 0.086, 0.102, 0.071),
+        ('Linear', 'Linear (Post-hoc Fusion)', 'linear-tower', 0.211, 0.204, 0.104, 0.115, 0.103, 0.111, 0.087),
+        ('Linear', 'Linear (Native Fusion)', 'linear-native', 0.227, 0.223, 0.134, 0.152, 0.131, 0.141, 0.112),
+        ('Single model', 'TRIBE v1 [11]', '', None, 0.303, 0.196, 0.221, 0.191, 0.214, 0.157),
+        ('Single model', 'TRIBE v2 [12]', '', 0.195, 0.187, 0.116, 0.130, 0.112, 0.125, 0.097),
+        (
+            'Single model',
+            'Brain Encoder (Post-hoc Fusion)',
+            'encoder-tower',
+            0.292,
+            0.282,
+            0.174,
+            0.192,
+            0.171,
+            0.193,
+            0.141,
+        ),
+        (
+            'Single model',
+            'Brain Encoder (Native Fusion)',
+            'encoder-native',
+            0.301,
+            0.291,
+            0.195,
+            0.212,
+            0.194,
+            0.213,
+            0.162,
+        ),
+        ('Single model', 'MIRAGE', 'mirage-native', 0.319, 0.310, 0.217, 0.244, 0.210, 0.235, 0.179),
+        ('Ensemble', 'MedARC [46]', '', None, 0.288, 0.209, 0.230, 0.200, 0.230, 0.174),
+        ('Ensemble', 'ModalityRNN [14]', '', None, 0.313, 0.209, 0.223, 0.207, 0.227, 0.180),
+        ('Ensemble', 'TRIBE v1 [11]', '', None, 0.320, 0.215, 0.238, 0.210, 0.238, 0.172),
+        ('Ensemble', 'VIBE [35]', '', None, 0.320, 0.210, 0.235, 0.205, 0.227, 0.172),
+        ('Ensemble', 'MIRAGE', 'ensemble', 0.335, 0.323, 0.227, 0.253, 0.221, 0.246, 0.189),
+    ],
+    columns=['group', 'row', 'id', 'val', 's7', 'ood', 'sub-01', 'sub-02', 'sub-03', 'sub-05'],
+)
 
 # %% ../../nbs/06b_evaluate.ipynb #7a975717
 @dataclass(frozen=True)
 class Evaluation:
     "One set of one run."
-    score:Score
-    bootstrap:Bootstrap   # the same score with its draws
-    films:dict            # film → Bootstrap of that film alone; empty where splits are joined
 
-    def table(self) -> pd.DataFrame: # subject, film, score, low, high, parcels that the mean is over
+    score: Score
+    bootstrap: Bootstrap  # the same score with its draws
+    films: dict  # film → Bootstrap of that film alone; empty where splits are joined
+
+    def table(self) -> pd.DataFrame:  # subject, film, score, low, high, parcels that the mean is over
         "Every average with its interval; films are averaged over subjects."
-        rows = [(subject, 'all', *self.bootstrap.interval(subject)[:3]) for subject in ('mean', *self.bootstrap.subjects)]
+        rows = [
+            (subject, 'all', *self.bootstrap.interval(subject)[:3]) for subject in ('mean', *self.bootstrap.subjects)
+        ]
         rows += [('mean', film, *b.interval()[:3]) for film, b in self.films.items()]
         there = ~np.isnan(self.bootstrap.r)
         over = {'mean': there.any(0).sum()} | dict(zip(self.bootstrap.subjects, there.sum(1)))
         table = pd.DataFrame(rows, columns=['subject', 'film', 'score', 'low', 'high'])
         return table.assign(parcels=table.subject.map(over))
 
-def evaluate_set(run, # Run, or a run's folder
-                 cohort, # Cohort
-                 set:str, # val, s7 or ood
-                 draws:int=1000, seed:int=0
-                ) -> Evaluation|None: # None where the set has no BOLD
-    "The challenge's score of a run on one set."
-    predictions = read_predictions(run, set); bold = read_bold(cohort, set, list(predictions))
-    if not bold: return None
-    predictions = {s: {k: x for k, x in predictions[s].items() if k in bold[s]} for s in bold}  # a run may be there to predict only
-    films = cohort.splits.set_index('split').film.to_dict(); style = 'ood' if set == 'ood' else 's7'
-    alone = lambda data, film: {s: {k: v for k, v in d.items() if films[k] == film} for s, d in data.items()}
-    names = sorted({films[k] for d in bold.values() for k in d}) if style == 'ood' else []
-    return Evaluation(challenge_score(predictions, bold, style, films),
-                      resample(predictions, bold, films, style != 'ood', draws=draws, seed=seed, tr=cohort.tr),
-                      {f: resample(alone(predictions, f), alone(bold, f), films, draws=draws, seed=seed, tr=cohort.tr) for f in names})
 
-def evaluate(run, cohort, draws:int=1000, seed:int=0) -> dict[str, Evaluation]: # by set
+def evaluate_set(
+    run,  # Run, or a run's folder
+    cohort,  # Cohort
+    set: str,  # val, s7 or ood
+    draws: int = 1000,
+    seed: int = 0,
+) -> Evaluation | None:  # None where the set has no BOLD
+    "The challenge's score of a run on one set."
+    predictions = read_predictions(run, set)
+    bold = read_bold(cohort, set, list(predictions))
+    if not bold:
+        return None
+    # a run may be there to predict only
+    predictions = {s: {k: x for k, x in predictions[s].items() if k in bold[s]} for s in bold}
+    films = cohort.splits.set_index('split').film.to_dict()
+    style = 'ood' if set == 'ood' else 's7'
+
+    def alone(data, film):
+        return {s: {k: v for k, v in d.items() if films[k] == film} for s, d in data.items()}
+
+    names = sorted({films[k] for d in bold.values() for k in d}) if style == 'ood' else []
+    return Evaluation(
+        challenge_score(predictions, bold, style, films),
+        resample(predictions, bold, films, style != 'ood', draws=draws, seed=seed, tr=cohort.tr),
+        {
+            f: resample(alone(predictions, f), alone(bold, f), films, draws=draws, seed=seed, tr=cohort.tr)
+            for f in names
+        },
+    )
+
+
+def evaluate(run, cohort, draws: int = 1000, seed: int = 0) -> dict[str, Evaluation]:  # by set
     "The challenge's score of a run on every set that it predicted and whose BOLD is at hand."
-    with h5py.File(Path(getattr(run, 'path', run))/'predictions.h5', 'r') as f: sets = [s for s in ('val', 's7', 'ood') if s in f]
+    with h5py.File(Path(getattr(run, 'path', run)) / 'predictions.h5', 'r') as f:
+        sets = [s for s in ('val', 's7', 'ood') if s in f]
     found = {s: evaluate_set(run, cohort, s, draws, seed) for s in sets}
     return {s: e for s, e in found.items() if e is not None}
 
-def compare(ours:dict, baseline:dict # of `evaluate`, with the same draws and seed
-           ) -> dict[str, Bootstrap]: # by set
+
+def compare(
+    ours: dict,
+    baseline: dict,  # of `evaluate`, with the same draws and seed
+) -> dict[str, Bootstrap]:  # by set
     "The difference of two runs, resampled at the same blocks."
     return {s: ours[s].bootstrap - baseline[s].bootstrap for s in ours if s in baseline}

@@ -18,134 +18,188 @@ from scipy.stats import false_discovery_control, t as student
 from ..core import TR, digest, mean_of
 
 # %% ../../nbs/06a_statistics.ipynb #961da256
-def slow_noise(rng, # numpy Generator
-               n:int, parcels:int,
-               phi:float=0.8, # what is left of a sample one TR later
-               common:float=0.2 # share of variance that all parcels have in common
-              ): # (n, parcels) unit variance
+def slow_noise(
+    rng,  # numpy Generator
+    n: int,
+    parcels: int,
+    phi: float = 0.8,  # what is left of a sample one TR later
+    common: float = 0.2,  # share of variance that all parcels have in common
+):  # (n, parcels) unit variance
     "Autoregressive noise."
-    e = np.sqrt(1 - common)*rng.standard_normal((n + 50, parcels)) + np.sqrt(common)*rng.standard_normal((n + 50, 1))
+    e = np.sqrt(1 - common) * rng.standard_normal((n + 50, parcels)) + np.sqrt(common) * rng.standard_normal((
+        n + 50,
+        1,
+    ))
     return lfilter([np.sqrt(1 - phi**2)], [1, -phi], e, axis=0)[50:]
 
-def planted(rng,
-            lengths:dict, # split → rows
-            subjects=('sub-01', 'sub-02'),
-            parcels:int=10,
-            rho=0.3, # planted correlation, one number or one a parcel
-            phi:float=0.8
-           ) -> tuple[dict, dict]: # predicted and measured: {subject: {split: (rows, parcels)}} float32
-    "Predictions and measurements whose correlation is known; subjects share half of the noise, as those who saw the same film may."
+
+def planted(
+    rng,
+    lengths: dict,  # split → rows
+    subjects=('sub-01', 'sub-02'),
+    parcels: int = 10,
+    rho=0.3,  # planted correlation, one number or one a parcel
+    phi: float = 0.8,
+) -> tuple[dict, dict]:  # predicted and measured: {subject: {split: (rows, parcels)}} float32
+    """Predictions and measurements whose correlation is known; subjects share half of the noise, as those who saw the
+    same film may."""
     predicted, measured = {s: {} for s in subjects}, {s: {} for s in subjects}
     for split, n in lengths.items():
         shared = slow_noise(rng, n, parcels, phi)
         for s in subjects:
-            x = slow_noise(rng, n, parcels, phi); noise = np.sqrt(.5)*(shared + slow_noise(rng, n, parcels, phi))
+            x = slow_noise(rng, n, parcels, phi)
+            noise = np.sqrt(0.5) * (shared + slow_noise(rng, n, parcels, phi))
             predicted[s][split] = x.astype(np.float32)
-            measured[s][split] = (rho*x + np.sqrt(1 - np.square(rho))*noise).astype(np.float32)
+            measured[s][split] = (rho * x + np.sqrt(1 - np.square(rho)) * noise).astype(np.float32)
     return predicted, measured
 
 # %% ../../nbs/06a_statistics.ipynb #65430c09
 TRIM = 5  # TRs that the scorer cuts at both ends of every split
 
-def paired(predicted:dict, # {subject: {split: (rows, parcels)}}
-           measured:dict, # the same
-           trim:int=TRIM # TRs cut at both ends of a split
-          ) -> dict: # {subject: {split: (predicted, measured)}}, trimmed
+
+def paired(
+    predicted: dict,  # {subject: {split: (rows, parcels)}}
+    measured: dict,  # the same
+    trim: int = TRIM,  # TRs cut at both ends of a split
+) -> dict:  # {subject: {split: (predicted, measured)}}, trimmed
     "Put predictions beside measurements; what does not fit is an error that names it."
     if set(predicted) != set(measured):
-        raise ValueError(f'predictions are of {", ".join(sorted(predicted))}, the BOLD is of {", ".join(sorted(measured))}')
+        raise ValueError(
+            f'predictions are of {", ".join(sorted(predicted))}, the BOLD is of {", ".join(sorted(measured))}'
+        )
     pairs = {}
     for s in measured:
         if missing := sorted(set(measured[s]) ^ set(predicted[s])):
-            raise ValueError(f'{s}: {missing[0]} is only in the {"BOLD" if missing[0] in measured[s] else "predictions"}')
+            raise ValueError(
+                f'{s}: {missing[0]} is only in the {"BOLD" if missing[0] in measured[s] else "predictions"}'
+            )
         for split, y in sorted(measured[s].items()):
             x = predicted[s][split]
-            if x.shape != y.shape: raise ValueError(f'{s} {split}: predicted {x.shape}, measured {y.shape} (rows, parcels)')
-            if len(y) <= 2*trim: raise ValueError(f'{s} {split} has {len(y)} rows, none is left when {trim} are cut at both ends')
-            bad = np.flatnonzero(~np.isfinite(x).all(0) & np.isfinite(y).all(0))   # where nothing was measured, anything goes
-            if len(bad): raise ValueError(f'{s} {split}: the prediction has NaN or infinite values, the first in parcel {bad[0] + 1}')
-            pairs.setdefault(s, {})[split] = x[trim:len(y) - trim], y[trim:len(y) - trim]
+            if x.shape != y.shape:
+                raise ValueError(f'{s} {split}: predicted {x.shape}, measured {y.shape} (rows, parcels)')
+            if len(y) <= 2 * trim:
+                raise ValueError(f'{s} {split} has {len(y)} rows, none is left when {trim} are cut at both ends')
+            # where nothing was measured, anything goes
+            bad = np.flatnonzero(~np.isfinite(x).all(0) & np.isfinite(y).all(0))
+            if len(bad):
+                raise ValueError(
+                    f'{s} {split}: the prediction has NaN or infinite values, the first in parcel {bad[0] + 1}'
+                )
+            pairs.setdefault(s, {})[split] = x[trim : len(y) - trim], y[trim : len(y) - trim]
     return pairs
 
 # %% ../../nbs/06a_statistics.ipynb #e59b6f56
-STEP = 5    # TRs a cell
+STEP = 5  # TRs a cell
 BLOCK = 30  # TRs a block, 45 s: several times the memory of the noise
 
-def cell_sums(x, y, # (rows, parcels)
-              cells:int, # how many; at least rows/step
-              step:int=STEP # TRs a cell
-             ): # (cells, 5, parcels) sums of x, y, xy, xx, yy; (cells,) rows
+
+def cell_sums(
+    x,
+    y,  # (rows, parcels)
+    cells: int,  # how many; at least rows/step
+    step: int = STEP,  # TRs a cell
+):  # (cells, 5, parcels) sums of x, y, xy, xx, yy; (cells,) rows
     "What r needs to know of each cell; cells past the end are empty."
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     starts = np.arange(0, len(x), step)
-    sums = np.zeros((cells, 5, x.shape[1])); rows = np.zeros(cells)
-    for i, v in enumerate((x, y, x*y, x*x, y*y)): sums[:len(starts), i] = np.add.reduceat(v, starts, axis=0)
-    rows[:len(starts)] = np.diff(starts, append=len(x))
+    sums = np.zeros((cells, 5, x.shape[1]))
+    rows = np.zeros(cells)
+    for i, v in enumerate((x, y, x * y, x * x, y * y)):
+        sums[: len(starts), i] = np.add.reduceat(v, starts, axis=0)
+    rows[: len(starts)] = np.diff(starts, append=len(x))
     return sums, rows
 
-def r_of_sums(sums, # (..., 5, parcels)
-              rows, # (...,)
-              undefined:float=0. # r of a column that never changes
-             ): # (..., parcels)
+
+def r_of_sums(
+    sums,  # (..., 5, parcels)
+    rows,  # (...,)
+    undefined: float = 0.0,  # r of a column that never changes
+):  # (..., parcels)
     "Pearson's r from the five sums, taken in units in which every column is about 1."
-    sx, sy, sxy, sxx, syy = np.moveaxis(sums, -2, 0); n = np.asarray(rows)[..., None]
-    vx, vy = n*sxx - sx**2, n*syy - sy**2
-    flat = ((vx <= 1e-10*n*sxx) | (vy <= 1e-10*n*syy)) & ~np.isnan(vy)      # nothing measured: NaN, whatever was predicted
-    with np.errstate(invalid='ignore'): return np.where(flat, undefined, (n*sxy - sx*sy)/np.sqrt(np.where(flat, 1., vx*vy)))
+    sx, sy, sxy, sxx, syy = np.moveaxis(sums, -2, 0)
+    n = np.asarray(rows)[..., None]
+    vx, vy = n * sxx - sx**2, n * syy - sy**2
+    # nothing measured: NaN, whatever was predicted
+    flat = ((vx <= 1e-10 * n * sxx) | (vy <= 1e-10 * n * syy)) & ~np.isnan(vy)
+    with np.errstate(invalid='ignore'):
+        return np.where(flat, undefined, (n * sxy - sx * sy) / np.sqrt(np.where(flat, 1.0, vx * vy)))
 
 # %% ../../nbs/06a_statistics.ipynb #ccf8f3f9
-def block_weights(cells:int, # in the film
-                  block:int, # cells a block
-                  draws:int,
-                  rng
-                 ): # (draws, cells) how often each cell is drawn; degrees of freedom
+def block_weights(
+    cells: int,  # in the film
+    block: int,  # cells a block
+    draws: int,
+    rng,
+):  # (draws, cells) how often each cell is drawn; degrees of freedom
     "Circular blocks for one film; every row of weights adds up to the number of cells."
-    block = max(1, min(block, cells//3)); blocks = cells//block
-    if blocks < 2: raise ValueError(f'{cells} cells of {STEP} TRs are too few to resample: leave the film out, or join it with another')
+    block = max(1, min(block, cells // 3))
+    blocks = cells // block
+    if blocks < 2:
+        raise ValueError(
+            f'{cells} cells of {STEP} TRs are too few to resample: leave the film out, or join it with another'
+        )
     counts = np.zeros((draws, cells))
     np.add.at(counts, (np.arange(draws)[:, None], rng.integers(cells, size=(draws, blocks - 1))), 1)
-    wrapped = np.cumsum(np.concatenate([np.zeros((draws, 1)), counts[:, cells - block + 1:], counts], axis=1), axis=1)
-    return (wrapped[:, block:] - wrapped[:, :-block])*cells/((blocks - 1)*block), blocks - 1
+    wrapped = np.cumsum(np.concatenate([np.zeros((draws, 1)), counts[:, cells - block + 1 :], counts], axis=1), axis=1)
+    return (wrapped[:, block:] - wrapped[:, :-block]) * cells / ((blocks - 1) * block), blocks - 1
 
 # %% ../../nbs/06a_statistics.ipynb #b69bac0b
 Interval = namedtuple('Interval', 'estimate low high se')
 
+
 @dataclass(frozen=True)
 class Bootstrap:
     "A score, or a difference of scores, and what it could have been."
-    subjects:tuple[str, ...]
-    r:np.ndarray      # (subjects, parcels)
-    draws:np.ndarray  # (draws, subjects, parcels)
-    df:int            # blocks less one, summed over films
-    plan:str          # equal for scores that were resampled at the same blocks
+
+    subjects: tuple[str, ...]
+    r: np.ndarray  # (subjects, parcels)
+    draws: np.ndarray  # (draws, subjects, parcels)
+    df: int  # blocks less one, summed over films
+    plan: str  # equal for scores that were resampled at the same blocks
 
     def __sub__(self, other):
         if self.plan != other.plan:
-            raise ValueError('the scores were resampled at different blocks: give both the same splits, subjects, block, draws and seed')
+            raise ValueError(
+                'the scores were resampled at different blocks: give both the same splits, subjects, block, '
+                'draws and seed'
+            )
         return Bootstrap(self.subjects, self.r - other.r, self.draws - other.draws, self.df, self.plan)
 
-    def limits(self, r, # (...,) a score
-               draws, # (draws, ...) the same, resampled
-               level:float=0.95): # low (...,), high (...,), standard error (...,)
-        se = draws.std(0); half = student.ppf((1 + level)/2, self.df)*se
+    def limits(
+        self,
+        r,  # (...,) a score
+        draws,  # (draws, ...) the same, resampled
+        level: float = 0.95,
+    ):  # low (...,), high (...,), standard error (...,)
+        se = draws.std(0)
+        half = student.ppf((1 + level) / 2, self.df) * se
         return r - half, r + half, se
 
-    def interval(self, subject:str='mean', # one subject, or the mean over subjects
-                 parcels=slice(None), # which parcels to average: slice, mask or indices
-                 level:float=0.95) -> Interval:
+    def interval(
+        self,
+        subject: str = 'mean',  # one subject, or the mean over subjects
+        parcels=slice(None),  # which parcels to average: slice, mask or indices
+        level: float = 0.95,
+    ) -> Interval:
         "The mean over parcels (then subjects), without those that were not measured, and its interval."
         who = slice(None) if subject == 'mean' else [self.subjects.index(subject)]
-        def mean(a): return mean_of(mean_of(a[..., who, :][..., parcels]))
+
+        def mean(a):
+            return mean_of(mean_of(a[..., who, :][..., parcels]))
+
         r = mean(self.r)
         return Interval(*map(float, (r, *self.limits(r, mean(self.draws), level))))
 
-    def per_parcel(self, level:float=0.95) -> pd.DataFrame: # subject, parcel, estimate, low, high, p, q
-        "Interval and two-sided test against zero of every parcel, per subject and for their mean; q: false discoveries."
+    def per_parcel(self, level: float = 0.95) -> pd.DataFrame:  # subject, parcel, estimate, low, high, p, q
+        """Interval and two-sided test against zero of every parcel, per subject and for their mean; q: false
+        discoveries."""
         tables = []
         for i, subject in enumerate((*self.subjects, 'mean')):
-            r, draws = (mean_of(self.r, 0), mean_of(self.draws, 1)) if subject == 'mean' else (self.r[i], self.draws[:, i])
+            r, draws = (
+                (mean_of(self.r, 0), mean_of(self.draws, 1)) if subject == 'mean' else (self.r[i], self.draws[:, i])
+            )
             low, high, se = self.limits(r, draws, level)
-            p = np.where(se > 0, 2*student.sf(np.abs(r)/np.where(se > 0, se, 1), self.df), 1.)
+            p = np.where(se > 0, 2 * student.sf(np.abs(r) / np.where(se > 0, se, 1), self.df), 1.0)
             p, q, there = np.where(np.isnan(r), np.nan, p), np.full(len(r), np.nan), ~np.isnan(r)
             q[there] = false_discovery_control(p[there])
             numbers = dict(estimate=r, low=low, high=high, p=p, q=q)
@@ -153,110 +207,159 @@ class Bootstrap:
         return pd.concat(tables, ignore_index=True)
 
 # %% ../../nbs/06a_statistics.ipynb #e34f8789
-def timeline(pairs:dict, # of `paired`
-             films:dict # split → film
-            ) -> dict: # {film: {split: cells}}
+def timeline(
+    pairs: dict,  # of `paired`
+    films: dict,  # split → film
+) -> dict:  # {film: {split: cells}}
     "The cells of every film, long enough for the subject with the longest recording."
     cells = {}
     for split in sorted({split for p in pairs.values() for split in p}):
         longest = max(len(p[split][0]) for p in pairs.values() if split in p)
-        cells.setdefault(films[split], {})[split] = -(-longest//STEP)
+        cells.setdefault(films[split], {})[split] = -(-longest // STEP)
     return cells
 
-def units_of(pairs # [(predicted, measured)], (rows, parcels) each
-            ) -> list: # [(mean, deviation)] of predicted and measured, (parcels,) each
+
+def units_of(
+    pairs,  # [(predicted, measured)], (rows, parcels) each
+) -> list:  # [(mean, deviation)] of predicted and measured, (parcels,) each
     "What to count from and in: r does not see it, rounding does. NaN where nothing was measured."
     units = []
     for values in zip(*pairs):
         v = np.concatenate(values).astype(np.float64)
-        units.append((v.mean(0), np.where(v.min(0) == v.max(0), 0., v.std(0))))
+        units.append((v.mean(0), np.where(v.min(0) == v.max(0), 0.0, v.std(0))))
     return [units[0], (units[1][0], np.where(units[1][1] > 0, units[1][1], np.nan))]
 
-def film_sums(pairs:dict, # one subject's {split: (predicted, measured)}
-              cells:dict, # one film's {split: cells}
-              units # of `units_of`
-             ): # (cells, 5, parcels), (cells,)
+
+def film_sums(
+    pairs: dict,  # one subject's {split: (predicted, measured)}
+    cells: dict,  # one film's {split: cells}
+    units,  # of `units_of`
+):  # (cells, 5, parcels), (cells,)
     "One subject's cells of one film; empty where the subject has no recording."
     empty = [np.zeros((0, len(mean))) for mean, _ in units]
     parts = []
     for split, n in cells.items():
-        scaled = [np.where(std == 0, 0., (v - mean)/np.where(std == 0, 1., std)) for v, (mean, std) in zip(pairs.get(split, empty), units)]
+        scaled = [
+            np.where(std == 0, 0.0, (v - mean) / np.where(std == 0, 1.0, std))
+            for v, (mean, std) in zip(pairs.get(split, empty), units)
+        ]
         parts.append(cell_sums(*scaled, n))
     return [np.concatenate(p) for p in zip(*parts)]
 
-def resample(predicted:dict, # {subject: {split: (rows, parcels)}}
-             measured:dict, # the same
-             films:dict, # split → film; blocks stay within a film
-             pooled:bool=True, # one correlation over all films, or the mean over films of one each
-             trim:int=TRIM, # TRs
-             block:int=BLOCK, # TRs of 1.49 s: as many seconds at any other TR
-             draws:int=1000,
-             seed:int=0,
-             tr:float=TR # seconds
-            ) -> Bootstrap:
+
+def resample(
+    predicted: dict,  # {subject: {split: (rows, parcels)}}
+    measured: dict,  # the same
+    films: dict,  # split → film; blocks stay within a film
+    pooled: bool = True,  # one correlation over all films, or the mean over films of one each
+    trim: int = TRIM,  # TRs
+    block: int = BLOCK,  # TRs of 1.49 s: as many seconds at any other TR
+    draws: int = 1000,
+    seed: int = 0,
+    tr: float = TR,  # seconds
+) -> Bootstrap:
     "The score per subject and parcel, and under resampled blocks of time."
-    pairs = paired(predicted, measured, trim); cells = timeline(pairs, films); block = max(STEP, round(block*TR/tr))
-    rng = np.random.default_rng(seed); weights = {}; df = 0
+    pairs = paired(predicted, measured, trim)
+    cells = timeline(pairs, films)
+    block = max(STEP, round(block * TR / tr))
+    rng = np.random.default_rng(seed)
+    weights = {}
+    df = 0
     for film, splits in cells.items():
-        w, k = block_weights(sum(splits.values()), block//STEP, draws, rng)
+        w, k = block_weights(sum(splits.values()), block // STEP, draws, rng)
         weights[film] = np.concatenate([np.ones((1, w.shape[1])), w])  # first every cell once: the score itself
         df += k
     scores, resampled = [], []
     for p in pairs.values():
         whole, drawn = units_of(list(p.values())), []
         for film in cells:
-            if p.keys().isdisjoint(cells[film]): continue
+            if p.keys().isdisjoint(cells[film]):
+                continue
             units = whole if pooled else units_of([v for split, v in p.items() if split in cells[film]])
             sums, rows = film_sums(p, cells[film], units)
-            drawn.append(((weights[film] @ sums.reshape(len(sums), -1)).reshape(draws + 1, 5, -1), weights[film] @ rows))
-        if pooled: drawn = [[sum(v) for v in zip(*drawn)]]
+            drawn.append((
+                (weights[film] @ sums.reshape(len(sums), -1)).reshape(draws + 1, 5, -1),
+                weights[film] @ rows,
+            ))
+        if pooled:
+            drawn = [[sum(v) for v in zip(*drawn)]]
         r = np.mean([r_of_sums(*d) for d in drawn], axis=0)
-        scores.append(r[0]); resampled.append(r[1:].astype(np.float32))
+        scores.append(r[0])
+        resampled.append(r[1:].astype(np.float32))
     lengths = {s: {split: len(x) for split, (x, _) in p.items()} for s, p in pairs.items()}
     plan = digest([cells, lengths, pooled, trim, block, draws, seed])
     return Bootstrap(tuple(pairs), np.stack(scores), np.stack(resampled, axis=1), df, plan)
 
 # %% ../../nbs/06a_statistics.ipynb #2b76d7fc
-def seed_spread(values # one score a seed
-               ) -> dict: # n, mean, sd, sem, low, high
+def seed_spread(
+    values,  # one score a seed
+) -> dict:  # n, mean, sd, sem, low, high
     "Mean over seeds, spread, and the t interval of the mean."
-    v = np.asarray(values, float); n = len(v)
-    sd = v.std(ddof=1) if n > 1 else np.nan; half = sd/np.sqrt(n)*student.ppf(.975, n - 1) if n > 1 else np.nan
-    return {k: float(x) for k, x in dict(n=n, mean=v.mean(), sd=sd, sem=sd/np.sqrt(n), low=v.mean() - half, high=v.mean() + half).items()}
+    v = np.asarray(values, float)
+    n = len(v)
+    sd = v.std(ddof=1) if n > 1 else np.nan
+    half = sd / np.sqrt(n) * student.ppf(0.975, n - 1) if n > 1 else np.nan
+    return {
+        k: float(x)
+        for k, x in dict(
+            n=n, mean=v.mean(), sd=sd, sem=sd / np.sqrt(n), low=v.mean() - half, high=v.mean() + half
+        ).items()
+    }
 
 # %% ../../nbs/06a_statistics.ipynb #fc4d20e9
-def ceiling_of(reliability:Bootstrap # r between two showings
-              ) -> pd.DataFrame: # subject, parcel, reliability, ceiling, low, high
+def ceiling_of(
+    reliability: Bootstrap,  # r between two showings
+) -> pd.DataFrame:  # subject, parcel, reliability, ceiling, low, high
     "The highest r that a prediction can be expected to reach against one run, with its interval."
-    root = lambda a: np.sqrt(np.clip(a, 0, None))
+
+    def root(a):
+        return np.sqrt(np.clip(a, 0, None))
+
     low, high = map(root, reliability.limits(reliability.r, reliability.draws)[:2])
-    tables = [pd.DataFrame(dict(subject=s, parcel=np.arange(1, len(r) + 1), reliability=r, ceiling=root(r), low=lo, high=hi))
-              for s, r, lo, hi in zip(reliability.subjects, reliability.r, low, high)]
+    tables = [
+        pd.DataFrame(dict(subject=s, parcel=np.arange(1, len(r) + 1), reliability=r, ceiling=root(r), low=lo, high=hi))
+        for s, r, lo, hi in zip(reliability.subjects, reliability.r, low, high)
+    ]
     return pd.concat(tables, ignore_index=True)
 
-def reliability(cohort, # a Cohort whose runs have films shown twice
-                trim:int=TRIM, draws:int=1000) -> Bootstrap:
+
+def reliability(
+    cohort,  # a Cohort whose runs have films shown twice
+    trim: int = TRIM,
+    draws: int = 1000,
+) -> Bootstrap:
     "r between the first two showings of every film that a subject saw twice."
     first, second = {}, {}
     for (subject, split), runs in cohort.runs[cohort.runs.bold.notna()].groupby(['subject', 'split']):
-        if len(runs) < 2: continue
+        if len(runs) < 2:
+            continue
         pair = list(runs.sort_values('repeat').head(2).itertuples())
-        begin = [round((max(getattr(r, 'onset', 0.) for r in pair) - getattr(row, 'onset', 0.))/cohort.tr) for row in pair]
-        a, b = [cohort.bold(row)[k:] for row, k in zip(pair, begin)]     # from the second of the movie that both have, to half a TR
+        begin = [
+            round((max(getattr(r, 'onset', 0.0) for r in pair) - getattr(row, 'onset', 0.0)) / cohort.tr)
+            for row in pair
+        ]
+        # from the second of the movie that both have, to half a TR
+        a, b = [cohort.bold(row)[k:] for row, k in zip(pair, begin)]
         n = min(len(a), len(b))
         first.setdefault(subject, {})[split], second.setdefault(subject, {})[split] = a[:n], b[:n]
-    if not first: raise ValueError(f'nobody in cohort {cohort.name} saw a film twice: it has no noise ceiling from repeats')
+    if not first:
+        raise ValueError(f'nobody in cohort {cohort.name} saw a film twice: it has no noise ceiling from repeats')
     films = cohort.splits.set_index('split').film.to_dict()
     return resample(first, second, films, trim=trim, draws=draws, tr=cohort.tr)
 
-def noise_ceiling(cohort, trim:int=TRIM, draws:int=1000) -> pd.DataFrame: # subject, parcel, reliability, ceiling, low, high
+
+def noise_ceiling(
+    cohort, trim: int = TRIM, draws: int = 1000
+) -> pd.DataFrame:  # subject, parcel, reliability, ceiling, low, high
     "Ceiling per subject and parcel, from films shown twice."
     return ceiling_of(reliability(cohort, trim, draws))
 
-def normalised(r, # (...,) score
-               ceiling, # the same shape
-               least:float=0.1 # below it, a ratio says more about the ceiling's error than about the model
-              ): # (...,) share of the ceiling reached; NaN where there is next to none
+
+def normalised(
+    r,  # (...,) score
+    ceiling,  # the same shape
+    least: float = 0.1,  # below it, a ratio says more about the ceiling's error than about the model
+):  # (...,) share of the ceiling reached; NaN where there is next to none
     "r as a share of the ceiling."
     r, ceiling = np.asarray(r, float), np.asarray(ceiling, float)
-    return np.where(ceiling >= least, r/np.where(ceiling >= least, ceiling, 1), np.nan)
+    return np.where(ceiling >= least, r / np.where(ceiling >= least, ceiling, 1), np.nan)

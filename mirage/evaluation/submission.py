@@ -17,116 +17,162 @@ from ..data.release import read_object, split_info
 from .statistics import TRIM
 
 # %% ../../nbs/06d_submission.ipynb #32c1a716
-FILES = {'s7': 'fmri_predictions_friends_s7', 'ood': 'fmri_predictions_ood'}  # the challenge's file names, without .zip and .npy
+# the challenge's file names, without .zip and .npy
+FILES = {'s7': 'fmri_predictions_friends_s7', 'ood': 'fmri_predictions_ood'}
 
-def expected_rows(cohort, # Cohort
-                  set:str # s7 or ood
-                 ) -> dict: # {subject: {split: TRs}}
+
+def expected_rows(
+    cohort,  # Cohort
+    set: str,  # s7 or ood
+) -> dict:  # {subject: {split: TRs}}
     "What a submission must hold."
     runs = cohort.runs[cohort.runs['set'] == set]
-    if not len(runs): raise ValueError(f'cohort {cohort.name} has no set {set}: there is nothing to submit')
+    if not len(runs):
+        raise ValueError(f'cohort {cohort.name} has no set {set}: there is nothing to submit')
     return {s: dict(zip(r.split, map(int, r.n_tr))) for s, r in runs.groupby('subject')}
 
 # %% ../../nbs/06d_submission.ipynb #0c4c150d
-def deviations(submission, # what should be {subject: {split: (n_tr, parcels) float32}}
-               rows:dict, # {subject: {split: TRs}}
-               parcels:int=PARCELS
-              ) -> list[str]: # empty when all is well
+def deviations(
+    submission,  # what should be {subject: {split: (n_tr, parcels) float32}}
+    rows: dict,  # {subject: {split: TRs}}
+    parcels: int = PARCELS,
+) -> list[str]:  # empty when all is well
     "Everything by which a submission differs from what the server takes."
-    if type(submission) is not dict: return [f'the submission is a {type(submission).__name__}, expected a dict of subjects']
+    if type(submission) is not dict:
+        return [f'the submission is a {type(submission).__name__}, expected a dict of subjects']
     found = [f'{s}: the subject is missing' for s in rows if s not in submission]
     found += [f'{s}: is no subject of this set' for s in submission if s not in rows]
     for s in rows:
-        if s not in submission: continue
-        if type(submission[s]) is not dict: found.append(f'{s}: is a {type(submission[s]).__name__}, expected a dict of splits'); continue
+        if s not in submission:
+            continue
+        if type(submission[s]) is not dict:
+            found.append(f'{s}: is a {type(submission[s]).__name__}, expected a dict of splits')
+            continue
         found += [f'{s} {k}: the split is missing' for k in rows[s] if k not in submission[s]]
         found += [f'{s} {k}: is no split of this set' for k in submission[s] if k not in rows[s]]
-        wrong = {k: array_deviation(submission[s][k], n, parcels) for k, n in rows[s].items() if k in submission[s]}; films = {}
+        wrong = {k: array_deviation(submission[s][k], n, parcels) for k, n in rows[s].items() if k in submission[s]}
+        films = {}
         found += [f'{s} {k}: {why}' for k, why in wrong.items() if why]
         for k, why in wrong.items():
-            if not why: films.setdefault(split_info(k)[1], []).append(submission[s][k][TRIM:-TRIM])
+            if not why:
+                films.setdefault(split_info(k)[1], []).append(submission[s][k][TRIM:-TRIM])
         for film, arrays in films.items():
             flat = np.flatnonzero(np.ptp(np.concatenate(arrays), axis=0) == 0)
-            if len(flat): found.append(f'{s} {film}: {len(flat)} parcels never change, the first is parcel {flat[0] + 1}: their r is NaN')
+            if len(flat):
+                found.append(
+                    f'{s} {film}: {len(flat)} parcels never change, the first is parcel {flat[0] + 1}: their r is NaN'
+                )
     return found
 
-def array_deviation(x, n:int, parcels:int) -> str: # empty when x is (n, parcels) float32 and finite
+
+def array_deviation(x, n: int, parcels: int) -> str:  # empty when x is (n, parcels) float32 and finite
     "Why one split's prediction would be refused."
-    if type(x) is not np.ndarray: return f'is a {type(x).__name__}, expected an array'
-    if x.dtype != np.float32: return f'has dtype {x.dtype}, expected float32'
-    if x.ndim != 2: return f'has shape {x.shape}, expected {(n, parcels)}'
+    if type(x) is not np.ndarray:
+        return f'is a {type(x).__name__}, expected an array'
+    if x.dtype != np.float32:
+        return f'has dtype {x.dtype}, expected float32'
+    if x.ndim != 2:
+        return f'has shape {x.shape}, expected {(n, parcels)}'
     found = [f'has {x.shape[0]} rows, expected {n}'] if x.shape[0] != n else []
-    if x.shape[1] != parcels: found.append(f'has {x.shape[1]} parcels, expected {parcels}')
-    if bad := np.sum(~np.isfinite(x)): found.append(f'has {bad} NaN or infinite values')
+    if x.shape[1] != parcels:
+        found.append(f'has {x.shape[1]} parcels, expected {parcels}')
+    if bad := np.sum(~np.isfinite(x)):
+        found.append(f'has {bad} NaN or infinite values')
     return ', '.join(found)
 
 # %% ../../nbs/06d_submission.ipynb #a5219a37
 class PortablePickler(pickle.Pickler):
     "Pickles arrays by public names only, which all versions of NumPy share."
-    def reducer_override(self, obj):
-        if type(obj) is not np.ndarray: return NotImplemented
-        return np.ndarray, ((0,), obj.dtype), obj.__reduce__()[2]   # an empty array, to be filled with shape, dtype and bytes
 
-def dump_npy(file, # binary, writable
-             value # what `np.load(file, allow_pickle=True).item()` is to give
-            ):
+    def reducer_override(self, obj):
+        if type(obj) is not np.ndarray:
+            return NotImplemented
+        # an empty array, to be filled with shape, dtype and bytes
+        return (np.ndarray, ((0,), obj.dtype), obj.__reduce__()[2])
+
+
+def dump_npy(
+    file,  # binary, writable
+    value,  # what `np.load(file, allow_pickle=True).item()` is to give
+):
     "A .npy file around a pickled object, as `np.save` writes it, in names that every NumPy knows."
-    np.lib.format.write_array_header_1_0(file, dict(descr='|O', fortran_order=False, shape=())); file.flush()
-    box = np.empty((), object); box[()] = value
+    np.lib.format.write_array_header_1_0(file, dict(descr='|O', fortran_order=False, shape=()))
+    file.flush()
+    box = np.empty((), object)
+    box[()] = value
     PortablePickler(file, protocol=3).dump(box)
 
 # %% ../../nbs/06d_submission.ipynb #2215de3d
-def content_digest(submission:dict) -> str: # SHA-256 in hexadecimal
+def content_digest(submission: dict) -> str:  # SHA-256 in hexadecimal
     "A digest of the numbers, whatever file holds them."
     h = hashlib.sha256()
     for s in sorted(submission):
-        for k, x in sorted(submission[s].items()): h.update(f'{s} {k} {x.shape}'.encode()); h.update(np.ascontiguousarray(x).data)
+        for k, x in sorted(submission[s].items()):
+            h.update(f'{s} {k} {x.shape}'.encode())
+            h.update(np.ascontiguousarray(x).data)
     return h.hexdigest()
+
 
 class ShortReads(io.BufferedReader):
     "A file that gives no more than `most` bytes at a time: an archive says itself how long its directory is."
+
     most = 2**17
+
     def read(self, n=-1):
-        if n is not None and n > self.most: raise ValueError(f'its directory claims {n} bytes')
+        if n is not None and n > self.most:
+            raise ValueError(f'its directory claims {n} bytes')
         return super().read(n)
 
-MEMBER = 2**32   # bytes of an unpacked submission, at most
-PACKED = 100     # how many times smaller the archive may be
 
-def the_member(archive:zipfile.ZipFile) -> zipfile.ZipInfo:
+MEMBER = 2**32  # bytes of an unpacked submission, at most
+PACKED = 100  # how many times smaller the archive may be
+
+
+def the_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     "The only file of an archive, if its sizes are believable."
     members = archive.infolist()
-    if len(members) != 1: raise ValueError(f'it holds {len(members)} files, expected one .npy')
+    if len(members) != 1:
+        raise ValueError(f'it holds {len(members)} files, expected one .npy')
     info = members[0]
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError('it is packed in another way than stored or deflated')
-    if info.file_size > MEMBER or info.file_size > PACKED*info.compress_size + 2**20:
+    if info.file_size > MEMBER or info.file_size > PACKED * info.compress_size + 2**20:
         raise ValueError(f'it would unpack {info.compress_size} bytes to {info.file_size}')
     return info
 
-def read_submission(path # .zip with one .npy
-                   ) -> dict: # {subject: {split: array}}
+
+def read_submission(
+    path,  # .zip with one .npy
+) -> dict:  # {subject: {split: array}}
     "A submission file, read without trusting it; anything else is a ValueError that names the file."
     try:
         with ShortReads(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
             info = the_member(archive)
             file.most = MEMBER
-            with archive.open(info) as member: return read_object(member, info.file_size)
-    except OSError: raise
-    except Exception as e: # a hostile file may fail in any way
+            with archive.open(info) as member:
+                return read_object(member, info.file_size)
+    except OSError:
+        raise
+    except Exception as e:  # a hostile file may fail in any way
         why = str(e) or type(e).__name__
         raise ValueError(f'{path} is no submission that can be read ({why}); nothing in it was run') from None
 
-def write_submission(path, # .zip to write
-                     submission:dict, # {subject: {split: (n_tr, parcels) float32}}
-                     rows:dict, # {subject: {split: TRs}}, see `expected_rows`
-                     parcels:int=PARCELS
-                    ) -> str: # digest of the content
+
+def write_submission(
+    path,  # .zip to write
+    submission: dict,  # {subject: {split: (n_tr, parcels) float32}}
+    rows: dict,  # {subject: {split: TRs}}, see `expected_rows`
+    parcels: int = PARCELS,
+) -> str:  # digest of the content
     "Check, write, read back. A submission that deviates is not written."
     if found := deviations(submission, rows, parcels):
-        raise ValueError(f'{path} was not written, the submission deviates in {len(found)} places:\n' + '\n'.join(found))
+        raise ValueError(
+            f'{path} was not written, the submission deviates in {len(found)} places:\n' + '\n'.join(found)
+        )
     digest, member = content_digest(submission), zipfile.ZipInfo(f'{Path(path).stem}.npy')
     with atomic(path) as tmp:
-        with zipfile.ZipFile(tmp, 'w') as z, z.open(member, 'w', force_zip64=True) as f: dump_npy(f, submission)
-        if content_digest(read_submission(tmp)) != digest: raise OSError(f'{path} did not read back as written: is the disk failing?')
+        with zipfile.ZipFile(tmp, 'w') as z, z.open(member, 'w', force_zip64=True) as f:
+            dump_npy(f, submission)
+        if content_digest(read_submission(tmp)) != digest:
+            raise OSError(f'{path} did not read back as written: is the disk failing?')
     return digest

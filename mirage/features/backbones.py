@@ -23,80 +23,96 @@ from ..data.stimuli import word_overlaps
 # %% ../../nbs/02a_backbones.ipynb #b4135c2a
 class Cut(NamedTuple):
     "One read-out: a step of the grid, or the end of a word."
-    time:float   # seconds: nothing after it is seen
-    kind:str     # 'step' or 'word'
-    index:int    # of the step, or of the word
 
-def word_ends(words, # offset
-              first:float=1/HZ # seconds: no word is read before
-             ): # (words,) seconds
+    time: float  # seconds: nothing after it is seen
+    kind: str  # 'step' or 'word'
+    index: int  # of the step, or of the word
+
+
+def word_ends(
+    words,  # offset
+    first: float = 1 / HZ,  # seconds: no word is read before
+):  # (words,) seconds
     "When each word is read: at its end, and not before `first`."
     return np.maximum(words.offset.to_numpy(float), first)
 
-def film_cuts(words, # offset
-              steps:int,
-              first:float=1/HZ, # seconds: no word is read before
-              seconds:float=math.inf # of the movie, where its end cuts the last step short
-             ) -> list[Cut]:
+
+def film_cuts(
+    words,  # offset
+    steps: int,
+    first: float = 1 / HZ,  # seconds: no word is read before
+    seconds: float = math.inf,  # of the movie, where its end cuts the last step short
+) -> list[Cut]:
     "All read-outs of a movie, in the order of time. Frame k of the grid is read when its half second ends."
-    grid = [Cut(min((k + 1)/HZ, seconds), 'step', k) for k in range(steps)]
+    grid = [Cut(min((k + 1) / HZ, seconds), 'step', k) for k in range(steps)]
     return sorted(grid + [Cut(float(t), 'word', i) for i, t in enumerate(word_ends(words, first))])
 
 # %% ../../nbs/02a_backbones.ipynb #1579ac58
-def context_words(word:int,
-                  ends, # (words,) seconds, in the order in which the words stand
-                  limit:int # words of context
-                 ): # (n,) int: rows of `words`, the word itself last
+def context_words(
+    word: int,
+    ends,  # (words,) seconds, in the order in which the words stand
+    limit: int,  # words of context
+):  # (n,) int: rows of `words`, the word itself last
     "The last `limit` words that ended at or before the end of this one; of them, those up to this one."
-    later = int((ends[word + 1:] <= ends[word]).sum())     # behind it, so it cannot see them, but they count
+    later = int((ends[word + 1 :] <= ends[word]).sum())  # behind it, so it cannot see them, but they count
     before = np.flatnonzero(ends[:word] <= ends[word])
-    return np.append(before[max(0, len(before) - max(0, limit - 1 - later)):], word)
+    return np.append(before[max(0, len(before) - max(0, limit - 1 - later)) :], word)
 
-def word_context(words, # offset, ascending
-                 limit:int # words of context
-                ): # (words,) int: first word of each word's context
+
+def word_context(
+    words,  # offset, ascending
+    limit: int,  # words of context
+):  # (words,) int: first word of each word's context
     "In the order of their ends, the words of a context stand side by side, from here to the word itself."
     ends = word_ends(words)
     return np.array([context_words(i, ends, limit)[0] for i in range(len(ends))], int)
 
-def frame_times(cut:float, # seconds
-                contexts:Contexts,
-                counted:str='back' # 'back' from the cut, or 'forth' from the beginning of the context
-               ): # (frames,) seconds, ascending
-    "Pictures at cut − 1/fps, cut − 2/fps, …, within movie and context; or at its beginning, 1/fps later, …"
-    most = round(contexts.video*contexts.fps)
-    if counted == 'forth':
-        start = max(0., cut - contexts.video)
-        n = max(1, min(most, math.ceil((cut - start)*contexts.fps)))
-        return start + np.arange(n)/contexts.fps
-    n = max(1, min(most, math.floor(cut*contexts.fps + 1e-6)))
-    return cut - np.arange(n, 0, -1)/contexts.fps
 
-def picture_pairs(cut:float, contexts:Contexts, counted:str='back'
-                 ) -> list: # (first, second) time of each picture step, in seconds
+def frame_times(
+    cut: float,  # seconds
+    contexts: Contexts,
+    counted: str = 'back',  # 'back' from the cut, or 'forth' from the beginning of the context
+):  # (frames,) seconds, ascending
+    "Pictures at cut − 1/fps, cut − 2/fps, …, within movie and context; or at its beginning, 1/fps later, …"
+    most = round(contexts.video * contexts.fps)
+    if counted == 'forth':
+        start = max(0.0, cut - contexts.video)
+        n = max(1, min(most, math.ceil((cut - start) * contexts.fps)))
+        return start + np.arange(n) / contexts.fps
+    n = max(1, min(most, math.floor(cut * contexts.fps + 1e-6)))
+    return cut - np.arange(n, 0, -1) / contexts.fps
+
+
+def picture_pairs(
+    cut: float, contexts: Contexts, counted: str = 'back'
+) -> list:  # (first, second) time of each picture step, in seconds
     "Pictures two by two; when their number is odd, the processor repeats the last one."
     f = frame_times(cut, contexts, counted)
     return [(f[k], f[min(k + 1, len(f) - 1)]) for k in range(0, len(f), 2)]
 
 # %% ../../nbs/02a_backbones.ipynb #d80dfd42
-def rounded_frames(words, # onset, and duration (else offset)
-                   steps:int, # frames of the text stream
-                   hz:float=HZ
-                  ): # (pairs, 2) int: row of the word, frame
+def rounded_frames(
+    words,  # onset, and duration (else offset)
+    steps: int,  # frames of the text stream
+    hz: float = HZ,
+):  # (pairs, 2) int: row of the word, frame
     "Each word's frames as released: onset and duration rounded half to even, moved back into the stream."
     duration = words.duration if 'duration' in words else (words.offset - words.onset).round(6)
-    n = np.maximum(1, np.round(hz*duration.to_numpy(float)).astype(int))
-    first = np.maximum(0, np.minimum(np.round(hz*words.onset.to_numpy(float)).astype(int), steps - n))
+    n = np.maximum(1, np.round(hz * duration.to_numpy(float)).astype(int))
+    first = np.maximum(0, np.minimum(np.round(hz * words.onset.to_numpy(float)).astype(int), steps - n))
     pairs = [(i, k) for i, (a, b) in enumerate(zip(first, first + n)) for k in range(a, min(b, steps))]
     return np.array(pairs, int).reshape(-1, 2)
 
+
 WORD_FRAMES = dict(overlap=word_overlaps, rounded=rounded_frames)
 
-def words_to_frames(states, # (words, L, D) float32
-                    words, # onset, offset
-                    steps:int,
-                    rule:str='overlap' # or 'rounded'
-                   ): # (steps, L, D): silence is exactly zero
+
+def words_to_frames(
+    states,  # (words, L, D) float32
+    words,  # onset, offset
+    steps: int,
+    rule: str = 'overlap',  # or 'rounded'
+):  # (steps, L, D): silence is exactly zero
     "Each word's state is added to its frames."
     out = np.zeros((steps, *states.shape[1:]), np.float32)
     pairs = WORD_FRAMES[rule](words, steps)
@@ -107,22 +123,23 @@ def words_to_frames(states, # (words, L, D) float32
 @dataclass(frozen=True)
 class Protocol:
     "How a movie is cut for a backbone, and which tokens are read."
-    name:str
-    video_at:str = 'newest'    # the stretch of sound beside which the pictures lie: 'oldest' or 'newest'
-    audio_span:float = 1.      # seconds of sound tokens averaged; 0: the one token at which the last half second begins
-    vision_span:float = 1.     # seconds of picture tokens averaged in the native stream
-    tower_span:float = 1.      # seconds of picture tokens averaged in the tower stream
-    speechless:str = 'zeros'   # text stream of a movie without words: 'zeros', or the 'mean' of the other two
-    hop:float = 0.             # seconds of movie read from one forward; 0: one forward a read-out
-    word_frames:str = 'overlap'   # rule 1: a word's frames: all that it 'overlap's, or onset and duration 'rounded'
-    mono_gain:float = 1.          # rule 2: what a mono sound track is multiplied by
-    word_tokens:str = 'spaced'    # rule 3: a word's tokens are its 'own', or 'spaced': with the space before it
-    picture_times:str = 'back'    # rule 5: pictures counted 'back' from the cut, or 'forth' from the context's beginning
-    first_word:float = 1/HZ       # rule 6: seconds before which no word is read
-    tower_sound:str = 'window'    # rule 7: the audio tower's one token is counted on the 'window' or on the 'movie'
-    word_order:str = 'ends'       # rule 8: words by their 'ends', cut to the movie; or as in the 'transcript'
-    last_step:str = 'whole'       # rule 9: the last step is 'whole', beyond the end; or steps are 'rounded', cut at the end
-    unimodal:str = 'ours'         # how backbones of one modality are read (chapter 02f): 'ours' or 'released'
+
+    name: str
+    video_at: str = 'newest'  # the stretch of sound beside which the pictures lie: 'oldest' or 'newest'
+    audio_span: float = 1.0  # seconds of sound tokens averaged; 0: the one token at which the last half second begins
+    vision_span: float = 1.0  # seconds of picture tokens averaged in the native stream
+    tower_span: float = 1.0  # seconds of picture tokens averaged in the tower stream
+    speechless: str = 'zeros'  # text stream of a movie without words: 'zeros', or the 'mean' of the other two
+    hop: float = 0.0  # seconds of movie read from one forward; 0: one forward a read-out
+    word_frames: str = 'overlap'  # rule 1: a word's frames: all that it 'overlap's, or onset and duration 'rounded'
+    mono_gain: float = 1.0  # rule 2: what a mono sound track is multiplied by
+    word_tokens: str = 'spaced'  # rule 3: a word's tokens are its 'own', or 'spaced': with the space before it
+    picture_times: str = 'back'  # rule 5: pictures counted 'back' from the cut, or 'forth' from the context's beginning
+    first_word: float = 1 / HZ  # rule 6: seconds before which no word is read
+    tower_sound: str = 'window'  # rule 7: the audio tower's one token is counted on the 'window' or on the 'movie'
+    word_order: str = 'ends'  # rule 8: words by their 'ends', cut to the movie; or as in the 'transcript'
+    last_step: str = 'whole'  # rule 9: the last step is 'whole', beyond the end; or steps are 'rounded', cut at the end
+    unimodal: str = 'ours'  # how backbones of one modality are read (chapter 02f): 'ours' or 'released'
 
     def __post_init__(self):
         for field, values in CHOICES.items():
@@ -130,100 +147,146 @@ class Protocol:
             if value not in values:
                 raise ValueError(f'{field}={value} in protocol {self.name!r}: choose {" or ".join(values)}')
         if self.hop and (self.word_order, self.picture_times, self.last_step) != ('ends', 'back', 'whole'):
-            raise ValueError(f'protocol {self.name!r}: in hops, words follow their ends, pictures are counted back '
-                             'and steps are whole')
+            raise ValueError(
+                f'protocol {self.name!r}: in hops, words follow their ends, pictures are counted back '
+                'and steps are whole'
+            )
 
-CHOICES = dict(video_at=('oldest', 'newest'), speechless=('zeros', 'mean'), word_frames=tuple(WORD_FRAMES),
-               word_tokens=('own', 'spaced'), picture_times=('back', 'forth'), tower_sound=('window', 'movie'),
-               word_order=('ends', 'transcript'), last_step=('whole', 'rounded'), unimodal=('ours', 'released'))
-BLINK = .03       # seconds: the shortest sound that gives every model a token
 
-PROTOCOLS = {p.name: p for p in [
-    Protocol('released', video_at='oldest', audio_span=0., tower_span=4., speechless='mean', word_frames='rounded',
-             mono_gain=math.sqrt(.5), word_tokens='own', picture_times='forth', first_word=BLINK, tower_sound='movie',
-             word_order='transcript', last_step='rounded', unimodal='released'),
-    Protocol('aligned'), Protocol('streaming', hop=10.)]}
+CHOICES = dict(
+    video_at=('oldest', 'newest'),
+    speechless=('zeros', 'mean'),
+    word_frames=tuple(WORD_FRAMES),
+    word_tokens=('own', 'spaced'),
+    picture_times=('back', 'forth'),
+    tower_sound=('window', 'movie'),
+    word_order=('ends', 'transcript'),
+    last_step=('whole', 'rounded'),
+    unimodal=('ours', 'released'),
+)
+BLINK = 0.03  # seconds: the shortest sound that gives every model a token
 
-def get_protocol(name:str|Protocol # released, aligned, streaming; changed: 'streaming,hop=20'
-                ) -> Protocol:
+PROTOCOLS = {
+    p.name: p
+    for p in [
+        Protocol(
+            'released',
+            video_at='oldest',
+            audio_span=0.0,
+            tower_span=4.0,
+            speechless='mean',
+            word_frames='rounded',
+            mono_gain=math.sqrt(0.5),
+            word_tokens='own',
+            picture_times='forth',
+            first_word=BLINK,
+            tower_sound='movie',
+            word_order='transcript',
+            last_step='rounded',
+            unimodal='released',
+        ),
+        Protocol('aligned'),
+        Protocol('streaming', hop=10.0),
+    ]
+}
+
+
+def get_protocol(
+    name: str | Protocol,  # released, aligned, streaming; changed: 'streaming,hop=20'
+) -> Protocol:
     "The protocol of that name. Changes stay in its name, and so in the name of every store made with it."
-    if isinstance(name, Protocol): return name
+    if isinstance(name, Protocol):
+        return name
     if not isinstance(name, str) or not re.fullmatch(r'[a-z]+(,[a-z_]+=[a-z0-9.]+)*', name):
-        raise ValueError(f'protocol is {shown(name)}, expected one of {", ".join(PROTOCOLS)}, perhaps changed, as in streaming,hop=20')
+        raise ValueError(
+            f'protocol is {shown(name)}, expected one of {", ".join(PROTOCOLS)}, perhaps changed, as in '
+            'streaming,hop=20'
+        )
     base, *changes = name.split(',')
-    if base not in PROTOCOLS: raise ValueError(f'unknown protocol {base!r}; there are: {", ".join(PROTOCOLS)}')
+    if base not in PROTOCOLS:
+        raise ValueError(f'unknown protocol {base!r}; there are: {", ".join(PROTOCOLS)}')
     given, values = asdict(PROTOCOLS[base]), {}
     for change in changes:
         k, _, v = change.partition('=')
         if k == 'name' or k not in given:
             raise ValueError(f'a protocol has no {k!r}; it has: {", ".join(f for f in given if f != "name")}')
-        try: values[k] = type(given[k])(v)
-        except ValueError: raise ValueError(f'{k}={v} in protocol {name!r} is not a number') from None
-        if isinstance(given[k], float): check_number(f'{k} in protocol {name!r}', values[k], 0, 600)
+        try:
+            values[k] = type(given[k])(v)
+        except ValueError:
+            raise ValueError(f'{k}={v} in protocol {name!r} is not a number') from None
+        if isinstance(given[k], float):
+            check_number(f'{k} in protocol {name!r}', values[k], 0, 600)
     return Protocol(**given | values | dict(name=name))
 
 # %% ../../nbs/02a_backbones.ipynb #f145c160
 @dataclass(frozen=True)
 class Schedule:
     "When a movie is read, and what each read-out is given."
-    film:object        # Film
-    protocol:Protocol
-    contexts:Contexts = Contexts()
+
+    film: object  # Film
+    protocol: Protocol
+    contexts: Contexts = Contexts()
 
     @cached_property
-    def words(self): # table: word, onset, offset
+    def words(self):  # table: word, onset, offset
         return self.film.words if self.protocol.word_order == 'ends' else self.film.transcript_words
 
     @property
-    def texts(self) -> list: return self.words.word.tolist()
+    def texts(self) -> list:
+        return self.words.word.tolist()
 
     @property
-    def whole(self) -> bool: return self.protocol.last_step == 'whole'
+    def whole(self) -> bool:
+        return self.protocol.last_step == 'whole'
 
     @property
-    def steps(self) -> int: # of sound and pictures
-        return self.film.steps if self.whole else max(1, round(self.film.seconds*HZ))
+    def steps(self) -> int:  # of sound and pictures
+        return self.film.steps if self.whole else max(1, round(self.film.seconds * HZ))
 
     @property
-    def sound_seconds(self) -> float: # that can be heard: silence fills the last step, or there is none
-        return self.steps/HZ if self.whole else self.film.seconds
+    def sound_seconds(self) -> float:  # that can be heard: silence fills the last step, or there is none
+        return self.steps / HZ if self.whole else self.film.seconds
 
-    def sound(self): # (samples,) float32, 16 kHz
+    def sound(self):  # (samples,) float32, 16 kHz
         "Rule 2: as released, a mono track is decoded to two channels, which are averaged."
         wave, gain = self.film.sound(), self.protocol.mono_gain
-        return wave*np.float32(gain) if gain != 1 and self.film.channels == 1 else wave
+        return wave * np.float32(gain) if gain != 1 and self.film.channels == 1 else wave
 
     @property
-    def text_steps(self) -> int: # of the text stream
-        if self.protocol.word_frames == 'overlap' or not len(self.words): return self.steps
+    def text_steps(self) -> int:  # of the text stream
+        if self.protocol.word_frames == 'overlap' or not len(self.words):
+            return self.steps
         return max(self.steps, self.transcript_steps)
 
     @property
-    def transcript_steps(self) -> int: # inside which the released text stream ends
-        return max(1, round(self.film.transcript_seconds*HZ))
+    def transcript_steps(self) -> int:  # inside which the released text stream ends
+        return max(1, round(self.film.transcript_seconds * HZ))
 
     @cached_property
-    def ends(self): # (words,) seconds: when each word is read
+    def ends(self):  # (words,) seconds: when each word is read
         return word_ends(self.words, self.protocol.first_word)
 
     @cached_property
-    def cuts(self) -> list: # of Cut
+    def cuts(self) -> list:  # of Cut
         return film_cuts(self.words, self.steps, self.protocol.first_word, np.inf if self.whole else self.film.seconds)
 
-    def context(self, word:int): # (n,) int: words of its context, itself last
+    def context(self, word: int):  # (n,) int: words of its context, itself last
         return context_words(word, self.ends, self.contexts.words)
 
-    def pictures(self, cut:float) -> list: # (first, second) time of each picture step, in seconds
+    def pictures(self, cut: float) -> list:  # (first, second) time of each picture step, in seconds
         return picture_pairs(cut, self.contexts, self.protocol.picture_times)
 
-    def heard(self, cut:float) -> float: # seconds of sound in the window that ends with the cut
+    def heard(self, cut: float) -> float:  # seconds of sound in the window that ends with the cut
         return min(cut, self.contexts.audio)
 
-    def on_grid(self, states # (words, L, D) float32
-               ): # (text_steps, L, D)
+    def on_grid(
+        self,
+        states,  # (words, L, D) float32
+    ):  # (text_steps, L, D)
         "The text stream."
         out = np.zeros((self.text_steps, *states.shape[1:]), np.float32)
-        if not len(states): return out
+        if not len(states):
+            return out
         length = self.steps if self.protocol.word_frames == 'overlap' else self.transcript_steps
         out[:length] = words_to_frames(states, self.words, length, self.protocol.word_frames)
         return out
@@ -231,53 +294,82 @@ class Schedule:
 # %% ../../nbs/02a_backbones.ipynb #7b37c085
 class Tap:
     "Averages chosen rows of every hidden state while the model runs."
-    def __init__(self, layers, # ModuleList: state 0 enters the first, state i leaves the i-th
-                 norm=None # module whose output is the last state, instead of the last layer's
-                ):
+
+    def __init__(
+        self,
+        layers,  # ModuleList: state 0 enters the first, state i leaves the i-th
+        norm=None,  # module whose output is the last state, instead of the last layer's
+    ):
         self.reads, n = None, len(layers)
-        layers[0].register_forward_pre_hook(lambda m, args, kw: self._take(0, args[0] if args else kw['hidden_states']), with_kwargs=True)
+        layers[0].register_forward_pre_hook(
+            lambda m, args, kw: self._take(0, args[0] if args else kw['hidden_states']), with_kwargs=True
+        )
         for i, layer in enumerate(layers, 1):
-            if norm is None or i < n: layer.register_forward_hook(lambda m, args, out, i=i: self._take(i, out))
-        if norm is not None: norm.register_forward_hook(lambda m, args, out: self._take(n, out))
+            if norm is None or i < n:
+                layer.register_forward_hook(lambda m, args, out, i=i: self._take(i, out))
+        if norm is not None:
+            norm.register_forward_hook(lambda m, args, out: self._take(n, out))
 
     def _take(self, i, hidden):
-        if self.reads is None: return
-        if isinstance(hidden, tuple): hidden = hidden[0]
+        if self.reads is None:
+            return
+        if isinstance(hidden, tuple):
+            hidden = hidden[0]
         index, lengths = (t.to(hidden.device) for t in self.reads)
         rows = hidden.reshape(-1, hidden.shape[-1])[index].float()
         self.states[i] = rows if len(index) == len(lengths) else torch.segment_reduce(rows, 'mean', lengths=lengths)
 
-    def __call__(self, forward, # () → anything
-                 reads # list of index arrays into the flattened (batch·tokens) rows; each is averaged into one read-out
-                ): # (reads, L, D) float32, on the host
+    def __call__(
+        self,
+        forward,  # () → anything
+        reads,  # list of index arrays into the flattened (batch·tokens) rows; each is averaged into one read-out
+    ):  # (reads, L, D) float32, on the host
         self.reads, self.states = (torch.from_numpy(np.concatenate(reads)), torch.tensor([len(r) for r in reads])), {}
-        try: forward()
-        finally: self.reads = None
+        try:
+            forward()
+        finally:
+            self.reads = None
         return torch.stack([self.states[i].to(self.states[0].device) for i in range(len(self.states))], 1).cpu().numpy()
 
 # %% ../../nbs/02a_backbones.ipynb #5f20248b
-def decode_in_order(film, times # seconds that will be asked for
-            ): # function: times, none of them before those of the call before → {time: (height, width, 3) uint8}
+def decode_in_order(
+    film,
+    times,  # seconds that will be asked for
+):  # function: times, none of them before those of the call before → {time: (height, width, 3) uint8}
     "Decode every picture once, in order, and keep it for as long as it may be asked for."
     order, have = np.unique(times), {}
     coming = zip(order, film.iter_frames(order))
+
     def take(times):
         first, last = min(times), max(times)
-        for t in [t for t in have if t < first]: del have[t]
-        while last not in have: have.update([next(coming)])
+        for t in [t for t in have if t < first]:
+            del have[t]
+        while last not in have:
+            have.update([next(coming)])
         return {t: have[t] for t in times}
+
     return take
 
+
 class Once:
-    "Results by key: what the block before has computed is not computed again; what this block does not need is dropped."
-    def __init__(self): self.known = {}
-    def __call__(self, keys, compute # list of new keys → list of results
-                ) -> dict:
+    """Results by key: what the block before has computed is not computed again; what this block does not need is
+    dropped."""
+
+    def __init__(self):
+        self.known = {}
+
+    def __call__(
+        self,
+        keys,
+        compute,  # list of new keys → list of results
+    ) -> dict:
         keys = dict.fromkeys(keys)
         new = [k for k in keys if k not in self.known]
-        if new: self.known.update(zip(new, compute(new), strict=True))
+        if new:
+            self.known.update(zip(new, compute(new), strict=True))
         self.known = {k: self.known[k] for k in keys}
         return self.known
+
 
 def prefetch(items):
     "Prepare the next item while the caller works on this one."
@@ -288,13 +380,15 @@ def prefetch(items):
             coming = pool.submit(next, items, end)
             yield item
 
-def batches(lengths, # tokens of each row
-            tokens:int # of a batch, padding included
-           ): # yields lists of rows, of similar length
+
+def batches(
+    lengths,  # tokens of each row
+    tokens: int,  # of a batch, padding included
+):  # yields lists of rows, of similar length
     "Short rows together, long rows together, no batch larger than `tokens` unless one row is."
     order = sorted(range(len(lengths)), key=lambda j: (lengths[j], j))
     while order:
-        n = next((n for n in range(1, len(order)) if (n + 1)*lengths[order[n]] > tokens), len(order))
+        n = next((n for n in range(1, len(order)) if (n + 1) * lengths[order[n]] > tokens), len(order))
         yield order[:n]
         order = order[n:]
 
@@ -302,41 +396,62 @@ def batches(lengths, # tokens of each row
 @dataclass(frozen=True)
 class Spec:
     "Where a backbone comes from."
-    name:str
-    adaptor:str        # module:class
-    repo:str = ''      # on the Hugging Face hub; empty: a twin
+
+    name: str
+    adaptor: str  # module:class
+    repo: str = ''  # on the Hugging Face hub; empty: a twin
+
 
 SPECS = {}
-for _name, _adaptor, _repo in [('qwen3-omni-thinking', 'mirage.features.readout:Qwen3Omni', 'Qwen/Qwen3-Omni-30B-A3B-Thinking'),
-                               ('qwen3-omni-instruct', 'mirage.features.readout:Qwen3Omni', 'Qwen/Qwen3-Omni-30B-A3B-Instruct'),
-                               ('qwen2.5-omni-7b', 'mirage.features.readout:Qwen25Omni', 'Qwen/Qwen2.5-Omni-7B'),
-                               ('llama-3.2-3b', 'mirage.features.unimodal:Llama', 'meta-llama/Llama-3.2-3B'),
-                               ('wav2vec-bert-2.0', 'mirage.features.unimodal:Wav2VecBert', 'facebook/w2v-bert-2.0'),
-                               ('vjepa2', 'mirage.features.unimodal:VJepa2', 'facebook/vjepa2-vitg-fpc64-256')]:
+for _name, _adaptor, _repo in [
+    ('qwen3-omni-thinking', 'mirage.features.readout:Qwen3Omni', 'Qwen/Qwen3-Omni-30B-A3B-Thinking'),
+    ('qwen3-omni-instruct', 'mirage.features.readout:Qwen3Omni', 'Qwen/Qwen3-Omni-30B-A3B-Instruct'),
+    ('qwen2.5-omni-7b', 'mirage.features.readout:Qwen25Omni', 'Qwen/Qwen2.5-Omni-7B'),
+    ('llama-3.2-3b', 'mirage.features.unimodal:Llama', 'meta-llama/Llama-3.2-3B'),
+    ('wav2vec-bert-2.0', 'mirage.features.unimodal:Wav2VecBert', 'facebook/w2v-bert-2.0'),
+    ('vjepa2', 'mirage.features.unimodal:VJepa2', 'facebook/vjepa2-vitg-fpc64-256'),
+]:
     SPECS[_name], SPECS['tiny-' + _name] = Spec(_name, _adaptor, _repo), Spec('tiny-' + _name, _adaptor)
+
 
 class Work(NamedTuple):
     "What one film costs."
-    forwards:int   # of the largest module
-    tokens:int     # through it
-    flop:float     # of all modules
+
+    forwards: int  # of the largest module
+    tokens: int  # through it
+    flop: float  # of all modules
 
 # %% ../../nbs/02a_backbones.ipynb #d334d11e
 class Backbone:
     "One frozen model. A new backbone is one such class, and a line in `SPECS`."
-    classes:tuple = ()         # (model class, processor class) of transformers
 
-    def __init__(self, spec:Spec, device:str='cpu', # 'auto': spread over all devices
-                 revision:str='' # commit of the repository
-                ):
+    classes: tuple = ()  # (model class, processor class) of transformers
+
+    def __init__(
+        self,
+        spec: Spec,
+        device: str = 'cpu',  # 'auto': spread over all devices
+        revision: str = '',  # commit of the repository
+    ):
         self.spec, self.device, self.revision = spec, device, revision
         self.config, self.processor = self.real() if spec.repo else self.twin()
 
-    def twin(self): raise NotImplementedError                              # config and processor of the tiny model
-    def streams(self, fusion:str='native') -> dict: raise NotImplementedError   # stream → (L, D)
-    def extract(self, film, fusion:str='native', protocol='aligned', contexts:Contexts=Contexts()) -> dict: raise NotImplementedError  # stream → (T, L, D) float32
-    def work(self, film, fusion:str='native', protocol='aligned', contexts:Contexts=Contexts()) -> Work: raise NotImplementedError
-    def shape(self, model): return model                                   # a twin's last touch
+    def twin(self):  # config and processor of the tiny model
+        raise NotImplementedError
+
+    def streams(self, fusion: str = 'native') -> dict:  # stream → (L, D)
+        raise NotImplementedError
+
+    def extract(
+        self, film, fusion: str = 'native', protocol='aligned', contexts: Contexts = Contexts()
+    ) -> dict:  # stream → (T, L, D) float32
+        raise NotImplementedError
+
+    def work(self, film, fusion: str = 'native', protocol='aligned', contexts: Contexts = Contexts()) -> Work:
+        raise NotImplementedError
+
+    def shape(self, model):  # a twin's last touch
+        return model
 
     def real(self):
         "Config and processor from the hub, at the pinned commit."
@@ -344,9 +459,12 @@ class Backbone:
         return self.classes[0].config_class.from_pretrained(**where), self.classes[1].from_pretrained(**where)
 
     @property
-    def dtype(self): return torch.bfloat16 if self.spec.repo else torch.float32
+    def dtype(self):
+        return torch.bfloat16 if self.spec.repo else torch.float32
+
     @property
-    def seed(self) -> int: return int(digest(self.spec.name, 6), 16)       # of a twin's weights
+    def seed(self) -> int:  # of a twin's weights
+        return int(digest(self.spec.name, 6), 16)
 
     @cached_property
     def model(self):
@@ -360,48 +478,77 @@ class Backbone:
         return self.shape(model).to('cuda' if self.device == 'auto' else self.device)
 
     @property
-    def place(self): return self.model.device      # of its inputs
+    def place(self):  # of its inputs
+        return self.model.device
 
     def identity(self) -> dict:
         "What tells this model from every other."
-        if self.spec.repo: return dict(name=self.spec.name, repo=self.spec.repo, revision=self.revision, dtype=str(self.dtype))
-        weights = hashlib.sha256(b''.join(w.detach().cpu().contiguous().numpy().tobytes() for _, w in sorted(self.model.state_dict().items())))
+        if self.spec.repo:
+            return dict(name=self.spec.name, repo=self.spec.repo, revision=self.revision, dtype=str(self.dtype))
+        weights = hashlib.sha256(
+            b''.join(
+                w.detach().cpu().contiguous().numpy().tobytes() for _, w in sorted(self.model.state_dict().items())
+            )
+        )
         return dict(name=self.spec.name, weights=weights.hexdigest()[:16], seed=self.seed, dtype=str(self.dtype))
 
     @cached_property
-    def sizes(self) -> dict: # module → parameters that one token uses
+    def sizes(self) -> dict:  # module → parameters that one token uses
         "Counted on an empty model; of a layer's experts, those that a token is sent to."
-        with torch.device('meta'): model = self.classes[0]._from_config(self.config)
+        with torch.device('meta'):
+            model = self.classes[0]._from_config(self.config)
         text = getattr(self.config, 'text_config', self.config)
-        share = lambda name: text.num_experts_per_tok/text.num_experts if '.experts.' in name else 1.
-        count = lambda part: sum(share(n)*p.numel() for n, p in part.named_parameters() if 'embed_tokens' not in n)
+
+        def share(name):
+            return text.num_experts_per_tok / text.num_experts if '.experts.' in name else 1.0
+
+        def count(part):
+            return sum(share(n) * p.numel() for n, p in part.named_parameters() if 'embed_tokens' not in n)
+
         return {name: count(part) for name, part in getattr(model, 'model', model).named_children()}
 
-def load_backbone(name:str, device:str='cpu', revision:str='') -> Backbone:
+
+def load_backbone(name: str, device: str = 'cpu', revision: str = '') -> Backbone:
     "The adaptor of that name; its weights come when the first film does."
-    if name not in SPECS: raise ValueError(f'unknown backbone {name!r}; there are: {", ".join(SPECS)}')
+    if name not in SPECS:
+        raise ValueError(f'unknown backbone {name!r}; there are: {", ".join(SPECS)}')
     spec = SPECS[name]
     if spec.repo and not re.fullmatch('[0-9a-f]{40}', revision):
-        raise ValueError(f'{name} comes from huggingface.co/{spec.repo}: pin it with revision, the 40 digits of a commit of that repository (got {revision!r})')
+        raise ValueError(
+            f'{name} comes from huggingface.co/{spec.repo}: pin it with revision, the 40 digits of a commit of '
+            f'that repository (got {revision!r})'
+        )
     module, cls = spec.adaptor.split(':')
     return getattr(importlib.import_module(module), cls)(spec, device, revision)
 
 # %% ../../nbs/02a_backbones.ipynb #00a34bbd
-WRITERS = ('o_proj', 'out_proj', 'proj', 'down_proj', 'fc2', 'linear_fc2', 'output_dense', 'linear_out')   # what writes into the residual stream
+# what writes into the residual stream
+WRITERS = ('o_proj', 'out_proj', 'proj', 'down_proj', 'fc2', 'linear_fc2', 'output_dense', 'linear_out')
 
-GATES = ('gate_proj', 'gate_up_proj')   # what opens a gated feed-forward block
+GATES = ('gate_proj', 'gate_up_proj')  # what opens a gated feed-forward block
 
-def grow(layers, # of a random model
-         gain:float=1.3, gate:float=1.):
+
+def grow(
+    layers,  # of a random model
+    gain: float = 1.3,
+    gate: float = 1.0,
+):
     "Let each layer write `gain` times as much as the one before; open gates `gate` times as wide."
     for i, layer in enumerate(layers):
         for name, p in layer.named_parameters():
             kind = name.removesuffix('.weight').split('.')[-1]
-            if kind in WRITERS and p.ndim > 1: p.mul_(gain**i)
-            if kind in GATES: p.mul_(gate)
+            if kind in WRITERS and p.ndim > 1:
+                p.mul_(gain**i)
+            if kind in GATES:
+                p.mul_(gate)
 
-def sign(layers, # of a random model, with a bias on their values
-         size:float, seed:int):
+
+def sign(
+    layers,  # of a random model, with a bias on their values
+    size: float,
+    seed: int,
+):
     "Let each layer write a constant of its own: a bias on values passes through attention unchanged."
     draw = torch.Generator().manual_seed(seed)
-    for layer in layers: layer.self_attn.v_proj.bias.copy_(size*torch.randn(layer.self_attn.v_proj.bias.shape, generator=draw))
+    for layer in layers:
+        layer.self_attn.v_proj.bias.copy_(size * torch.randn(layer.self_attn.v_proj.bias.shape, generator=draw))

@@ -21,116 +21,210 @@ from .store import RULES, Store
 from .backbones import Backbone, Schedule, Work, get_protocol, load_backbone
 
 # %% ../../nbs/02h_extract.ipynb #1e014388
-def my_share(splits, # table, one row a stimulus; a repeat may have its own row
-             shard:str='1/1' # k/n
-            ):
+def my_share(
+    splits,  # table, one row a stimulus; a repeat may have its own row
+    shard: str = '1/1',  # k/n
+):
     "Every n-th stimulus, beginning with the k-th."
-    try: k, n = map(int, shard.split('/')); fits = 1 <= k <= n
-    except ValueError: fits = False
-    if not fits: raise ValueError(f'shard {shard!r} is not k/n with 1 ≤ k ≤ n, such as 3/64')
-    if k > (there := splits.split.nunique()): raise ValueError(f'shard {shard} is empty: there are {there} stimuli')
-    return splits.drop_duplicates('split').iloc[k - 1::n]
+    try:
+        k, n = map(int, shard.split('/'))
+        fits = 1 <= k <= n
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f'shard {shard!r} is not k/n with 1 ≤ k ≤ n, such as 3/64')
+    if k > (there := splits.split.nunique()):
+        raise ValueError(f'shard {shard} is empty: there are {there} stimuli')
+    return splits.drop_duplicates('split').iloc[k - 1 :: n]
 
 # %% ../../nbs/02h_extract.ipynb #beb40e16
-def open_film(row, # split, video, transcript; audio_track where it is not the film's own choice
-              tr:float=TR) -> Film:
+def open_film(
+    row,  # split, video, transcript; audio_track where it is not the film's own choice
+    tr: float = TR,
+) -> Film:
     track = getattr(row, 'audio_track', '')
-    return Film.open(row.video, None if row.transcript is None or pd.isna(row.transcript) else row.transcript, tr,
-                     '' if pd.isna(track) else track)
+    return Film.open(
+        row.video,
+        None if row.transcript is None or pd.isna(row.transcript) else row.transcript,
+        tr,
+        '' if pd.isna(track) else track,
+    )
 
-def estimate(splits, # split, video, transcript
-             backbone:Backbone, fusion:str='native', protocol='aligned', contexts:Contexts=Contexts(), tflops:float=150., tr:float=TR) -> pd.Series:
+
+def estimate(
+    splits,  # split, video, transcript
+    backbone: Backbone,
+    fusion: str = 'native',
+    protocol='aligned',
+    contexts: Contexts = Contexts(),
+    tflops: float = 150.0,
+    tr: float = TR,
+) -> pd.Series:
     "What an extraction of these stimuli would cost."
     films = [open_film(row, tr) for row in splits.drop_duplicates('split').itertuples()]
     total = Work(*np.sum([backbone.work(f, fusion, protocol, contexts) for f in films], 0))
     plans = [Schedule(f, get_protocol(protocol), contexts) for f in films]
-    steps = dict.fromkeys(('audio', 'vision'), sum(p.steps for p in plans)) | dict(text=sum(p.text_steps for p in plans))
-    size = sum(2*L*D*steps[m] for m, (L, D) in backbone.streams(fusion).items())
-    return pd.Series({'stimuli': len(films), 'hours of film': sum(f.seconds for f in films)/3600, 'forwards': total.forwards,
-                      'million tokens': total.tokens/1e6, 'PFLOP': total.flop/1e15, f'GPU-hours at {tflops:g} TFLOP/s': total.flop/tflops/3.6e15, 'GB on disk': size/1e9})
+    steps = dict.fromkeys(('audio', 'vision'), sum(p.steps for p in plans)) | dict(
+        text=sum(p.text_steps for p in plans)
+    )
+    size = sum(2 * L * D * steps[m] for m, (L, D) in backbone.streams(fusion).items())
+    return pd.Series({
+        'stimuli': len(films),
+        'hours of film': sum(f.seconds for f in films) / 3600,
+        'forwards': total.forwards,
+        'million tokens': total.tokens / 1e6,
+        'PFLOP': total.flop / 1e15,
+        f'GPU-hours at {tflops:g} TFLOP/s': total.flop / tflops / 3.6e15,
+        'GB on disk': size / 1e9,
+    })
 
 # %% ../../nbs/02h_extract.ipynb #82c7ca3f
-def identity(backbone:Backbone, fusion:str, protocol, contexts:Contexts) -> dict:
+def identity(backbone: Backbone, fusion: str, protocol, contexts: Contexts) -> dict:
     "Everything that shapes the states; change any of it and it is another store."
-    return dict(backbone=backbone.identity(), fusion=fusion, protocol=asdict(get_protocol(protocol)),
-                contexts=asdict(contexts), hz=HZ, rules=RULES)
+    return dict(
+        backbone=backbone.identity(),
+        fusion=fusion,
+        protocol=asdict(get_protocol(protocol)),
+        contexts=asdict(contexts),
+        hz=HZ,
+        rules=RULES,
+    )
 
-def check_states(states:dict, # stream → (T, L, D)
-                 backbone:Backbone, film:Film, fusion:str, protocol='aligned'):
+
+def check_states(
+    states: dict,  # stream → (T, L, D)
+    backbone: Backbone,
+    film: Film,
+    fusion: str,
+    protocol='aligned',
+):
     "Refuse what cannot be right."
     plan = Schedule(film, get_protocol(protocol))
     for m, (L, D) in backbone.streams(fusion).items():
         x, steps = states[m], plan.text_steps if m == 'text' else plan.steps
-        if x.shape != (steps, L, D): raise ValueError(f'{film.path}: {m} has shape {x.shape}, expected {(steps, L, D)}')
-        if bad := x.size - int(np.isfinite(x).sum()): raise ValueError(f'{film.path}: {bad} of {x.size} values of {m} are not finite; try another dtype')
+        if x.shape != (steps, L, D):
+            raise ValueError(f'{film.path}: {m} has shape {x.shape}, expected {(steps, L, D)}')
+        if bad := x.size - int(np.isfinite(x).sum()):
+            raise ValueError(f'{film.path}: {bad} of {x.size} values of {m} are not finite; try another dtype')
         if not x.any() and (m != 'text' or len(plan.words)):
             raise ValueError(f'{film.path}: {m} is zero throughout, though the film has it')
 
-def stored(store:Store, row, film:Film) -> bool:
-    "Whether the store has every stream of this very film and transcript, unaltered; the film is read for its digest only where its name is there."
-    def there(**how): return all(store.has(m, row.split, **how) for m in store.streams)
+
+def stored(store: Store, row, film: Film) -> bool:
+    """Whether the store has every stream of this very film and transcript, unaltered; the film is read for its digest
+    only where its name is there."""
+
+    def there(**how):
+        return all(store.has(m, row.split, **how) for m in store.streams)
+
     return there() and there(source=film.source, verify=True)
 
-def extract_one(backbone:Backbone, store:Store, row, # split, video, transcript
-                fusion:str, protocol, contexts:Contexts, tr:float=TR) -> float: # seconds of film; 0 when there was nothing to do
+
+def extract_one(
+    backbone: Backbone,
+    store: Store,
+    row,  # split, video, transcript
+    fusion: str,
+    protocol,
+    contexts: Contexts,
+    tr: float = TR,
+) -> float:  # seconds of film; 0 when there was nothing to do
     "One stimulus: all of its streams, unless the store has them."
     film = open_film(row, tr)
-    if stored(store, row, film): return 0.
+    if stored(store, row, film):
+        return 0.0
     states = backbone.extract(film, fusion, protocol, contexts)
     check_states(states, backbone, film, fusion, protocol)
-    for m, x in states.items(): store.write(m, row.split, x, film.source)
+    for m, x in states.items():
+        store.write(m, row.split, x, film.source)
     return film.seconds
 
 # %% ../../nbs/02h_extract.ipynb #c7ea4995
-class ExtractionError(RuntimeError): "Some stimuli could not be extracted."
+class ExtractionError(RuntimeError):
+    "Some stimuli could not be extracted."
+
 
 Stimulus = namedtuple('Stimulus', 'split video transcript audio_track')
 _backbone = functools.lru_cache(1)(load_backbone)
 
+
 @contextlib.contextmanager
-def one_thread(on:bool=True):
+def one_thread(on: bool = True):
     n = torch.get_num_threads()
-    if on: torch.set_num_threads(1)
-    try: yield
-    finally: torch.set_num_threads(n)
+    if on:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n)
 
-def _work(model, path, row, how): # in a process of its own
-    with one_thread(): return extract_one(_backbone(*model), Store.open(path), row, *how)
 
-def _results(model, store, rows, how, workers): # yields (row, seconds of film or exception), what is there already first
+def _work(model, path, row, how):  # in a process of its own
+    with one_thread():
+        return extract_one(_backbone(*model), Store.open(path), row, *how)
+
+
+def _results(
+    model, store, rows, how, workers
+):  # yields (row, seconds of film or exception), what is there already first
     todo = []
     for row in rows:
-        try: there = stored(store, row, open_film(row, how[-1]))
-        except Exception as error: yield row, error
+        try:
+            there = stored(store, row, open_film(row, how[-1]))
+        except Exception as error:
+            yield row, error
         else:
-            if there: yield row, 0.
-            else: todo.append(row)
+            if there:
+                yield row, 0.0
+            else:
+                todo.append(row)
     if (n := min(workers, len(todo))) > 1:
         with worker_pool(n) as pool:
             jobs = {pool.submit(_work, model, store.path, row, how): row for row in todo}
-            for job in as_completed(jobs): yield jobs[job], job.exception() or job.result()
+            for job in as_completed(jobs):
+                yield jobs[job], job.exception() or job.result()
     else:
         for row in todo:
             try:
-                with one_thread(model[1] == 'cpu'): done = extract_one(_backbone(*model), store, row, *how)
-            except Exception as error: done = error
+                with one_thread(model[1] == 'cpu'):
+                    done = extract_one(_backbone(*model), store, row, *how)
+            except Exception as error:
+                done = error
             yield row, done
 
-def extract_splits(splits, # split, video, transcript, perhaps audio_track: as in `Cohort.splits`
-                   path, # folder of the store, see `store_path`
-                   backbone:str, # name
-                   fusion:str='native', protocol='aligned', contexts:Contexts=Contexts(),
-                   shard:str='1/1', # k/n
-                   workers:int=1, # processes, on the CPU
-                   device:str='cpu', revision:str='', tr:float=TR) -> Store:
+
+def extract_splits(
+    splits,  # split, video, transcript, perhaps audio_track: as in `Cohort.splits`
+    path,  # folder of the store, see `store_path`
+    backbone: str,  # name
+    fusion: str = 'native',
+    protocol='aligned',
+    contexts: Contexts = Contexts(),
+    shard: str = '1/1',  # k/n
+    workers: int = 1,  # processes, on the CPU
+    device: str = 'cpu',
+    revision: str = '',
+    tr: float = TR,
+) -> Store:
     "All streams of the shard's stimuli; the store has them when this returns."
     model = (backbone, device, revision)
-    extractor, rows = _backbone(*model), [Stimulus(r.split, r.video, r.transcript, getattr(r, 'audio_track', '')) for r in my_share(splits, shard).itertuples()]
+    extractor = _backbone(*model)
+    rows = [
+        Stimulus(r.split, r.video, r.transcript, getattr(r, 'audio_track', ''))
+        for r in my_share(splits, shard).itertuples()
+    ]
     store = Store.create(path, identity(extractor, fusion, protocol, contexts), extractor.streams(fusion))
     how, failed = (fusion, protocol, contexts, tr), {}
     for row, done in progress(_results(model, store, rows, how, workers), f'{backbone} {fusion}', total=len(rows)):
-        if isinstance(done, DiskFull): raise done      # the others would fail too, after hours of work
-        if isinstance(done, Exception): failed[row.split] = done
-    if failed: raise ExtractionError('\n'.join([f'{len(failed)} of {len(rows)} stimuli failed, the others are stored:',
-                                                *(f'  {s}: {type(e).__name__}: {e}' for s, e in failed.items())]))
+        if isinstance(done, DiskFull):
+            raise done  # the others would fail too, after hours of work
+        if isinstance(done, Exception):
+            failed[row.split] = done
+    if failed:
+        raise ExtractionError(
+            '\n'.join([
+                f'{len(failed)} of {len(rows)} stimuli failed, the others are stored:',
+                *(f'  {s}: {type(e).__name__}: {e}' for s, e in failed.items()),
+            ])
+        )
     return store

@@ -16,116 +16,168 @@ from transformers import Qwen2Tokenizer
 from ..data.stimuli import RATE
 
 # %% ../../nbs/02b_inputs.ipynb #4936bfa7
-HOP = 160         # samples between mel frames: 100 frames a second
+HOP = 160  # samples between mel frames: 100 frames a second
 
-def raw_mel(extractor, # WhisperFeatureExtractor
-            waves # (B, samples) float32
-           ): # (B, bands, samples//160): log10 of the mel spectrogram, before the floor
+
+def raw_mel(
+    extractor,  # WhisperFeatureExtractor
+    waves,  # (B, samples) float32
+):  # (B, bands, samples//160): log10 of the mel spectrogram, before the floor
     window = torch.hann_window(extractor.n_fft)
     waves = torch.stft(waves, extractor.n_fft, extractor.hop_length, window=window, return_complex=True)[..., :-1]
     power = torch.view_as_real(waves).square().sum(-1)
     return (torch.from_numpy(extractor.mel_filters).float().T @ power).clamp_(min=1e-10).log10_()
 
-def floored(mel): # (B, bands, frames) → the same
+
+def floored(mel):  # (B, bands, frames) → the same
     "Nothing further than 8 below the loudest value of its own stretch; then Whisper's scale."
-    return (torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 8.) + 4.)/4.
+    return (torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+
 
 class Sound:
     "A film's sound; mel frames that many stretches share are computed once."
-    def __init__(self, extractor, # WhisperFeatureExtractor
-                 sound, # (samples,) float32
-                 steps:float, # frames of the grid that can be heard: the sound is padded, or cut, to their length
-                 tail:int=0 # zeros that the processor appends before it looks; 0: it reflects the sound
-                ):
-        self.extractor, self.tail, n = extractor, tail, round(steps/HZ*RATE)
-        self.wave, self._shared = F.pad(torch.from_numpy(np.asarray(sound[:n], np.float32)), (0, n - len(sound[:n]))), None
+
+    def __init__(
+        self,
+        extractor,  # WhisperFeatureExtractor
+        sound,  # (samples,) float32
+        steps: float,  # frames of the grid that can be heard: the sound is padded, or cut, to their length
+        tail: int = 0,  # zeros that the processor appends before it looks; 0: it reflects the sound
+    ):
+        self.extractor, self.tail, n = extractor, tail, round(steps / HZ * RATE)
+        self.wave, self._shared = (
+            F.pad(torch.from_numpy(np.asarray(sound[:n], np.float32)), (0, n - len(sound[:n]))),
+            None,
+        )
 
     @property
-    def shared(self): # (bands, frames): every hop of the film, none of them touched by an edge
+    def shared(self):  # (bands, frames): every hop of the film, none of them touched by an edge
         if self._shared is None:
-            wave, step = F.pad(self.wave, (RATE, RATE)), 60*RATE
-            pieces = [raw_mel(self.extractor, wave[None, a:a + step + 2*RATE])[0, :, 100:-100] for a in range(0, len(wave) - 2*RATE, step)]
+            wave, step = F.pad(self.wave, (RATE, RATE)), 60 * RATE
+            pieces = [
+                raw_mel(self.extractor, wave[None, a : a + step + 2 * RATE])[0, :, 100:-100]
+                for a in range(0, len(wave) - 2 * RATE, step)
+            ]
             self._shared = torch.cat(pieces, 1)
         return self._shared
 
-    def alone(self, starts, n): # (B, bands, frames), before the floor
-        return raw_mel(self.extractor, torch.stack([F.pad(self.wave[s:s + n], (0, self.tail)) for s in starts]))
+    def alone(self, starts, n):  # (B, bands, frames), before the floor
+        return raw_mel(self.extractor, torch.stack([F.pad(self.wave[s : s + n], (0, self.tail)) for s in starts]))
 
-    def windows(self, starts, # (B,) samples
-                n:int # samples, the same for all
-               ): # (B, bands, frames)
+    def windows(
+        self,
+        starts,  # (B,) samples
+        n: int,  # samples, the same for all
+    ):  # (B, bands, frames)
         "Whisper's features of each stretch, as if it were alone."
-        edge, frames, after = 10*HOP, -(-n//HOP), self.tail//HOP
-        if n < 2*edge or n % HOP or any(s % HOP for s in starts): mel = self.alone(starts, n)
+        edge, frames, after = 10 * HOP, -(-n // HOP), self.tail // HOP
+        if n < 2 * edge or n % HOP or any(s % HOP for s in starts):
+            mel = self.alone(starts, n)
         else:
-            inner = torch.stack([self.shared[:, s//HOP + 5:(s + n)//HOP - 5] for s in starts])
-            mel = torch.cat([self.alone(starts, edge)[..., :5], inner, self.alone([s + n - edge for s in starts], edge)[..., -5 - after:]], -1)
-        return floored(mel)[..., :frames if self.tail else None]
+            inner = torch.stack([self.shared[:, s // HOP + 5 : (s + n) // HOP - 5] for s in starts])
+            mel = torch.cat(
+                [
+                    self.alone(starts, edge)[..., :5],
+                    inner,
+                    self.alone([s + n - edge for s in starts], edge)[..., -5 - after :],
+                ],
+                -1,
+            )
+        return floored(mel)[..., : frames if self.tail else None]
 
 # %% ../../nbs/02b_inputs.ipynb #7d561da2
-MEDIA = dict(image_token='<|image_pad|>', audio_token='<|audio_pad|>', video_token='<|video_pad|>', vision_bos_token='<|vision_start|>',
-             vision_eos_token='<|vision_end|>', audio_bos_token='<|audio_start|>', audio_eos_token='<|audio_end|>')
-MERGES = ('t h|th e|i n|e r|a n|r e|o n|a t|e n|n d|t i|e s|o r|t e|o f|e d|i s|i t|a l|a r|s t|n t|n g|s e|h a|a s|o u|i o|l e|v e|r o|i l|'
-          'a c|o o|c h|e e')
+MEDIA = dict(
+    image_token='<|image_pad|>',
+    audio_token='<|audio_pad|>',
+    video_token='<|video_pad|>',
+    vision_bos_token='<|vision_start|>',
+    vision_eos_token='<|vision_end|>',
+    audio_bos_token='<|audio_start|>',
+    audio_eos_token='<|audio_end|>',
+)
+MERGES = (
+    't h|th e|i n|e r|a n|r e|o n|a t|e n|n d|t i|e s|o r|t e|o f|e d|i s|i t|a l|a r|s t|n t|n g|s e|h a|a s|o '
+    'u|i o|l e|v e|r o|i l|'
+    'a c|o o|c h|e e'
+)
+
 
 def twin_tokenizer() -> Qwen2Tokenizer:
     "The real tokeniser class over the 256 bytes and a few merges."
     merges = [tuple(m.split()) for m in MERGES.split('|')]
-    vocab = {token: i for i, token in enumerate([*sorted(ByteLevel.alphabet()), '<|endoftext|>', *map(''.join, merges)])}
+    vocab = {
+        token: i for i, token in enumerate([*sorted(ByteLevel.alphabet()), '<|endoftext|>', *map(''.join, merges)])
+    }
     return Qwen2Tokenizer(vocab=vocab, merges=merges, extra_special_tokens=MEDIA)
+
 
 class WordTokens:
     "Token ids of words joined by spaces, word by word; every distinct word is tokenised once."
+
     def __init__(self, tokenizer):
         self.tokenizer, self.known, self.spaces = tokenizer, {}, {}
 
-    def __call__(self, words, # list of str
-                 first:bool=True # the first of them has no space before it
-                ) -> list[list]: # ids of each word
+    def __call__(
+        self,
+        words,  # list of str
+        first: bool = True,  # the first of them has no space before it
+    ) -> list[list]:  # ids of each word
         return [self._ids(w if first and not i else ' ' + w) for i, w in enumerate(words)]
 
     def _ids(self, text):
-        if text not in self.known: self.known[text] = self.tokenizer(text, add_special_tokens=False).input_ids
+        if text not in self.known:
+            self.known[text] = self.tokenizer(text, add_special_tokens=False).input_ids
         return self.known[text]
 
-    def read(self, word:str,
-             first:bool, # no space before it
-             which:str # 'spaced': with the space before it; 'own': tokens that overlap its characters
-            ) -> int: # tokens to average, counted from its last
+    def read(
+        self,
+        word: str,
+        first: bool,  # no space before it
+        which: str,  # 'spaced': with the space before it; 'own': tokens that overlap its characters
+    ) -> int:  # tokens to average, counted from its last
         "How many of a word's tokens are its state."
-        if first or which == 'spaced': return len(self._ids(word if first else ' ' + word))
+        if first or which == 'spaced':
+            return len(self._ids(word if first else ' ' + word))
         if word not in self.spaces:
             offsets = self.tokenizer(' ' + word, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
             self.spaces[word] = sum(stop <= 1 for _, stop in offsets)
         return len(self._ids(' ' + word)) - self.spaces[word]
 
 # %% ../../nbs/02b_inputs.ipynb #b6f3c325
-def interleave(n_audio:int, # sound tokens; token i has position i
-               video_at, # (picture steps,) position of each, counted from the first sound token
-               h:int, w:int, # tokens of one picture step
-               chunk:float=0. # positions that are sorted as one; 0: token by token
-              ): # (n,) bool: is it a picture token; (3, n) float32: its time, row and column
+def interleave(
+    n_audio: int,  # sound tokens; token i has position i
+    video_at,  # (picture steps,) position of each, counted from the first sound token
+    h: int,
+    w: int,  # tokens of one picture step
+    chunk: float = 0.0,  # positions that are sorted as one; 0: token by token
+):  # (n,) bool: is it a picture token; (3, n) float32: its time, row and column
     "Sound and picture tokens in the order of time, pictures first where they coincide."
-    at = np.concatenate([np.repeat(video_at, h*w), np.arange(n_audio)])
-    video = np.arange(len(at)) < len(video_at)*h*w
-    order = np.lexsort((at, ~video, at//chunk) if chunk else (~video, at))
-    place = np.concatenate([np.tile(np.indices((h, w)).reshape(2, -1), len(video_at)), np.tile(np.arange(n_audio), (2, 1))], 1)
+    at = np.concatenate([np.repeat(video_at, h * w), np.arange(n_audio)])
+    video = np.arange(len(at)) < len(video_at) * h * w
+    order = np.lexsort((at, ~video, at // chunk) if chunk else (~video, at))
+    place = np.concatenate(
+        [np.tile(np.indices((h, w)).reshape(2, -1), len(video_at)), np.tile(np.arange(n_audio), (2, 1))], 1
+    )
     return video[order], np.concatenate([at[None], place])[:, order].astype(np.float32)
 
 # %% ../../nbs/02b_inputs.ipynb #6aef6d56
-def pad_rows(rows # list of (ids (n,), positions (3, n), …)
-            ): # (B, T) int64, (3, B, T) float32
+def pad_rows(
+    rows,  # list of (ids (n,), positions (3, n), …)
+):  # (B, T) int64, (3, B, T) float32
     T = max(len(r[0]) for r in rows)
     ids, pos = np.zeros((len(rows), T), np.int64), np.zeros((3, len(rows), T), np.float32)
-    for b, (i, p, *_) in enumerate(rows): ids[b, :len(i)], pos[:, b, :len(i)] = i, p
+    for b, (i, p, *_) in enumerate(rows):
+        ids[b, : len(i)], pos[:, b, : len(i)] = i, p
     return torch.from_numpy(ids), torch.from_numpy(pos)
 
-def transcript_rows(words, # list of str
-                    groups, # list of (words of the sequence, words read among them): one sequence each
-                    word_tokens:WordTokens,
-                    start=(), # ids that open every sequence
-                    which:str='spaced' # as in `WordTokens.read`; or 'characters': as many tokens as the word has
-                   ): # list of (ids (n,), positions (3, n), [token indices of each word read])
+
+def transcript_rows(
+    words,  # list of str
+    groups,  # list of (words of the sequence, words read among them): one sequence each
+    word_tokens: WordTokens,
+    start=(),  # ids that open every sequence
+    which: str = 'spaced',  # as in `WordTokens.read`; or 'characters': as many tokens as the word has
+):  # list of (ids (n,), positions (3, n), [token indices of each word read])
     "Sequences of words alone, joined by spaces."
     rows = []
     for sequence, mine in groups:

@@ -13,184 +13,306 @@ import numpy as np, torch
 from torch.nn import functional as F
 
 from .backbones import Backbone, Tap, grow, sign
-from transformers import (Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLVideoProcessor,
-                          Qwen3OmniMoeProcessor, Qwen3OmniMoeThinkerForConditionalGeneration, WhisperFeatureExtractor)
+from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration, Qwen2VLImageProcessor
+from transformers import Qwen2VLVideoProcessor, Qwen3OmniMoeProcessor, Qwen3OmniMoeThinkerForConditionalGeneration
+from transformers import WhisperFeatureExtractor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
 from .inputs import HOP, WordTokens, interleave, pad_rows, twin_tokenizer
 
 # %% ../../nbs/02d_omni.ipynb #8dfd3b93
 class Omni(Backbone):
     "Qwen3-Omni's thinker, and its twin."
+
     classes = Qwen3OmniMoeThinkerForConditionalGeneration, Qwen3OmniMoeProcessor
-    per_second = 13                    # positions, and sound tokens, a second
-    window, piece = 800, 100           # mel frames that attend to one another; that are convolved together
-    opening, closing = (0, 1), (1, 2)  # positions of the marks before the media; of those after, counted from the last media position
-    chunk = 0.                         # positions that are interleaved as one; 0: token by token
-    tail = 0                           # zeros that the processor puts after the sound
-    factor, twin_pixels = 32, 64*64    # pixels a side of one token; largest picture of a twin
-    tokens = 4096                      # a forward, padding included
+    per_second = 13  # positions, and sound tokens, a second
+    window, piece = 800, 100  # mel frames that attend to one another; that are convolved together
+    # positions of the marks before the media; of those after, counted from the last media position
+    opening = (0, 1)
+    closing = (1, 2)
+    chunk = 0.0  # positions that are interleaved as one; 0: token by token
+    tail = 0  # zeros that the processor puts after the sound
+    factor, twin_pixels = 32, 64 * 64  # pixels a side of one token; largest picture of a twin
+    tokens = 4096  # a forward, padding included
 
     def twin(self):
-        tok, std, width = twin_tokenizer(), .15, 48
+        tok, std, width = twin_tokenizer(), 0.15, 48
         rope = dict(rope_type='default', rope_theta=1e6, mrope_section=[4, 2, 2], mrope_interleaved=True)
         config = self.classes[0].config_class(
-            audio_config=dict(d_model=32, encoder_layers=8, encoder_attention_heads=2, encoder_ffn_dim=64, output_dim=width, downsample_hidden_size=4,
-                              initializer_range=std),
-            vision_config=dict(depth=6, hidden_size=32, intermediate_size=64, num_heads=2, out_hidden_size=width, num_position_embeddings=64,
-                               deepstack_visual_indexes=[1, 2, 3], initializer_range=std),
-            text_config=dict(vocab_size=len(tok), hidden_size=width, num_hidden_layers=12, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
-                             moe_intermediate_size=32, intermediate_size=32, num_experts=4, num_experts_per_tok=2, attention_bias=True, initializer_range=std, rope_parameters=rope),
-            position_id_per_seconds=13, initializer_range=std, audio_start_token_id=tok.audio_bos_token_id, audio_token_id=tok.audio_token_id,
-            image_token_id=tok.image_token_id, video_token_id=tok.video_token_id, vision_start_token_id=tok.vision_bos_token_id)
-        return config, self.classes[1](Qwen2VLImageProcessor(patch_size=16), Qwen2VLVideoProcessor(patch_size=16), WhisperFeatureExtractor(128), tok)
+            audio_config=dict(
+                d_model=32,
+                encoder_layers=8,
+                encoder_attention_heads=2,
+                encoder_ffn_dim=64,
+                output_dim=width,
+                downsample_hidden_size=4,
+                initializer_range=std,
+            ),
+            vision_config=dict(
+                depth=6,
+                hidden_size=32,
+                intermediate_size=64,
+                num_heads=2,
+                out_hidden_size=width,
+                num_position_embeddings=64,
+                deepstack_visual_indexes=[1, 2, 3],
+                initializer_range=std,
+            ),
+            text_config=dict(
+                vocab_size=len(tok),
+                hidden_size=width,
+                num_hidden_layers=12,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                head_dim=16,
+                moe_intermediate_size=32,
+                intermediate_size=32,
+                num_experts=4,
+                num_experts_per_tok=2,
+                attention_bias=True,
+                initializer_range=std,
+                rope_parameters=rope,
+            ),
+            position_id_per_seconds=13,
+            initializer_range=std,
+            audio_start_token_id=tok.audio_bos_token_id,
+            audio_token_id=tok.audio_token_id,
+            image_token_id=tok.image_token_id,
+            video_token_id=tok.video_token_id,
+            vision_start_token_id=tok.vision_bos_token_id,
+        )
+        return config, self.classes[1](
+            Qwen2VLImageProcessor(patch_size=16),
+            Qwen2VLVideoProcessor(patch_size=16),
+            WhisperFeatureExtractor(128),
+            tok,
+        )
 
     def shape(self, model):
         "Gains that make a random model behave: layers differ from one another, and no modality drowns the others."
         core = model.model
-        core.language_model.embed_tokens.weight.mul_(3.)
-        for merger in (core.visual.merger, *getattr(core.visual, 'merger_list', ())): merger.mlp[2].weight.mul_(2.5)
+        core.language_model.embed_tokens.weight.mul_(3.0)
+        for merger in (core.visual.merger, *getattr(core.visual, 'merger_list', ())):
+            merger.mlp[2].weight.mul_(2.5)
         self.shape_sound(core.audio_tower)
-        grow(core.language_model.layers, gate=2.); sign(core.language_model.layers, 1.2, self.seed)
-        for layers in (core.visual.blocks, core.audio_tower.layers): grow(layers)
+        grow(core.language_model.layers, gate=2.0)
+        sign(core.language_model.layers, 1.2, self.seed)
+        for layers in (core.visual.blocks, core.audio_tower.layers):
+            grow(layers)
         return model
 
     def shape_sound(self, tower):
         "Without their mean, the first kernels see changes of the sound instead of its level."
         tower.conv2d1.weight.sub_(tower.conv2d1.weight.mean((2, 3), keepdim=True))
-        for layer, gain in ((tower.conv2d1, 3.), (tower.conv2d2, 3.), (tower.conv2d3, 3.), (tower.conv_out, 2.)): layer.weight.mul_(gain)
+        for layer, gain in ((tower.conv2d1, 3.0), (tower.conv2d2, 3.0), (tower.conv2d3, 3.0), (tower.conv_out, 2.0)):
+            layer.weight.mul_(gain)
 
     @property
-    def pixels(self): # bounds on a picture's area, which fix its number of tokens
-        return dict(self.classes[1].videos_kwargs['size']) if self.spec.repo else dict(shortest_edge=self.factor**2, longest_edge=self.twin_pixels)
+    def pixels(self):  # bounds on a picture's area, which fix its number of tokens
+        return (
+            dict(self.classes[1].videos_kwargs['size'])
+            if self.spec.repo
+            else dict(shortest_edge=self.factor**2, longest_edge=self.twin_pixels)
+        )
 
-    def identity(self): return super().identity() | dict(pixels=self.pixels)
+    def identity(self):
+        return super().identity() | dict(pixels=self.pixels)
 
-    def streams(self, fusion:str='native') -> dict:
+    def streams(self, fusion: str = 'native') -> dict:
         t, a, v = self.config.text_config, self.config.audio_config, self.config.vision_config
         text = (t.num_hidden_layers + 1, t.hidden_size)
-        if fusion == 'native': return dict(text=text, audio=text, vision=text)
+        if fusion == 'native':
+            return dict(text=text, audio=text, vision=text)
         return dict(text=text, audio=(a.num_hidden_layers + 1, a.hidden_size), vision=(v.depth + 1, v.hidden_size))
 
     @property
-    def tok(self): return self.processor.tokenizer
+    def tok(self):
+        return self.processor.tokenizer
+
     @cached_property
-    def word_tokens(self): return WordTokens(self.tok)
+    def word_tokens(self):
+        return WordTokens(self.tok)
+
     @cached_property
-    def newline(self): return self.tok('\n', add_special_tokens=False).input_ids
+    def newline(self):
+        return self.tok('\n', add_special_tokens=False).input_ids
+
     @property
-    def core(self): return self.model.model        # everything but the head: no logits
+    def core(self):  # everything but the head: no logits
+        return self.model.model
+
     @cached_property
     def tap(self):
         c = self.core
-        return dict(text=Tap(c.language_model.layers, c.language_model.norm), audio=Tap(c.audio_tower.layers), vision=Tap(c.visual.blocks))
+        return dict(
+            text=Tap(c.language_model.layers, c.language_model.norm),
+            audio=Tap(c.audio_tower.layers),
+            vision=Tap(c.visual.blocks),
+        )
 
 # %% ../../nbs/02d_omni.ipynb #631bb0c6
 class Hears(Omni):
     "Sound into tokens, and into the audio tower's own states."
-    def tower_tokens(self, frames:int) -> int: # states of the audio tower, from so many mel frames
-        halve = lambda n: (n + 1)//2
-        return halve(halve(halve(frames % 100))) + frames//100*13
-    def sound_tokens(self, frames:int) -> int: # tokens that the language module is given
+
+    def tower_tokens(self, frames: int) -> int:  # states of the audio tower, from so many mel frames
+        def halve(n):
+            return (n + 1) // 2
+
+        return halve(halve(halve(frames % 100))) + frames // 100 * 13
+
+    def sound_tokens(self, frames: int) -> int:  # tokens that the language module is given
         return self.tower_tokens(frames)
 
-    def audio_inputs(self, segments, # list of (bands, frames)
-                     pad:int # frames to which a last, shorter piece is padded
-                    ) -> dict:
-        pieces, long = [p for s in segments for p in s.split(self.piece, 1)], lambda xs: torch.tensor([x.shape[1] for x in xs], device=self.place)
+    def audio_inputs(
+        self,
+        segments,  # list of (bands, frames)
+        pad: int,  # frames to which a last, shorter piece is padded
+    ) -> dict:
+        pieces, long = (
+            [p for s in segments for p in s.split(self.piece, 1)],
+            lambda xs: torch.tensor([x.shape[1] for x in xs], device=self.place),
+        )
         padded = torch.stack([F.pad(p, (0, pad - p.shape[1])) for p in pieces]).to(self.place, self.dtype)
         return dict(input_features=None, feature_lens=long(segments), padded_feature=padded, chunk_lengths=long(pieces))
 
-    def hear(self, segments # list of ((bands, frames), pad)
-            ) -> list: # (tokens, D) of each: what the language module is given
-        out = [None]*len(segments)
+    def hear(
+        self,
+        segments,  # list of ((bands, frames), pad)
+    ) -> list:  # (tokens, D) of each: what the language module is given
+        out = [None] * len(segments)
         for pad in sorted({p for _, p in segments}):
             mine = [i for i, (_, p) in enumerate(segments) if p == pad]
             tokens = self.core.audio_tower(**self.audio_inputs([segments[i][0] for i in mine], pad)).last_hidden_state
-            for i, t in zip(mine, tokens.split([self.sound_tokens(segments[i][0].shape[1]) for i in mine])): out[i] = t
+            for i, t in zip(mine, tokens.split([self.sound_tokens(segments[i][0].shape[1]) for i in mine])):
+                out[i] = t
         return out
 
-    def hear_tower(self, mels, # list of (bands, frames)
-                   picks # of each: function of the number of states → indices of those to average
-                  ) -> list: # (L, D) of each: the audio tower's own states
+    def hear_tower(
+        self,
+        mels,  # list of (bands, frames)
+        picks,  # of each: function of the number of states → indices of those to average
+    ) -> list:  # (L, D) of each: the audio tower's own states
         "Only the attention windows that are read."
-        out = [None]*len(mels)
+        out = [None] * len(mels)
         for pad in sorted({min(self.piece, m.shape[1]) for m in mels}):
             mine, segments, reads, at = [i for i, m in enumerate(mels) if min(self.piece, m.shape[1]) == pad], [], [], 0
             for i in mine:
-                n = self.tower_tokens(frames := mels[i].shape[1]); index = picks[i](n)
+                n = self.tower_tokens(frames := mels[i].shape[1])
+                index = picks[i](n)
                 first = next(k for k in range(0, frames, self.window)[::-1] if self.tower_tokens(k) <= index[0])
                 skipped = self.tower_tokens(first)
-                segments += mels[i][:, first:].split(self.window, 1); reads.append(at + index - skipped); at += n - skipped
-            for i, state in zip(mine, self.tap['audio'](lambda: self.core.audio_tower(**self.audio_inputs(segments, pad)), reads)): out[i] = state
+                segments += mels[i][:, first:].split(self.window, 1)
+                reads.append(at + index - skipped)
+                at += n - skipped
+            for i, state in zip(
+                mine, self.tap['audio'](lambda: self.core.audio_tower(**self.audio_inputs(segments, pad)), reads)
+            ):
+                out[i] = state
         return out
 
-    def segments(self, mels, window:int): # keys of each stretch's attention windows, {key: (segment, pad)}
+    def segments(self, mels, window: int):  # keys of each stretch's attention windows, {key: (segment, pad)}
         "Equal windows have equal keys, whatever stretch they come from."
         keys, known = [], {}
         for n, mel in enumerate(mels):
             parts = [(s, min(self.piece, mel.shape[1])) for s in mel.split(window, 1)]
             mine = [(n, k) if len(parts) == 1 or s.shape[1] < window else content(s) for k, (s, _) in enumerate(parts)]
-            known.update(zip(mine, parts)); keys.append(mine)
+            known.update(zip(mine, parts))
+            keys.append(mine)
         return keys, known
 
-    def trailing(self, mel, # (bands, frames)
-                 window:int # frames
-                ): # list of (segment, pad), list of the tokens to keep of each, counted from its end
-        "For every second of sound the attention window that ends with it: a token hears what came before, and less than a second of what follows."
+    def trailing(
+        self,
+        mel,  # (bands, frames)
+        window: int,  # frames
+    ):  # list of (segment, pad), list of the tokens to keep of each, counted from its end
+        """For every second of sound the attention window that ends with it: a token hears what came before, and less
+        than a second of what follows."""
         n, stops = mel.shape[1], list(range(100, mel.shape[1], 100)) + [mel.shape[1]]
-        parts = [mel[:, max(0, -(-stop//100)*100 - window):stop] for stop in stops]
+        parts = [mel[:, max(0, -(-stop // 100) * 100 - window) : stop] for stop in stops]
         return [(p, min(self.piece, p.shape[1])) for p in parts], np.diff([0, *map(self.sound_tokens, stops)])
 
-def content(segment) -> bytes: # equal numbers, equal key
+
+def content(segment) -> bytes:  # equal numbers, equal key
     return hashlib.blake2b(segment.contiguous().numpy(), digest_size=16).digest()
 
 # %% ../../nbs/02d_omni.ipynb #577a1a42
 class Sees(Hears):
     "Pictures into tokens, and into the vision tower's own states."
-    def grid(self, size): # (rows, columns): tokens of one picture step of a film of that size
-        h, w = smart_resize(*size, factor=self.factor, min_pixels=self.pixels['shortest_edge'], max_pixels=self.pixels['longest_edge'])
-        return h//self.factor, w//self.factor
 
-    def video_inputs(self, pairs): # list of (2, height, width, 3) uint8
+    def grid(self, size):  # (rows, columns): tokens of one picture step of a film of that size
+        h, w = smart_resize(
+            *size, factor=self.factor, min_pixels=self.pixels['shortest_edge'], max_pixels=self.pixels['longest_edge']
+        )
+        return h // self.factor, w // self.factor
+
+    def video_inputs(self, pairs):  # list of (2, height, width, 3) uint8
         frames = torch.from_numpy(np.concatenate(pairs)).permute(0, 3, 1, 2)
-        p = self.processor.video_processor(videos=[frames], size=self.pixels, do_sample_frames=False, cap_pixels_per_frame=False, return_tensors='pt')
-        return dict(hidden_states=p['pixel_values_videos'].to(self.place, self.dtype), grid_thw=p['video_grid_thw'].to(self.place))
+        p = self.processor.video_processor(
+            videos=[frames], size=self.pixels, do_sample_frames=False, cap_pixels_per_frame=False, return_tensors='pt'
+        )
+        return dict(
+            hidden_states=p['pixel_values_videos'].to(self.place, self.dtype),
+            grid_thw=p['video_grid_thw'].to(self.place),
+        )
 
-    def see(self, pairs) -> list: # tuple of (tokens, D) of each pair: the pictures, and what deep-stack adds to the first layers
+    def see(
+        self, pairs
+    ) -> list:  # tuple of (tokens, D) of each pair: the pictures, and what deep-stack adds to the first layers
         out = self.core.visual(**self.video_inputs(pairs))
-        return list(zip(*(x.reshape(len(pairs), -1, x.shape[-1]) for x in (out.pooler_output, *(getattr(out, 'deepstack_features', None) or ())))))
+        return list(
+            zip(
+                *(
+                    x.reshape(len(pairs), -1, x.shape[-1])
+                    for x in (out.pooler_output, *(getattr(out, 'deepstack_features', None) or ()))
+                )
+            )
+        )
 
-    def see_tower(self, pairs): # (pairs, L, D): the vision tower's own states, averaged over the patches
+    def see_tower(self, pairs):  # (pairs, L, D): the vision tower's own states, averaged over the patches
         inputs = self.video_inputs(pairs)
-        return self.tap['vision'](lambda: self.core.visual(**inputs), np.arange(len(inputs['hidden_states'])).reshape(len(pairs), -1))
+        return self.tap['vision'](
+            lambda: self.core.visual(**inputs), np.arange(len(inputs['hidden_states'])).reshape(len(pairs), -1)
+        )
 
 # %% ../../nbs/02d_omni.ipynb #2b2904e4
-def counted(embeddings, # (n, D)
-            where, # bool: the tokens they are for
-            what:str):
+def counted(
+    embeddings,  # (n, D)
+    where,  # bool: the tokens they are for
+    what: str,
+):
     "Sound that silently never reaches the model is a known failure of such pipelines; here it is an error."
     if not len(embeddings) or (n := int(where.sum())) != len(embeddings):
-        raise RuntimeError(f'{int(where.sum())} {what} tokens in the sequences for {len(embeddings)} {what} embeddings: the media did not reach the model')
+        raise RuntimeError(
+            f'{int(where.sum())} {what} tokens in the sequences for {len(embeddings)} {what} embeddings: the '
+            'media did not reach the model'
+        )
     return embeddings
 
-def last_segment(video # (n,) bool: is it a picture token
-                ) -> int: # place of its first token
+
+def last_segment(
+    video,  # (n,) bool: is it a picture token
+) -> int:  # place of its first token
     "The sound after the last picture, or the pictures after the last sound."
     others = np.flatnonzero(video != video[-1])
     return int(others[-1]) + 1 if len(others) else 0
 
+
 class Qwen3(Sees):
     "Qwen3-Omni: sequences of sound, pictures and words, and the states of what is read."
-    def media(self, n_audio:int, video_at, h:int, w:int): # ids (n,), positions (3, n)
+
+    def media(self, n_audio: int, video_at, h: int, w: int):  # ids (n,), positions (3, n)
         "Opening marks, sound and pictures interleaved, closing marks."
         t, (video, pos) = self.tok, interleave(n_audio, video_at, h, w, self.chunk)
         pos += self.opening[1] + 1
-        ids = [[t.vision_bos_token_id, t.audio_bos_token_id], np.where(video, t.video_token_id, t.audio_token_id), [t.audio_eos_token_id, t.vision_eos_token_id]]
-        closing = pos[:, last_segment(video):].max() + np.array(self.closing)
+        ids = [
+            [t.vision_bos_token_id, t.audio_bos_token_id],
+            np.where(video, t.video_token_id, t.audio_token_id),
+            [t.audio_eos_token_id, t.vision_eos_token_id],
+        ]
+        closing = pos[:, last_segment(video) :].max() + np.array(self.closing)
         marks = [np.tile(np.array(m, np.float32), (3, 1)) for m in (self.opening, closing)]
         return np.concatenate(ids), np.concatenate([marks[0], pos, marks[1]], 1)
 
-    def add_words(self, ids, pos, words, which:str='spaced'): # ids, positions, indices of the last word's tokens
+    def add_words(self, ids, pos, words, which: str = 'spaced'):  # ids, positions, indices of the last word's tokens
         "A new line, then words, at positions that run on from the last mark's."
         tokens = self.word_tokens(words)
         flat = np.concatenate([self.newline, *tokens]).astype(int)
@@ -199,40 +321,86 @@ class Qwen3(Sees):
         own = len(ids) + np.arange(len(flat) - n, len(flat))
         return np.concatenate([ids, flat]), np.concatenate([pos, np.tile(at, (3, 1))], 1), own
 
-    def forward(self, rows, # list of (ids, positions, [token indices of each read-out])
-                sound=(), # (tokens, D) of each row
-                pictures=() # list of `see`'s results of each row
-               ): # (read-outs, L, D) float32
+    def forward(
+        self,
+        rows,  # list of (ids, positions, [token indices of each read-out])
+        sound=(),  # (tokens, D) of each row
+        pictures=(),  # list of `see`'s results of each row
+    ):  # (read-outs, L, D) float32
         "Put sound and pictures into the embeddings, run the language module, keep what is read."
         lm, (ids, pos) = self.core.language_model, (x.to(self.place) for x in pad_rows(rows))
-        x, audio, video, more = lm.get_input_embeddings()(ids), ids == self.tok.audio_token_id, ids == self.tok.video_token_id, {}
+        x = lm.get_input_embeddings()(ids)
+        audio = ids == self.tok.audio_token_id
+        video = ids == self.tok.video_token_id
+        more = {}
         if len(sound):
             x[audio] = counted(torch.cat(sound), audio, 'sound').to(x.dtype)
-            x[video], *deep = (counted(torch.cat(part), video, 'picture').to(x.dtype) for part in zip(*(p for row in pictures for p in row)))
-            if deep: more = dict(visual_pos_masks=video, deepstack_visual_embeds=deep)
-        reads = [b*ids.shape[1] + np.asarray(r) for b, row in enumerate(rows) for r in row[2]]
+            x[video], *deep = (
+                counted(torch.cat(part), video, 'picture').to(x.dtype)
+                for part in zip(*(p for row in pictures for p in row))
+            )
+            if deep:
+                more = dict(visual_pos_masks=video, deepstack_visual_embeds=deep)
+        reads = [b * ids.shape[1] + np.asarray(r) for b, row in enumerate(rows) for r in row[2]]
         return self.tap['text'](lambda: lm(inputs_embeds=x, position_ids=pos, use_cache=False, **more), reads)
 
 # %% ../../nbs/02d_omni.ipynb #f5488c89
 class Qwen25(Qwen3):
     "Qwen2.5-Omni's thinker: other towers, other positions, no deep-stack."
+
     classes = Qwen2_5OmniThinkerForConditionalGeneration, Qwen2_5OmniProcessor
-    per_second, window, piece, chunk = 25, 200, 200, 50.
-    opening, closing, tail, factor, twin_pixels = (0, 0), (1, 1), 2*HOP, 28, 56*56
+    per_second, window, piece, chunk = 25, 200, 200, 50.0
+    opening, closing, tail, factor, twin_pixels = (0, 0), (1, 1), 2 * HOP, 28, 56 * 56
 
     def twin(self):
-        tok, std, width = twin_tokenizer(), .15, 48
+        tok, std, width = twin_tokenizer(), 0.15, 48
         config = self.classes[0].config_class(
-            audio_config=dict(d_model=32, encoder_layers=8, encoder_attention_heads=2, encoder_ffn_dim=64, output_dim=width, initializer_range=std),
-            vision_config=dict(depth=6, hidden_size=32, intermediate_size=64, num_heads=2, out_hidden_size=width, fullatt_block_indexes=[2, 5],
-                               initializer_range=std),
-            text_config=dict(vocab_size=len(tok), hidden_size=width, num_hidden_layers=12, num_attention_heads=3, num_key_value_heads=1, intermediate_size=64,
-                             initializer_range=std, rope_parameters=dict(rope_type='default', rope_theta=1e6, mrope_section=[4, 2, 2])),
-            position_id_per_seconds=25, initializer_range=std, audio_start_token_id=tok.audio_bos_token_id, audio_end_token_id=tok.audio_eos_token_id,
-            audio_token_index=tok.audio_token_id, image_token_index=tok.image_token_id, video_token_index=tok.video_token_id,
-            vision_start_token_id=tok.vision_bos_token_id, vision_end_token_id=tok.vision_eos_token_id)
-        return config, self.classes[1](Qwen2VLImageProcessor(), Qwen2VLVideoProcessor(), WhisperFeatureExtractor(128, chunk_length=60), tok)
+            audio_config=dict(
+                d_model=32,
+                encoder_layers=8,
+                encoder_attention_heads=2,
+                encoder_ffn_dim=64,
+                output_dim=width,
+                initializer_range=std,
+            ),
+            vision_config=dict(
+                depth=6,
+                hidden_size=32,
+                intermediate_size=64,
+                num_heads=2,
+                out_hidden_size=width,
+                fullatt_block_indexes=[2, 5],
+                initializer_range=std,
+            ),
+            text_config=dict(
+                vocab_size=len(tok),
+                hidden_size=width,
+                num_hidden_layers=12,
+                num_attention_heads=3,
+                num_key_value_heads=1,
+                intermediate_size=64,
+                initializer_range=std,
+                rope_parameters=dict(rope_type='default', rope_theta=1e6, mrope_section=[4, 2, 2]),
+            ),
+            position_id_per_seconds=25,
+            initializer_range=std,
+            audio_start_token_id=tok.audio_bos_token_id,
+            audio_end_token_id=tok.audio_eos_token_id,
+            audio_token_index=tok.audio_token_id,
+            image_token_index=tok.image_token_id,
+            video_token_index=tok.video_token_id,
+            vision_start_token_id=tok.vision_bos_token_id,
+            vision_end_token_id=tok.vision_eos_token_id,
+        )
+        return config, self.classes[1](
+            Qwen2VLImageProcessor(), Qwen2VLVideoProcessor(), WhisperFeatureExtractor(128, chunk_length=60), tok
+        )
 
-    def shape_sound(self, tower): tower.proj.weight.mul_(.1)
-    def tower_tokens(self, frames): return (frames + 1)//2
-    def sound_tokens(self, frames): return self.tower_tokens(frames)//2
+    def shape_sound(self, tower):
+        tower.proj.weight.mul_(0.1)
+
+    def tower_tokens(self, frames):
+        return (frames + 1) // 2
+
+    def sound_tokens(self, frames):
+        return self.tower_tokens(frames) // 2

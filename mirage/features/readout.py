@@ -20,124 +20,164 @@ from .streaming import film_hops, hop_sequence, newest_pair, newest_sound, trans
 from .omni import Qwen3, Qwen25, content
 
 # %% ../../nbs/02e_readout.ipynb #6655dfb4
-def newest_tokens(n:int, # sound tokens
-                  seconds:float, # of sound
-                  span:float, # seconds averaged; 0: the one token at which the last half second begins
-                  counted:float|None=None # seconds of which half seconds are counted, if not of the sound
-                 ): # indices
-    if span: return np.arange(max(0, n - max(1, round(n/seconds*span))), n)
-    halves = max(1, round(2*(seconds if counted is None else counted)))
-    return np.array([(halves - 1)*n//halves])
+def newest_tokens(
+    n: int,  # sound tokens
+    seconds: float,  # of sound
+    span: float,  # seconds averaged; 0: the one token at which the last half second begins
+    counted: float | None = None,  # seconds of which half seconds are counted, if not of the sound
+):  # indices
+    if span:
+        return np.arange(max(0, n - max(1, round(n / seconds * span))), n)
+    halves = max(1, round(2 * (seconds if counted is None else counted)))
+    return np.array([(halves - 1) * n // halves])
 
 # %% ../../nbs/02e_readout.ipynb #41a8dade
-def sequence(model, cut:Cut, n_audio:int, # sound tokens
-             plan:Schedule, pairs, # times of its pictures, two by two
-             h:int, w:int, words # of its context, for a word
-            ): # ids (n,), positions (3, n), [token indices of each read-out]
+def sequence(
+    model,
+    cut: Cut,
+    n_audio: int,  # sound tokens
+    plan: Schedule,
+    pairs,  # times of its pictures, two by two
+    h: int,
+    w: int,
+    words,  # of its context, for a word
+):  # ids (n,), positions (3, n), [token indices of each read-out]
     "The sequence of one read-out, up to the last token that is read: a causal model cannot tell the difference."
     protocol, contexts = plan.protocol, plan.contexts
-    lag = 0. if protocol.video_at == 'oldest' else round(pairs[0][0] - max(0., cut.time - contexts.audio), 6)
-    ids, pos = model.media(n_audio, (lag + np.arange(len(pairs))*2/contexts.fps)*model.per_second, h, w)
+    lag = 0.0 if protocol.video_at == 'oldest' else round(pairs[0][0] - max(0.0, cut.time - contexts.audio), 6)
+    ids, pos = model.media(n_audio, (lag + np.arange(len(pairs)) * 2 / contexts.fps) * model.per_second, h, w)
     if cut.kind == 'word':
         ids, pos, own = model.add_words(ids, pos, words, protocol.word_tokens)
         return ids, pos, [own]
     sound, picture = np.flatnonzero(ids == model.tok.audio_token_id), np.flatnonzero(ids == model.tok.video_token_id)
     newest = newest_tokens(n_audio, plan.heard(cut.time), protocol.audio_span)
-    reads = [sound[newest], picture[-max(1, round(protocol.vision_span*contexts.fps/2))*h*w:]]
+    reads = [sound[newest], picture[-max(1, round(protocol.vision_span * contexts.fps / 2)) * h * w :]]
     stop = max(r[-1] for r in reads) + 1
     return ids[:stop], pos[:, :stop], reads
 
 # %% ../../nbs/02e_readout.ipynb #1ceec8c8
 class Block(NamedTuple):
     "Some seconds of film, ready for the model."
-    cuts:list     # read-outs, or lists of read-outs that share a sequence
-    pairs:list    # of each: times of its pictures, two by two
-    frames:dict   # pair → (2, height, width, 3) uint8
-    mels:list     # of each: (bands, frames) of its stretch of sound
+
+    cuts: list  # read-outs, or lists of read-outs that share a sequence
+    pairs: list  # of each: times of its pictures, two by two
+    frames: dict  # pair → (2, height, width, 3) uint8
+    mels: list  # of each: (bands, frames) of its stretch of sound
+
 
 class Films:
     "A film as blocks, and blocks as read-outs, on top of a model that hears, sees and reads."
-    block = 30.   # seconds of film prepared at a time
 
-    def mels(self, sound:Sound, cuts, contexts) -> list: # (bands, frames) of each cut's stretch of sound
+    block = 30.0  # seconds of film prepared at a time
+
+    def mels(self, sound: Sound, cuts, contexts) -> list:  # (bands, frames) of each cut's stretch of sound
         "Up to the cut, or to the end of the sound for a word that ends after it."
-        start = [max(0, round(c.time*RATE) - round(contexts.audio*RATE)) for c in cuts]
-        stop = [min(round(c.time*RATE), len(sound.wave)) for c in cuts]
-        if late := [c for c, a, b in zip(cuts, start, stop) if b - a < BLINK*RATE]:
-            raise ValueError(f'a read-out at {late[0].time:.2f} s has no sound: the movie ends at {len(sound.wave)/RATE:.2f} s. '
-                             'Give the transcript of this movie')
-        out, groups = [None]*len(cuts), {}
-        for i, (a, b) in enumerate(zip(start, stop)): groups.setdefault((b - a, a % HOP == 0), []).append(i)
+        start = [max(0, round(c.time * RATE) - round(contexts.audio * RATE)) for c in cuts]
+        stop = [min(round(c.time * RATE), len(sound.wave)) for c in cuts]
+        if late := [c for c, a, b in zip(cuts, start, stop) if b - a < BLINK * RATE]:
+            raise ValueError(
+                f'a read-out at {late[0].time:.2f} s has no sound: the movie ends at {len(sound.wave) / RATE:.2f} s. '
+                'Give the transcript of this movie'
+            )
+        out, groups = [None] * len(cuts), {}
+        for i, (a, b) in enumerate(zip(start, stop)):
+            groups.setdefault((b - a, a % HOP == 0), []).append(i)
         for (n, _), mine in groups.items():
             for k in range(0, len(mine), 32):
-                for i, mel in zip(mine[k:k + 32], sound.windows([start[i] for i in mine[k:k + 32]], n)): out[i] = mel
+                for i, mel in zip(mine[k : k + 32], sound.windows([start[i] for i in mine[k : k + 32]], n)):
+                    out[i] = mel
         return out
 
-    def sound(self, plan:Schedule) -> Sound:
-        return Sound(self.processor.feature_extractor, plan.sound(), plan.sound_seconds*HZ, self.tail)
+    def sound(self, plan: Schedule) -> Sound:
+        return Sound(self.processor.feature_extractor, plan.sound(), plan.sound_seconds * HZ, self.tail)
 
-    def pictures(self, take, pairs): # {pair: (2, height, width, 3) uint8}
+    def pictures(self, take, pairs):  # {pair: (2, height, width, 3) uint8}
         frames = take(sorted({t for p in pairs for t in p}))
         return {p: np.stack([frames[t] for t in p]) for p in dict.fromkeys(pairs)}
 
-    def blocks(self, plan:Schedule, cuts, steps=0 # newest picture steps of each cut; 0: all of its context
-              ): # yields Block
+    def blocks(
+        self,
+        plan: Schedule,
+        cuts,
+        steps=0,  # newest picture steps of each cut; 0: all of its context
+    ):  # yields Block
         "Decode and transform a movie once, in order."
         sound, pairs = self.sound(plan), {c: plan.pictures(c.time)[-steps:] for c in cuts}
         take = decode_in_order(plan.film, [t for ps in pairs.values() for p in ps for t in p])
-        for b in range(math.ceil(max(c.time for c in cuts)/self.block)):
-            mine = [c for c in cuts if b*self.block < c.time <= (b + 1)*self.block]
-            if not mine: continue
+        for b in range(math.ceil(max(c.time for c in cuts) / self.block)):
+            mine = [c for c in cuts if b * self.block < c.time <= (b + 1) * self.block]
+            if not mine:
+                continue
             frames = self.pictures(take, [p for c in mine for p in pairs[c]])
             yield Block(mine, [pairs[c] for c in mine], frames, self.mels(sound, mine, plan.contexts))
 
-    def see_once(self, saw:Once, block:Block, see) -> dict: # pair → result
-        compute = lambda new: [r for k in range(0, len(new), 64) for r in see([block.frames[p] for p in new[k:k + 64]])]
+    def see_once(self, saw: Once, block: Block, see) -> dict:  # pair → result
+        def compute(new):
+            return [r for k in range(0, len(new), 64) for r in see([block.frames[p] for p in new[k : k + 64]])]
+
         return saw([p for ps in block.pairs for p in ps], compute)
 
-    def hear_once(self, heard:Once, mels, window:int) -> list: # (tokens, D) of each stretch
+    def hear_once(self, heard: Once, mels, window: int) -> list:  # (tokens, D) of each stretch
         keys, known = self.segments(mels, window)
-        result = heard([k for ks in keys for k in ks], lambda new: [r for k in range(0, len(new), 64) for r in self.hear([known[n] for n in new[k:k + 64]])])
-        heard.known = {k: v for k, v in result.items() if isinstance(k, bytes)}     # the others are numbered by block
+        result = heard(
+            [k for ks in keys for k in ks],
+            lambda new: [r for k in range(0, len(new), 64) for r in self.hear([known[n] for n in new[k : k + 64]])],
+        )
+        heard.known = {k: v for k, v in result.items() if isinstance(k, bytes)}  # the others are numbered by block
         return [torch.cat([result[k] for k in ks]) for ks in keys]
 
     def read(self, cuts, rows, sound, pictures, out):
         "Run the rows in batches; read-outs go where their cuts say: sound and pictures of a step, or a word."
         for batch in batches([len(r[0]) for r in rows], self.tokens):
-            count = lambda j, token: int((rows[j][0] == token).sum())
-            states = iter(self.forward([rows[j] for j in batch], [sound[j][:count(j, self.tok.audio_token_id)] for j in batch], [pictures[j] for j in batch]))
+
+            def count(j, token):
+                return int((rows[j][0] == token).sum())
+
+            states = iter(
+                self.forward(
+                    [rows[j] for j in batch],
+                    [sound[j][: count(j, self.tok.audio_token_id)] for j in batch],
+                    [pictures[j] for j in batch],
+                )
+            )
             for c in (c for j in batch for c in cuts[j]):
-                for m in ('audio', 'vision') if c.kind == 'step' else ('text',): out[m][c.index] = next(states)
+                for m in ('audio', 'vision') if c.kind == 'step' else ('text',):
+                    out[m][c.index] = next(states)
 
 # %% ../../nbs/02e_readout.ipynb #5082fe59
 class CutByCut(Films):
     "One forward a read-out, many at a time."
-    def native(self, plan:Schedule, out):
+
+    def native(self, plan: Schedule, out):
         "One forward a read-out, many at a time."
         texts, (h, w), saw, heard = plan.texts, self.grid(plan.film.size), Once(), Once()
         for block in prefetch(self.blocks(plan, plan.cuts)):
             look, sound = self.see_once(saw, block, self.see), self.hear_once(heard, block.mels, self.window)
             contexts = [[texts[i] for i in plan.context(c.index)] if c.kind == 'word' else () for c in block.cuts]
-            rows = [sequence(self, c, len(s), plan, ps, h, w, words)
-                    for c, s, ps, words in zip(block.cuts, sound, block.pairs, contexts)]
+            rows = [
+                sequence(self, c, len(s), plan, ps, h, w, words)
+                for c, s, ps, words in zip(block.cuts, sound, block.pairs, contexts)
+            ]
             self.read([[c] for c in block.cuts], rows, sound, [[look[p] for p in ps] for ps in block.pairs], out)
 
-    def tower_pick(self, plan:Schedule, cut:Cut): # function of the number of states → indices of those to average
+    def tower_pick(self, plan: Schedule, cut: Cut):  # function of the number of states → indices of those to average
         "Rule 7: as released, half seconds are counted on the whole movie."
         counted = cut.time if plan.protocol.tower_sound == 'movie' else None
         return partial(newest_tokens, seconds=plan.heard(cut.time), span=plan.protocol.audio_span, counted=counted)
 
-    def towers(self, plan:Schedule, out):
+    def towers(self, plan: Schedule, out):
         "Each modality through its own tower, cut at the same times, averaged over the same spans."
         saw, cuts = Once(), [c for c in plan.cuts if c.kind == 'step']
-        for block in prefetch(self.blocks(plan, cuts, max(1, round(plan.protocol.tower_span*plan.contexts.fps/2)))):
+        for block in prefetch(self.blocks(plan, cuts, max(1, round(plan.protocol.tower_span * plan.contexts.fps / 2)))):
             look = self.see_once(saw, block, self.see_tower)
             picks = [self.tower_pick(plan, c) for c in block.cuts]
             for k in range(0, len(picks), 32):
-                for c, state in zip(block.cuts[k:k + 32], self.hear_tower(block.mels[k:k + 32], picks[k:k + 32])): out['audio'][c.index] = state
-            for c, ps in zip(block.cuts, block.pairs): out['vision'][c.index] = np.mean([look[p] for p in ps], 0)
+                for c, state in zip(block.cuts[k : k + 32], self.hear_tower(block.mels[k : k + 32], picks[k : k + 32])):
+                    out['audio'][c.index] = state
+            for c, ps in zip(block.cuts, block.pairs):
+                out['vision'][c.index] = np.mean([look[p] for p in ps], 0)
 
-    def transcript(self, plan:Schedule, out):
+    def transcript(self, plan: Schedule, out):
         "The language module on words alone."
         groups = transcript_groups(plan)
         rows = transcript_rows(plan.texts, groups, self.word_tokens, which=plan.protocol.word_tokens)
@@ -147,94 +187,164 @@ class CutByCut(Films):
 # %% ../../nbs/02e_readout.ipynb #e49683f4
 class InHops(CutByCut):
     "One forward a hop."
-    def hops(self, plan:Schedule): # yields (hops, Block)
-        sound, n = self.sound(plan), max(1, round(self.block/plan.protocol.hop))
-        hops = film_hops(plan.cuts, plan.words, plan.steps/HZ, plan.protocol.hop, plan.contexts)
+
+    def hops(self, plan: Schedule):  # yields (hops, Block)
+        sound, n = self.sound(plan), max(1, round(self.block / plan.protocol.hop))
+        hops = film_hops(plan.cuts, plan.words, plan.steps / HZ, plan.protocol.hop, plan.contexts)
         take = decode_in_order(plan.film, [t for hop in hops for p in hop.pairs for t in p])
         for k in range(0, len(hops), n):
-            mine = hops[k:k + n]
-            ends = [round(min(math.ceil(hop.cuts[-1].time*HZ), plan.steps)/HZ*RATE) for hop in mine]
-            mels = [sound.windows([a := round(hop.start*RATE)], b - a)[0] for hop, b in zip(mine, ends)]
-            yield mine, Block([hop.cuts for hop in mine], [hop.pairs for hop in mine], self.pictures(take, [p for hop in mine for p in hop.pairs]), mels)
+            mine = hops[k : k + n]
+            ends = [round(min(math.ceil(hop.cuts[-1].time * HZ), plan.steps) / HZ * RATE) for hop in mine]
+            mels = [sound.windows([a := round(hop.start * RATE)], b - a)[0] for hop, b in zip(mine, ends)]
+            yield (
+                mine,
+                Block(
+                    [hop.cuts for hop in mine],
+                    [hop.pairs for hop in mine],
+                    self.pictures(take, [p for hop in mine for p in hop.pairs]),
+                    mels,
+                ),
+            )
 
-    def native_hops(self, plan:Schedule, out):
+    def native_hops(self, plan: Schedule, out):
         "One forward a hop."
         texts, ends, (h, w), saw, heard = plan.texts, plan.ends, self.grid(plan.film.size), Once(), Once()
-        marks = dict(open=[self.tok.vision_bos_token_id, self.tok.audio_bos_token_id], audio=self.tok.audio_token_id, video=self.tok.video_token_id,
-                     newline=self.newline)
+        marks = dict(
+            open=[self.tok.vision_bos_token_id, self.tok.audio_bos_token_id],
+            audio=self.tok.audio_token_id,
+            video=self.tok.video_token_id,
+            newline=self.newline,
+        )
         for hops, block in prefetch(self.hops(plan)):
             look, sound = self.see_once(saw, block, self.see), self.hear_trailing(heard, block.mels, plan.contexts)
-            rows = [hop_sequence(hop, len(s), self.per_second, h, w, self.word_tokens([texts[i] for i in hop.before]),
-                                 self.word_tokens([texts[i] for i in hop.words], first=False), ends[hop.words.start:hop.words.stop], marks, plan.protocol.audio_span)
-                    for hop, s in zip(hops, sound)]
-            shown = [int((row[0] == self.tok.video_token_id).sum())//(h*w) for row in rows]
+            rows = [
+                hop_sequence(
+                    hop,
+                    len(s),
+                    self.per_second,
+                    h,
+                    w,
+                    self.word_tokens([texts[i] for i in hop.before]),
+                    self.word_tokens([texts[i] for i in hop.words], first=False),
+                    ends[hop.words.start : hop.words.stop],
+                    marks,
+                    plan.protocol.audio_span,
+                )
+                for hop, s in zip(hops, sound)
+            ]
+            shown = [int((row[0] == self.tok.video_token_id).sum()) // (h * w) for row in rows]
             self.read(block.cuts, rows, sound, [[look[p] for p in ps[:n]] for ps, n in zip(block.pairs, shown)], out)
 
-    def trail(self, contexts) -> int: return min(self.window, 100*max(1, int(contexts.audio)))   # mel frames
+    def trail(self, contexts) -> int:  # mel frames
+        return min(self.window, 100 * max(1, int(contexts.audio)))
 
-    def hear_trailing(self, heard:Once, mels, contexts) -> list: # (tokens, D) of each stretch
+    def hear_trailing(self, heard: Once, mels, contexts) -> list:  # (tokens, D) of each stretch
         parts, keep = zip(*(self.trailing(mel, self.trail(contexts)) for mel in mels))
-        keys, known = [[content(p) for p, _ in ps] for ps in parts], {content(p): (p, pad) for ps in parts for p, pad in ps}
-        result = heard([k for ks in keys for k in ks], lambda new: [r for k in range(0, len(new), 64) for r in self.hear([known[n] for n in new[k:k + 64]])])
+        keys = [[content(p) for p, _ in ps] for ps in parts]
+        known = {content(p): (p, pad) for ps in parts for p, pad in ps}
+        result = heard(
+            [k for ks in keys for k in ks],
+            lambda new: [r for k in range(0, len(new), 64) for r in self.hear([known[n] for n in new[k : k + 64]])],
+        )
         return [torch.cat([result[k][-n:] for k, n in zip(ks, ns)]) for ks, ns in zip(keys, keep)]
 
-    def tower_hops(self, plan:Schedule, out):
+    def tower_hops(self, plan: Schedule, out):
         "The same stretches and spans, each modality in its own tower."
         saw = Once()
         for hops, block in prefetch(self.hops(plan)):
             look = self.see_once(saw, block, self.see_tower)
             for hop, mel in zip(hops, block.mels):
-                steps, rate = [c for c in hop.cuts if c.kind == 'step'], self.tower_tokens(self.piece)/self.piece*100
+                steps = [c for c in hop.cuts if c.kind == 'step']
+                rate = self.tower_tokens(self.piece) / self.piece * 100
                 parts, _ = self.trailing(mel, self.trail(plan.contexts))
-                sizes, total = [self.tower_tokens(p.shape[1]) for p, _ in parts], [0, *(self.tower_tokens(min(100*k, mel.shape[1])) for k in range(1, len(parts) + 1))]
+                sizes = [self.tower_tokens(p.shape[1]) for p, _ in parts]
+                total = [0, *(self.tower_tokens(min(100 * k, mel.shape[1])) for k in range(1, len(parts) + 1))]
                 reads = [newest_sound(c.time, hop, rate, plan.protocol.audio_span, total[-1]) for c in steps]
                 first = np.searchsorted(total, reads[0][0], 'right') - 1
-                ends = np.cumsum([0]*(first + 1) + sizes[first:])[1:]                     # where each window that is needed ends
+                ends = np.cumsum([0] * (first + 1) + sizes[first:])[1:]  # where each window that is needed ends
                 token = np.concatenate([np.arange(e - (b - a), e) for a, b, e in zip(total, total[1:], ends)])
                 inputs = self.audio_inputs([p for p, _ in parts[first:]], max(pad for _, pad in parts))
-                for c, state in zip(steps, self.tap['audio'](lambda: self.core.audio_tower(**inputs), [token[r] for r in reads])):
-                    out['audio'][c.index], out['vision'][c.index] = state, look[hop.pairs[newest_pair(c.time, hop.pairs)]]
+                for c, state in zip(
+                    steps, self.tap['audio'](lambda: self.core.audio_tower(**inputs), [token[r] for r in reads])
+                ):
+                    out['audio'][c.index], out['vision'][c.index] = (
+                        state,
+                        look[hop.pairs[newest_pair(c.time, hop.pairs)]],
+                    )
 
 # %% ../../nbs/02e_readout.ipynb #e848ffa6
 class Extractor(InHops):
     "A film in, streams out; and what that costs."
+
     @torch.inference_mode()
-    def extract(self, film, fusion:str='native', protocol='aligned', contexts:Contexts=Contexts()) -> dict: # stream → (T, L, D) float32
+    def extract(
+        self, film, fusion: str = 'native', protocol='aligned', contexts: Contexts = Contexts()
+    ) -> dict:  # stream → (T, L, D) float32
         plan = Schedule(film, get_protocol(protocol), contexts)
-        if fusion not in ('native', 'tower'): raise ValueError(f'unknown fusion {fusion!r}; there are: native, tower')
+        if fusion not in ('native', 'tower'):
+            raise ValueError(f'unknown fusion {fusion!r}; there are: native, tower')
         rows = dict(text=len(plan.words), audio=plan.steps, vision=plan.steps)
         out = {m: np.zeros((rows[m], *shape), np.float32) for m, shape in self.streams(fusion).items()}
-        if fusion == 'native': (self.native_hops if plan.protocol.hop else self.native)(plan, out)
+        if fusion == 'native':
+            (self.native_hops if plan.protocol.hop else self.native)(plan, out)
         else:
             (self.tower_hops if plan.protocol.hop else self.towers)(plan, out)
             self.transcript(plan, out)
         out['text'] = plan.on_grid(out['text'])
         if not len(plan.words) and plan.protocol.speechless == 'mean' and fusion == 'native':
-            out['text'] = (out['audio'] + out['vision'])/2
+            out['text'] = (out['audio'] + out['vision']) / 2
         return out
 
-    def work(self, film, fusion:str='native', protocol='aligned', contexts:Contexts=Contexts()) -> Work:
+    def work(self, film, fusion: str = 'native', protocol='aligned', contexts: Contexts = Contexts()) -> Work:
         "Counted without running anything."
         plan = Schedule(film, get_protocol(protocol), contexts)
         protocol, cuts, (h, w) = plan.protocol, plan.cuts, self.grid(film.size)
         said = np.array([len(t) for t in self.word_tokens(plan.texts)], int)
-        heard = lambda seconds: self.sound_tokens(round(100*seconds))
+
+        def heard(seconds):
+            return self.sound_tokens(round(100 * seconds))
+
         if protocol.hop:
-            hops = film_hops(cuts, plan.words, plan.steps/HZ, protocol.hop, contexts)
-            lengths = [heard(hop.cuts[-1].time - hop.start) + len(hop.pairs)*h*w + said[(hop.before or hop.words).start:hop.words.stop].sum() for hop in hops]
-            pairs, sound = {p for hop in hops for p in hop.pairs}, plan.steps/HZ*heard(self.trail(contexts)/100)
+            hops = film_hops(cuts, plan.words, plan.steps / HZ, protocol.hop, contexts)
+            lengths = [
+                heard(hop.cuts[-1].time - hop.start)
+                + len(hop.pairs) * h * w
+                + said[(hop.before or hop.words).start : hop.words.stop].sum()
+                for hop in hops
+            ]
+            pairs, sound = {p for hop in hops for p in hop.pairs}, plan.steps / HZ * heard(self.trail(contexts) / 100)
         else:
             shown = [plan.pictures(c.time) for c in cuts]
             listened = [heard(plan.heard(c.time)) for c in cuts]
             spoken = [said[plan.context(c.index)].sum() if c.kind == 'word' else 0 for c in cuts]
-            lengths = [n + len(ps)*h*w + words for n, ps, words in zip(listened, shown, spoken)]
+            lengths = [n + len(ps) * h * w + words for n, ps, words in zip(listened, shown, spoken)]
             pairs, sound = {p for ps in shown for p in ps}, sum(listened)
-        if fusion == 'tower': lengths = [said[context].sum() for context, _ in transcript_groups(plan)]
+        if fusion == 'tower':
+            lengths = [said[context].sum() for context, _ in transcript_groups(plan)]
         n = np.array(lengths, float)
         t = self.config.text_config
-        attention = 2*t.num_hidden_layers*t.num_attention_heads*getattr(t, 'head_dim', t.hidden_size//t.num_attention_heads)*(n**2).sum()
-        flop = 2*(self.sizes['language_model']*n.sum() + self.sizes['visual']*len(pairs)*4*h*w + self.sizes['audio_tower']*sound) + attention
+        attention = (
+            2
+            * t.num_hidden_layers
+            * t.num_attention_heads
+            * getattr(t, 'head_dim', t.hidden_size // t.num_attention_heads)
+            * (n**2).sum()
+        )
+        flop = (
+            2
+            * (
+                self.sizes['language_model'] * n.sum()
+                + self.sizes['visual'] * len(pairs) * 4 * h * w
+                + self.sizes['audio_tower'] * sound
+            )
+            + attention
+        )
         return Work(len(n), int(n.sum()), float(flop))
 
-class Qwen3Omni(Extractor, Qwen3): "Qwen3-Omni, as an extractor."
-class Qwen25Omni(Extractor, Qwen25): "Qwen2.5-Omni, as an extractor."
+
+class Qwen3Omni(Extractor, Qwen3):
+    "Qwen3-Omni, as an extractor."
+
+
+class Qwen25Omni(Extractor, Qwen25):
+    "Qwen2.5-Omni, as an extractor."

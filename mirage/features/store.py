@@ -14,55 +14,82 @@ from pathlib import Path
 
 import h5py, numpy as np
 
-from ..core import (HZ, Contexts, atomic, check_name, check_number, cohort_id, cohort_name, digest, known_digest, read_json,
-                         remembered, root, write_json)
+from ..core import HZ, Contexts, atomic, check_name, check_number, cohort_id, cohort_name, digest, known_digest
+from ..core import read_json, remembered, root, write_json
 from ..processes import remove_leftovers
 from ..data.release import h5_shapes
 from ..data.stimuli import film_source
 
-
 # %% ../../nbs/02g_store.ipynb #64864f12
 class FeatureSet:
-    "Streams of (T, L, D) states on one grid. A kind of store says what `streams`, `hz`, `steps` are and how to fill rows."
-    streams:dict   # stream → (L, D)
-    hz:float       # frames a second
-    def steps(self, split:str) -> int: raise NotImplementedError       # frames of the split
-    def _fill(self, stream, split, start, out): raise NotImplementedError  # rows from start into out; they exist
-    def length(self, stream:str, split:str) -> int: return self.steps(split)   # frames this one stream has
-    def source(self, stream:str, split:str) -> str: return ''   # the film and transcript that it was made from, where known
+    """Streams of (T, L, D) states on one grid. A kind of store says what `streams`, `hz`, `steps` are and how to fill
+    rows."""
 
-    def digest(self, stream:str, split:str) -> str: # SHA-256 in hexadecimal
+    streams: dict  # stream → (L, D)
+    hz: float  # frames a second
+
+    def steps(self, split: str) -> int:  # frames of the split
+        raise NotImplementedError
+
+    def _fill(self, stream, split, start, out):  # rows from start into out; they exist
+        raise NotImplementedError
+
+    def length(self, stream: str, split: str) -> int:  # frames this one stream has
+        return self.steps(split)
+
+    def source(self, stream: str, split: str) -> str:  # the film and transcript that it was made from, where known
+        return ''
+
+    def digest(self, stream: str, split: str) -> str:  # SHA-256 in hexadecimal
         "The digest of what is there to be read."
         sha, stop = hashlib.sha256(), self.length(stream, split)
-        for k in range(0, stop, 64): sha.update(self.read(stream, split, k, min(k + 64, stop)))
+        for k in range(0, stop, 64):
+            sha.update(self.read(stream, split, k, min(k + 64, stop)))
         return sha.hexdigest()
 
-    def read(self, stream:str, split:str, start:int, stop:int, # frames
-             out=None # (stop - start, L, D) float16, contiguous: filled instead of a new array
-            ): # (stop - start, L, D) float16, zeros outside the film
+    def read(
+        self,
+        stream: str,
+        split: str,
+        start: int,
+        stop: int,  # frames
+        out=None,  # (stop - start, L, D) float16, contiguous: filled instead of a new array
+    ):  # (stop - start, L, D) float16, zeros outside the film
         "One window of one stream."
-        if stream not in self.streams: raise KeyError(f'there is no stream {stream!r}; there are: {", ".join(self.streams)}')
-        if out is None: out = np.empty((max(stop - start, 0), *self.streams[stream]), np.float16)
+        if stream not in self.streams:
+            raise KeyError(f'there is no stream {stream!r}; there are: {", ".join(self.streams)}')
+        if out is None:
+            out = np.empty((max(stop - start, 0), *self.streams[stream]), np.float16)
         a, b = (min(max(k, start), stop) - start for k in (0, self.length(stream, split)))
-        out[:a] = 0; out[max(b, a):] = 0
-        if b > a: self._fill(stream, split, start + a, out[a:b])
+        out[:a] = 0
+        out[max(b, a) :] = 0
+        if b > a:
+            self._fill(stream, split, start + a, out[a:b])
         return out
 
 # %% ../../nbs/02g_store.ipynb #4277bc1c
 AGAIN = 'extract it again with nbs/02h_extract.ipynb'
 
-def to_half(states, # (T, L, D) any float
-            name:str # for the message
-           ): # (T, L, D) float16
+
+def to_half(
+    states,  # (T, L, D) any float
+    name: str,  # for the message
+):  # (T, L, D) float16
     "Round to float16, and refuse what does not fit in it."
     states = np.asarray(states)
-    with np.errstate(over='ignore'): half = np.ascontiguousarray(states, np.float16)
+    with np.errstate(over='ignore'):
+        half = np.ascontiguousarray(states, np.float16)
     if bad := half.size - int(np.isfinite(half).sum()):
-        raise OverflowError(f'{name}: {bad} of {half.size} values are not finite in float16, which ends at {np.finfo(np.float16).max:.0f}; '
-                            f'the largest here is {np.nanmax(np.abs(states)):.6g}. Scale the stream, or leave out the layer that overflows')
+        raise OverflowError(
+            f'{name}: {bad} of {half.size} values are not finite in float16, which ends at '
+            f'{np.finfo(np.float16).max:.0f}; '
+            f'the largest here is {np.nanmax(np.abs(states)):.6g}. Scale the stream, or leave out the layer that '
+            'overflows'
+        )
     return half
 
-def changed_source(was:str, now:str) -> str: # in words
+
+def changed_source(was: str, now: str) -> str:  # in words
     "What differs between two sources, such as 'movie 1f… transcript 2a… tr 1.49'."
     was, now = ({k: v for k, v in zip(s.split()[::2], s.split()[1::2])} for s in (was, now))
     return ' and the '.join(k for k in now if was.get(k) != now[k]) if set(was) == set(now) else 'film or transcript'
@@ -70,155 +97,224 @@ def changed_source(was:str, now:str) -> str: # in words
 # %% ../../nbs/02g_store.ipynb #b92cb8ef
 class Store(FeatureSet):
     "Features on disk: `<folder>/<stream>/<split>.h5`."
-    def __init__(self, path, meta:dict):
+
+    def __init__(self, path, meta: dict):
         self.path, self.identity, self.hz = Path(path), meta['identity'], meta['hz']
-        check_number('hz', self.hz, .01, 1000)
+        check_number('hz', self.hz, 0.01, 1000)
         self.streams = {check_name('stream', m): (L, D) for m, (L, D) in meta['streams'].items()}
         for shape in self.streams.values():
-            for n in shape: check_number('a number of layers or features', n, 1, 2**20, whole=True)
+            for n in shape:
+                check_number('a number of layers or features', n, 1, 2**20, whole=True)
         self.id, self._known = digest(meta, 16), {}
 
     @classmethod
-    def create(cls, path, identity:dict, # everything that shapes the states
-               streams:dict, # stream → (L, D)
-               hz:float=HZ):
+    def create(
+        cls,
+        path,
+        identity: dict,  # everything that shapes the states
+        streams: dict,  # stream → (L, D)
+        hz: float = HZ,
+    ):
         "Open the store there or begin it; files of another identity that lie in it no longer count."
         meta = json.loads(json.dumps(dict(identity=identity, hz=hz, streams=streams), default=str))
-        file = Path(path)/'store.json'
-        if not file.is_file() or json.loads(file.read_text()) != meta: write_json(file, meta)
+        file = Path(path) / 'store.json'
+        if not file.is_file() or json.loads(file.read_text()) != meta:
+            write_json(file, meta)
         return cls(path, meta)
 
     @classmethod
     def open(cls, path):
         "A store that exists."
-        file = Path(path)/'store.json'
-        if not file.is_file(): raise FileNotFoundError(f'there are no features at {path}; extract them with nbs/02h_extract.ipynb')
-        try: return cls(path, read_json(file))
+        file = Path(path) / 'store.json'
+        if not file.is_file():
+            raise FileNotFoundError(f'there are no features at {path}; extract them with nbs/02h_extract.ipynb')
+        try:
+            return cls(path, read_json(file))
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise ValueError(f'{file} describes no store ({e}); delete it and {AGAIN}') from None
 
-    def file(self, stream:str, split:str) -> Path: return self.path/stream/f'{split}.h5'
+    def file(self, stream: str, split: str) -> Path:
+        return self.path / stream / f'{split}.h5'
 
-    def write(self, stream:str, split:str, states, # (T, L, D)
-              source:str='' # what it was made from, as `Film.source` says
-             ) -> Path:
+    def write(
+        self,
+        stream: str,
+        split: str,
+        states,  # (T, L, D)
+        source: str = '',  # what it was made from, as `Film.source` says
+    ) -> Path:
         "The whole stream of one film, at once or not at all."
-        if stream not in self.streams: raise KeyError(f'{self.path} has no stream {stream!r}; it has {", ".join(self.streams)}')
+        if stream not in self.streams:
+            raise KeyError(f'{self.path} has no stream {stream!r}; it has {", ".join(self.streams)}')
         if np.ndim(states) != 3 or not len(states) or np.shape(states)[1:] != self.streams[stream]:
-            raise ValueError(f'{stream} of {split}: states of shape {np.shape(states)}, expected (steps, *{self.streams[stream]})')
+            raise ValueError(
+                f'{stream} of {split}: states of shape {np.shape(states)}, expected (steps, *{self.streams[stream]})'
+            )
         states, path = to_half(states, f'{stream} of {split}'), self.file(stream, split)
         says = dict(store=self.id, stream=stream, split=split, source=source, sha256=hashlib.sha256(states).hexdigest())
         remove_leftovers(path.parent, path.stem)
         with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
             d = f.create_dataset('states', data=states)
-            for k, v in says.items(): d.attrs[k] = np.bytes_(v.encode())
+            for k, v in says.items():
+                d.attrs[k] = np.bytes_(v.encode())
         return path
 
-    def _look(self, stream:str, split:str) -> dict: # offset, steps and what the file says of itself
+    def _look(self, stream: str, split: str) -> dict:  # offset, steps and what the file says of itself
         "Where the numbers lie, read once for as long as the file stays the same; an error if it is not one of ours."
         path = self.file(stream, split)
-        try: stat = os.stat(path)
-        except FileNotFoundError: raise FileNotFoundError(f'{path} is missing; extract it with nbs/02h_extract.ipynb') from None
+        try:
+            stat = os.stat(path)
+        except FileNotFoundError:
+            raise FileNotFoundError(f'{path} is missing; extract it with nbs/02h_extract.ipynb') from None
         stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        if (known := self._known.get((stream, split))) and known['stamp'] == stamp: return known
+        if (known := self._known.get((stream, split))) and known['stamp'] == stamp:
+            return known
         try:
             with h5py.File(path) as f:
-                if not isinstance(f.get('states', getlink=True), h5py.HardLink): raise ValueError('its states lie elsewhere')
-                d = f['states']; says = {k: bytes(v).decode() for k, v in d.attrs.items()}
-                fits = d.dtype == np.float16 and d.ndim == 3 and d.shape[1:] == self.streams[stream] and d.chunks is None
+                if not isinstance(f.get('states', getlink=True), h5py.HardLink):
+                    raise ValueError('its states lie elsewhere')
+                d = f['states']
+                says = {k: bytes(v).decode() for k, v in d.attrs.items()}
+                fits = (
+                    d.dtype == np.float16 and d.ndim == 3 and d.shape[1:] == self.streams[stream] and d.chunks is None
+                )
                 offset, steps = d.id.get_offset(), d.shape[0]
-                if fits and offset is not None and offset + d.nbytes > stat.st_size: raise ValueError(f'it claims {steps} steps, for which it is too small')
+                if fits and offset is not None and offset + d.nbytes > stat.st_size:
+                    raise ValueError(f'it claims {steps} steps, for which it is too small')
         except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as e:
             raise ValueError(f'{path} is cut short or no feature file ({e}); delete it and {AGAIN}') from None
         if not fits or offset is None:
-            raise ValueError(f'{path} does not hold float16 states (steps, *{self.streams[stream]}); delete it and {AGAIN}')
+            raise ValueError(
+                f'{path} does not hold float16 states (steps, *{self.streams[stream]}); delete it and {AGAIN}'
+            )
         if [says.get(k) for k in ('store', 'stream', 'split')] != [self.id, stream, split]:
-            raise ValueError(f'{path} was made by another extractor, or for another stream or film; delete it and {AGAIN}')
+            raise ValueError(
+                f'{path} was made by another extractor, or for another stream or film; delete it and {AGAIN}'
+            )
         if not {'source', 'sha256'} <= set(says):
             raise ValueError(f'{path} does not say what it was made from; delete it and {AGAIN}')
         known = self._known[stream, split] = dict(says, stamp=stamp, offset=offset, steps=steps)
         return known
 
-    def fault(self, stream:str, split:str, source:str|None=None, verify:bool=False) -> str: # empty when the file counts
+    def fault(
+        self, stream: str, split: str, source: str | None = None, verify: bool = False
+    ) -> str:  # empty when the file counts
         "Why a file does not count; `verify` also reads its numbers and compares their digest."
         path = self.file(stream, split)
-        try: known = self._look(stream, split)
-        except (ValueError, FileNotFoundError) as e: return str(e)
+        try:
+            known = self._look(stream, split)
+        except (ValueError, FileNotFoundError) as e:
+            return str(e)
         if source is not None and known['source'] != source:
             return f'{path} was made from another version of the {changed_source(known["source"], source)}; {AGAIN}'
         if verify and self.found(stream, split) != known['sha256']:
             return f'{path} was altered after it was written; {AGAIN}'
         return ''
 
-    def found(self, stream:str, split:str) -> str: # SHA-256 in hexadecimal
+    def found(self, stream: str, split: str) -> str:  # SHA-256 in hexadecimal
         "The digest of the states as they are now: computed once for as long as the file stays the same."
-        def compute(_): return FeatureSet.digest(self, stream, split)
+
+        def compute(_):
+            return FeatureSet.digest(self, stream, split)
+
         return remembered(f'states {self.id}', self.file(stream, split), compute)
 
     def digest(self, stream, split):
-        if fault := self.fault(stream, split, verify=True): raise ValueError(fault)
+        if fault := self.fault(stream, split, verify=True):
+            raise ValueError(fault)
         return self._look(stream, split)['sha256']
 
-    def source(self, stream, split): return self._look(stream, split)['source']
+    def source(self, stream, split):
+        return self._look(stream, split)['source']
 
-    def has(self, stream:str, split:str, source:str|None=None, verify:bool=False) -> bool:
+    def has(self, stream: str, split: str, source: str | None = None, verify: bool = False) -> bool:
         return not self.fault(stream, split, source, verify)
 
-    def length(self, stream:str, split:str) -> int: return self._look(stream, split)['steps']
-    def steps(self, split:str) -> int: return max(self.length(m, split) for m in self.streams)
+    def length(self, stream: str, split: str) -> int:
+        return self._look(stream, split)['steps']
+
+    def steps(self, split: str) -> int:
+        return max(self.length(m, split) for m in self.streams)
 
     def _fill(self, stream, split, start, out):
         known, view = self._look(stream, split), memoryview(out).cast('B')
         with open(self.file(stream, split), 'rb', buffering=0) as f:
-            f.seek(known['offset'] + start*out[0].nbytes)
+            f.seek(known['offset'] + start * out[0].nbytes)
             while len(view):
-                if not (n := f.readinto(view)): raise ValueError(f'{f.name} ended while it was read; {AGAIN}')
+                if not (n := f.readinto(view)):
+                    raise ValueError(f'{f.name} ended while it was read; {AGAIN}')
                 view = view[n:]
 
 # %% ../../nbs/02g_store.ipynb #1bbc7be5
-def store_path(cohort:str, # name or directory
-               backbone:str, fusion:str, protocol:str, contexts:Contexts) -> Path:
+def store_path(
+    cohort: str,  # name or directory
+    backbone: str,
+    fusion: str,
+    protocol: str,
+    contexts: Contexts,
+) -> Path:
     "features/<cohort's id>/<backbone>-<fusion>-<protocol>-<digest>"
-    return root()/'features'/cohort_id(cohort)/f'{backbone}-{fusion}-{protocol}-{digest([backbone, fusion, protocol, asdict(contexts)], 8)}'
+    return (
+        root()
+        / 'features'
+        / cohort_id(cohort)
+        / f'{backbone}-{fusion}-{protocol}-{digest([backbone, fusion, protocol, asdict(contexts)], 8)}'
+    )
 
 # %% ../../nbs/02g_store.ipynb #78ed8052
-def overlap_weights(start:int, stop:int, # grid frames
-                    length:int, # source frames there are
-                    rate:float, hz:float): # (frames, n) source frames, (frames, n) weights; rows of weights sum to one
+def overlap_weights(
+    start: int,
+    stop: int,  # grid frames
+    length: int,  # source frames there are
+    rate: float,
+    hz: float,
+):  # (frames, n) source frames, (frames, n) weights; rows of weights sum to one
     "Which source frames share time with each grid frame, and how much of it."
-    begins = np.arange(start, stop)[:, None]/hz
-    source = np.floor(begins*rate + 1e-9).astype(int) + np.arange(int(np.ceil(rate/hz)) + 1)
-    w = np.minimum(begins + 1/hz, (source + 1)/rate) - np.maximum(begins, source/rate)
+    begins = np.arange(start, stop)[:, None] / hz
+    source = np.floor(begins * rate + 1e-9).astype(int) + np.arange(int(np.ceil(rate / hz)) + 1)
+    w = np.minimum(begins + 1 / hz, (source + 1) / rate) - np.maximum(begins, source / rate)
     w[(w < 1e-9) | (source >= length)] = 0
-    return np.minimum(source, length - 1), w/w.sum(1, keepdims=True)
+    return np.minimum(source, length - 1), w / w.sum(1, keepdims=True)
+
 
 class ArrayFeatures(FeatureSet):
     "Arrays that someone else made: `<folder>/<stream>/<split>.npy` or `.h5` with one dataset."
-    def __init__(self, folder, rates:dict, # stream → frames a second
-                 splits, # that must be there
-                 hz:float=HZ):
+
+    def __init__(
+        self,
+        folder,
+        rates: dict,  # stream → frames a second
+        splits,  # that must be there
+        hz: float = HZ,
+    ):
         self.folder, self.rates, self.hz, self._files, self.streams = Path(folder), dict(rates), hz, {}, {}
         for m, split in ((m, split) for m in rates for split in splits):
-            found = [p for p in (self.folder/m/f'{split}.npy', self.folder/m/f'{split}.h5') if p.is_file()]
+            found = [p for p in (self.folder / m / f'{split}.npy', self.folder / m / f'{split}.h5') if p.is_file()]
             if len(found) != 1:
-                raise FileNotFoundError(f'{self.folder/m} holds {len(found)} of {split}.npy and {split}.h5; exactly one is needed')
+                raise FileNotFoundError(
+                    f'{self.folder / m} holds {len(found)} of {split}.npy and {split}.h5; exactly one is needed'
+                )
             length, *shape = self._shape(found[0])
             self._files[m, split] = found[0], length
             if self.streams.setdefault(m, tuple(shape)) != tuple(shape):
-                raise ValueError(f'{found[0]} has (L, D) = {tuple(shape)}, other films of {m} have {self.streams[m]}; write it again')
+                raise ValueError(
+                    f'{found[0]} has (L, D) = {tuple(shape)}, other films of {m} have {self.streams[m]}; write it again'
+                )
 
     @staticmethod
     def _open(path):
         "The array of a file, not yet read."
         try:
             if path.suffix == '.h5':
-                names = [k for k, shape in h5_shapes(path).items() if shape is not None]   # what lies in this very file
-                if len(names) != 1: raise ValueError(f'it holds {len(names)} arrays of numbers')
+                names = [k for k, shape in h5_shapes(path).items() if shape is not None]  # what lies in this very file
+                if len(names) != 1:
+                    raise ValueError(f'it holds {len(names)} arrays of numbers')
                 return h5py.File(path)[names[0]]
             array = np.load(path, mmap_mode='r', allow_pickle=False)
-            if not isinstance(array, np.ndarray): raise ValueError('it is an archive')
+            if not isinstance(array, np.ndarray):
+                raise ValueError('it is an archive')
             return array
-        except Exception as e: # a file from elsewhere may fail in any way
+        except Exception as e:  # a file from elsewhere may fail in any way
             raise ValueError(f'{path} is not one array ({e}); write it again as (T, L, D)') from None
 
     def _shape(self, path):
@@ -227,108 +323,163 @@ class ArrayFeatures(FeatureSet):
             raise ValueError(f'{path} holds {a.dtype} {tuple(a.shape)}, expected floats (T, L, D); write it again')
         return tuple(a.shape)
 
-    def digest(self, stream, split): return known_digest(self._files[stream, split][0])   # of the file as it is
+    def digest(self, stream, split):  # of the file as it is
+        return known_digest(self._files[stream, split][0])
 
-    def length(self, stream, split): return int(np.ceil(self._files[stream, split][1]/self.rates[stream]*self.hz - 1e-6))
-    def steps(self, split): return max(self.length(m, split) for m in self.streams)
+    def length(self, stream, split):
+        return int(np.ceil(self._files[stream, split][1] / self.rates[stream] * self.hz - 1e-6))
+
+    def steps(self, split):
+        return max(self.length(m, split) for m in self.streams)
 
     def _fill(self, stream, split, start, out):
         path, length = self._files[stream, split]
-        if self.rates[stream] == self.hz: states = self._open(path)[start:start + len(out)]
+        if self.rates[stream] == self.hz:
+            states = self._open(path)[start : start + len(out)]
         else:
             source, weights = overlap_weights(start, start + len(out), length, self.rates[stream], self.hz)
-            given = self._open(path)[source.min():source.max() + 1].astype(np.float64)
-            states = sum(w[:, None, None]*given[k - source.min()] for k, w in zip(source.T, weights.T))
+            given = self._open(path)[source.min() : source.max() + 1].astype(np.float64)
+            states = sum(w[:, None, None] * given[k - source.min()] for k, w in zip(source.T, weights.T))
         out[:] = to_half(states, str(path))
 
 # %% ../../nbs/02g_store.ipynb #a3a6c694
 TRIBE = dict(text='llama-3.2-3b', audio='wav2vec-bert-2.0', vision='vjepa2')
 FAMILIES = {f'{tiny}tribe': {m: f'{tiny}{name}' for m, name in TRIBE.items()} for tiny in ('', 'tiny-')}
 
+
 class Joined(FeatureSet):
     "Streams of several feature sets, read as one."
-    def __init__(self, parts:dict # stream → FeatureSet that has it
-                ):
+
+    def __init__(
+        self,
+        parts: dict,  # stream → FeatureSet that has it
+    ):
         self.parts, self.streams = parts, {m: part.streams[m] for m, part in parts.items()}
-        if len(rates := {p.hz for p in parts.values()}) > 1: raise ValueError(f'feature sets on different grids: {sorted(rates)} Hz')
+        if len(rates := {p.hz for p in parts.values()}) > 1:
+            raise ValueError(f'feature sets on different grids: {sorted(rates)} Hz')
         self.hz = rates.pop()
-    def length(self, stream, split): return self.parts[stream].length(stream, split)
-    def digest(self, stream, split): return self.parts[stream].digest(stream, split)
-    def source(self, stream, split): return self.parts[stream].source(stream, split)
-    def steps(self, split): return max(self.length(m, split) for m in self.parts)
-    def _fill(self, stream, split, start, out): self.parts[stream]._fill(stream, split, start, out)
 
-RULES = 2      # version of the rules by which tokens are placed and read: part of a store's identity
-OLD_RULES = ('the marks after sound and pictures stood too far to the right in the first seconds of a movie, and the protocol '
-             '`released` placed and read words otherwise than the release (chapter 02a)')
+    def length(self, stream, split):
+        return self.parts[stream].length(stream, split)
 
-def outdated(identity:dict # of a store
-            ) -> str: # why it does not count; empty when it does
+    def digest(self, stream, split):
+        return self.parts[stream].digest(stream, split)
+
+    def source(self, stream, split):
+        return self.parts[stream].source(stream, split)
+
+    def steps(self, split):
+        return max(self.length(m, split) for m in self.parts)
+
+    def _fill(self, stream, split, start, out):
+        self.parts[stream]._fill(stream, split, start, out)
+
+
+RULES = 2  # version of the rules by which tokens are placed and read: part of a store's identity
+OLD_RULES = (
+    'the marks after sound and pictures stood too far to the right in the first seconds of a movie, and the protocol '
+    '`released` placed and read words otherwise than the release (chapter 02a)'
+)
+
+
+def outdated(
+    identity: dict,  # of a store
+) -> str:  # why it does not count; empty when it does
     "Features that were extracted by the rules of an earlier version of this code."
-    if 'protocol' not in identity or identity.get('rules', 1) == RULES: return ''
-    return (f'its features were made by version {identity.get("rules", 1)} of the rules by which tokens are placed and read, '
-            f'this is version {RULES}; before, {OLD_RULES}')
+    if 'protocol' not in identity or identity.get('rules', 1) == RULES:
+        return ''
+    return (
+        f'its features were made by version {identity.get("rules", 1)} of the rules by which tokens are placed '
+        'and read, '
+        f'this is version {RULES}; before, {OLD_RULES}'
+    )
 
-def current_sources(cohort) -> dict: # split → source
+
+def current_sources(cohort) -> dict:  # split → source
     "What features would be made from now, where the film is here."
     films = [s for s in cohort.splits.itertuples() if getattr(s, 'video', None) and Path(s.video).is_file()]
     return {s.split: film_source(s.video, s.transcript, cohort.tr) for s in films}
 
-def store_faults(cohort, preset, backbone:str, fusion:str, protocol:str) -> list: # empty when every file counts
+
+def store_faults(cohort, preset, backbone: str, fusion: str, protocol: str) -> list:  # empty when every file counts
     "What is missing, altered, or made from other films than the cohort has now."
     path = store_path(cohort.name, backbone, fusion, protocol, preset.contexts)
-    if not (path/'store.json').is_file(): return [f'there are no features at {path}']
+    if not (path / 'store.json').is_file():
+        return [f'there are no features at {path}']
     store, sources = Store.open(path), current_sources(cohort)
-    if why := outdated(store.identity): return [f'{path} does not count: {why}']
+    if why := outdated(store.identity):
+        return [f'{path} does not count: {why}']
     films = [(m, s) for m in store.streams for s in cohort.splits.split]
     return [fault for m, s in films if (fault := store.fault(m, s, sources.get(s), verify=True))]
 
+
 def _open_store(cohort, preset, backbone, fusion, protocol) -> Store:
     faults = store_faults(cohort, preset, backbone, fusion, protocol)
-    if not faults: return Store.open(store_path(cohort.name, backbone, fusion, protocol, preset.contexts))
-    raise FileNotFoundError(f'{faults[0]}' + f' (and {len(faults) - 1} more like it)'*(len(faults) > 1) + '. What is missing is made by: '
-                            f'papermill nbs/02h_extract.ipynb out.ipynb -p cohort {shlex.quote(cohort_name(str(cohort.root)))} -p preset {preset.name} '
-                            f'-p backbone {backbone} -p fusion {fusion} -p protocol {protocol}')
+    if not faults:
+        return Store.open(store_path(cohort.name, backbone, fusion, protocol, preset.contexts))
+    raise FileNotFoundError(
+        f'{faults[0]}' + f' (and {len(faults) - 1} more like it)' * (len(faults) > 1) + '. What is missing is made by: '
+        f'papermill nbs/02h_extract.ipynb out.ipynb -p cohort {shlex.quote(cohort_name(str(cohort.root)))} -p '
+        f'preset {preset.name} '
+        f'-p backbone {backbone} -p fusion {fusion} -p protocol {protocol}'
+    )
 
-def ready_features(cohort # Cohort
-                  ) -> ArrayFeatures|None: # None where features are to be extracted
+
+def ready_features(
+    cohort,  # Cohort
+) -> ArrayFeatures | None:  # None where features are to be extracted
     "Features that came ready-made with the data."
-    return ArrayFeatures(cohort.root/'features', cohort.rates, list(cohort.splits.split)) if cohort.rates else None
+    return ArrayFeatures(cohort.root / 'features', cohort.rates, list(cohort.splits.split)) if cohort.rates else None
 
-def open_features(cohort, # Cohort
-                  preset, # Preset: its backbone, protocol and contexts
-                  backbone:str|None=None, fusion:str='native', protocol:str|None=None # instead of the preset's
-                 ) -> FeatureSet:
+
+def open_features(
+    cohort,  # Cohort
+    preset,  # Preset: its backbone, protocol and contexts
+    backbone: str | None = None,
+    fusion: str = 'native',
+    protocol: str | None = None,  # instead of the preset's
+) -> FeatureSet:
     "The features of every split of a cohort."
-    if (own := ready_features(cohort)) is not None: return own
+    if (own := ready_features(cohort)) is not None:
+        return own
     backbone, protocol = backbone or preset.backbone, protocol or preset.protocol
-    def door(name): return _open_store(cohort, preset, name, fusion, protocol)
+
+    def door(name):
+        return _open_store(cohort, preset, name, fusion, protocol)
+
     return Joined({m: door(name) for m, name in FAMILIES[backbone].items()}) if backbone in FAMILIES else door(backbone)
 
 # %% ../../nbs/02g_store.ipynb #f182a954
 RUN_COLUMNS = 'set', 'n_tr', 'key', 'onset'
 
-def inputs_of(cohort, # Cohort
-              features=None # FeatureSet; None: a run that reads none
-             ) -> dict:
+
+def inputs_of(
+    cohort,  # Cohort
+    features=None,  # FeatureSet; None: a run that reads none
+) -> dict:
     "What a run reads, by content: `inputs` of its config."
     columns = [c for c in RUN_COLUMNS if c in cohort.runs]
     told = [' '.join(str(v) for v in row if v is not None and v == v) for row in cohort.runs[columns].values.tolist()]
     runs = {s: {} for s in cohort.subjects}
-    for r, what in zip(cohort.runs.itertuples(), told): runs[r.subject][f'{r.split} {r.repeat}'] = what
+    for r, what in zip(cohort.runs.itertuples(), told):
+        runs[r.subject][f'{r.split} {r.repeat}'] = what
     folder = getattr(cohort, 'root', None)
     files = sorted(set(cohort.runs.bold.dropna()))
     names = [os.path.relpath(p, folder) if folder else Path(p).name for p in files]
     read = dict(tr=cohort.tr, runs=runs, bold={name: known_digest(p)[:16] for name, p in zip(names, files)})
-    if getattr(cohort, 'names', None): read |= dict(parcels=list(cohort.names))      # which of the tables' columns
-    if getattr(cohort, 'header', None) is not None: read |= dict(header=cohort.header)
-    if features is None: return read
+    if getattr(cohort, 'names', None):
+        read |= dict(parcels=list(cohort.names))  # which of the tables' columns
+    if getattr(cohort, 'header', None) is not None:
+        read |= dict(header=cohort.header)
+    if features is None:
+        return read
     films = list(cohort.splits.split)
     states = {m: {s: features.digest(m, s)[:16] for s in films} for m in features.streams}
     return read | dict(hz=features.hz, rates=getattr(features, 'rates', {}), features=states)
 
-def features_there(cohort, preset, fusion:str='native') -> bool:
+
+def features_there(cohort, preset, fusion: str = 'native') -> bool:
     "Whether somebody extracted the features here, or they came with the data."
     names = FAMILIES.get(preset.backbone, {'': preset.backbone}).values()
     paths = [store_path(cohort.name, b, fusion, preset.protocol, preset.contexts) for b in names]
-    return bool(cohort.rates) or all((p/'store.json').is_file() for p in paths)
+    return bool(cohort.rates) or all((p / 'store.json').is_file() for p in paths)

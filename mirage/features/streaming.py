@@ -16,85 +16,129 @@ from .backbones import film_cuts, word_ends
 # %% ../../nbs/02c_streaming.ipynb #7e2d272d
 class Hop(NamedTuple):
     "One stretch of film that is read from one forward."
-    start:float       # seconds: where its sound begins
-    cuts:list         # the read-outs in it
-    pairs:list        # (first, second) time of the pictures of each picture step
-    before:range      # words of the context that ended before the sound begins
-    words:range       # words from then on
 
-def film_hops(cuts, words, # offset
-              seconds:float, # of film: a whole number of frames
-              hop:float, contexts) -> list[Hop]:
+    start: float  # seconds: where its sound begins
+    cuts: list  # the read-outs in it
+    pairs: list  # (first, second) time of the pictures of each picture step
+    before: range  # words of the context that ended before the sound begins
+    words: range  # words from then on
+
+
+def film_hops(
+    cuts,
+    words,  # offset
+    seconds: float,  # of film: a whole number of frames
+    hop: float,
+    contexts,
+) -> list[Hop]:
     "A film in hops, each with the context before it."
-    step, ends, hops = 2/contexts.fps, word_ends(words), []
-    until = lambda t: int(np.searchsorted(ends, t, 'right'))
+    step, ends, hops = 2 / contexts.fps, word_ends(words), []
+
+    def until(t):
+        return int(np.searchsorted(ends, t, 'right'))
+
     for a in np.arange(0, seconds, hop):
-        start, stop = max(0., a - contexts.audio), min(a + hop, seconds)
-        times = np.arange(np.floor(max(0., a - contexts.video)/step)*step, stop - 1e-6, step)
+        start, stop = max(0.0, a - contexts.audio), min(a + hop, seconds)
+        times = np.arange(np.floor(max(0.0, a - contexts.video) / step) * step, stop - 1e-6, step)
         first = max(0, until(a) - contexts.words)
         heard = max(first, until(start))
         mine = [c for c in cuts if a < c.time <= a + hop]
-        if mine: hops.append(Hop(float(start), mine, [(float(t), float(t + step/2)) for t in times], range(first, heard), range(heard, until(stop))))
+        if mine:
+            hops.append(
+                Hop(
+                    float(start),
+                    mine,
+                    [(float(t), float(t + step / 2)) for t in times],
+                    range(first, heard),
+                    range(heard, until(stop)),
+                )
+            )
     return hops
 
 # %% ../../nbs/02c_streaming.ipynb #60fafb0c
-def newest_pair(time:float, # of the read-out
-                pairs) -> int:
+def newest_pair(
+    time: float,  # of the read-out
+    pairs,
+) -> int:
     "The newest picture step that is over; the first one until there is one."
-    step = 2*(pairs[0][1] - pairs[0][0])
+    step = 2 * (pairs[0][1] - pairs[0][0])
     return max(0, int(np.searchsorted([p[0] + step for p in pairs], time + 1e-6, 'right')) - 1)
 
-def newest_sound(time:float, hop:Hop, rate:float, # tokens a second
-                 span:float, # seconds
-                 n:int # tokens there are
-                ): # indices of the sound tokens of the last `span` seconds before the read-out
-    stop = min(n, max(1, int(np.floor((time - hop.start)*rate + 1e-6))))
-    return np.arange(max(0, stop - max(1, round(min(span, time - hop.start)*rate))), stop)
+
+def newest_sound(
+    time: float,
+    hop: Hop,
+    rate: float,  # tokens a second
+    span: float,  # seconds
+    n: int,  # tokens there are
+):  # indices of the sound tokens of the last `span` seconds before the read-out
+    stop = min(n, max(1, int(np.floor((time - hop.start) * rate + 1e-6))))
+    return np.arange(max(0, stop - max(1, round(min(span, time - hop.start) * rate))), stop)
 
 # %% ../../nbs/02c_streaming.ipynb #65c5aa92
-def hop_sequence(hop:Hop, n_audio:int, rate:float, # sound tokens, and how many of them a second
-                 h:int, w:int, # tokens of one picture step
-                 before:list, words:list, # ids of each word before the sound begins, and of each word since
-                 ends, # (len(words),) seconds
-                 marks:dict, # ids: open, audio, video, newline
-                 span:float # seconds of sound averaged in one read-out
-                ): # ids (n,), positions (3, n), [token indices of each read-out]: sound and pictures of a step, or the word, as in hop.cuts
+def hop_sequence(
+    hop: Hop,
+    n_audio: int,
+    rate: float,  # sound tokens, and how many of them a second
+    h: int,
+    w: int,  # tokens of one picture step
+    before: list,
+    words: list,  # ids of each word before the sound begins, and of each word since
+    ends,  # (len(words),) seconds
+    marks: dict,  # ids: open, audio, video, newline
+    span: float,  # seconds of sound averaged in one read-out
+):  # ids (n,), positions (3, n), [token indices of each read-out]: sound and pictures of a step, or the word, as in hop.cuts
     "Everything in the order in which it happens."
     lengths = np.array([len(t) for t in words], int)
-    owner, n_video = np.repeat(np.arange(len(words)), lengths), len(hop.pairs)*h*w
+    owner, n_video = np.repeat(np.arange(len(words)), lengths), len(hop.pairs) * h * w
     first, second = np.array(hop.pairs).T
     said = np.asarray(ends, float)[owner]
-    happens = np.concatenate([np.repeat(second, h*w), hop.start + (np.arange(n_audio) + 1)/rate, said])
+    happens = np.concatenate([np.repeat(second, h * w), hop.start + (np.arange(n_audio) + 1) / rate, said])
     order = np.lexsort((np.repeat([0, 1, 2], [n_video, n_audio, len(owner)]), np.round(happens, 6)))
     within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    time = np.concatenate([np.repeat((first - hop.start)*rate, h*w), np.arange(n_audio), (said - hop.start)*rate + within])
-    place = np.concatenate([np.tile(np.indices((h, w)).reshape(2, -1), len(hop.pairs)), np.tile(time[n_video:], (2, 1))], 1)
+    time = np.concatenate([
+        np.repeat((first - hop.start) * rate, h * w),
+        np.arange(n_audio),
+        (said - hop.start) * rate + within,
+    ])
+    place = np.concatenate(
+        [np.tile(np.indices((h, w)).reshape(2, -1), len(hop.pairs)), np.tile(time[n_video:], (2, 1))], 1
+    )
     head = np.concatenate([*before, marks['newline'] if before else [], marks['open']]).astype(int)
     ids = np.concatenate([np.full(n_video, marks['video']), np.full(n_audio, marks['audio']), *words]).astype(int)
     ids = np.concatenate([head, ids[order]])
-    pos = np.concatenate([np.tile(np.arange(len(head)), (3, 1)), len(head) + np.concatenate([time[None], place])[:, order]], 1).astype(np.float32)
-    now = np.empty(len(order), int); now[order] = len(head) + np.arange(len(order))        # where each token came to stand
+    pos = np.concatenate(
+        [np.tile(np.arange(len(head)), (3, 1)), len(head) + np.concatenate([time[None], place])[:, order]], 1
+    ).astype(np.float32)
+    now = np.empty(len(order), int)
+    now[order] = len(head) + np.arange(len(order))  # where each token came to stand
     video, audio, word = np.split(now, [n_video, n_video + n_audio])
     reads = []
     for c in hop.cuts:
-        if c.kind == 'word': reads.append(word[owner == c.index - hop.words.start])
-        else: reads += [audio[newest_sound(c.time, hop, rate, span, n_audio)], video.reshape(-1, h*w)[newest_pair(c.time, hop.pairs)]]
+        if c.kind == 'word':
+            reads.append(word[owner == c.index - hop.words.start])
+        else:
+            reads += [
+                audio[newest_sound(c.time, hop, rate, span, n_audio)],
+                video.reshape(-1, h * w)[newest_pair(c.time, hop.pairs)],
+            ]
     stop = max(r.max() for r in reads) + 1
     return ids[:stop], pos[:, :stop], reads
 
 # %% ../../nbs/02c_streaming.ipynb #34e25056
-def transcript_groups(plan # Schedule
-                     ): # list of ([words of the sequence], [words read among them]): one forward each
+def transcript_groups(
+    plan,  # Schedule
+):  # list of ([words of the sequence], [words read among them]): one forward each
     groups, same_first = [], {}
     if plan.protocol.hop:
-        for hop in film_hops(film_cuts(plan.words, 0), plan.words, plan.steps/HZ, plan.protocol.hop, plan.contexts):
+        for hop in film_hops(film_cuts(plan.words, 0), plan.words, plan.steps / HZ, plan.protocol.hop, plan.contexts):
             mine = [c.index for c in hop.cuts]
             groups.append((list(range((hop.before or hop.words).start, mine[-1] + 1)), mine))
         return groups
     for i in range(len(plan.words)):
         context = plan.context(i).tolist()
         begun = same_first.setdefault(context[0], [])
-        k = next((k for k in reversed(begun) if context[:len(groups[k][0])] == groups[k][0]), None)
+        k = next((k for k in reversed(begun) if context[: len(groups[k][0])] == groups[k][0]), None)
         if k is None:
             begun.append(len(groups))
             groups.append((context, [i]))

@@ -11,32 +11,51 @@ from functools import cached_property
 import numpy as np, torch
 
 from ..core import HZ, Contexts
-from transformers import (AutoTokenizer, LlamaForCausalLM, SeamlessM4TFeatureExtractor, VJEPA2Model, VJEPA2VideoProcessor, Wav2Vec2BertModel)
+from transformers import AutoTokenizer, LlamaForCausalLM, SeamlessM4TFeatureExtractor, VJEPA2Model, VJEPA2VideoProcessor
+from transformers import Wav2Vec2BertModel
 from ..data.stimuli import RATE
-from .backbones import Backbone, Schedule, Tap, Work, batches, get_protocol, grow, decode_in_order, prefetch
+from .backbones import Backbone, Schedule, Tap, Work, batches, get_protocol, grow, decode_in_order
+from .backbones import prefetch
 from .streaming import transcript_groups
 from .inputs import WordTokens, pad_rows, transcript_rows, twin_tokenizer
 
 # %% ../../nbs/02f_unimodal.ipynb #6ad86a58
 class Llama(Backbone):
     "Llama 3.2: the words that ended, joined by spaces."
+
     classes = LlamaForCausalLM, AutoTokenizer
-    tokens = 8192      # a forward
+    tokens = 8192  # a forward
 
     def twin(self):
         tok = twin_tokenizer()
-        return self.classes[0].config_class(vocab_size=len(tok), hidden_size=48, intermediate_size=96, num_hidden_layers=8, num_attention_heads=3, num_key_value_heads=1,
-                                            initializer_range=.15, bos_token_id=tok.eos_token_id, pad_token_id=None), tok
+        return self.classes[0].config_class(
+            vocab_size=len(tok),
+            hidden_size=48,
+            intermediate_size=96,
+            num_hidden_layers=8,
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            initializer_range=0.15,
+            bos_token_id=tok.eos_token_id,
+            pad_token_id=None,
+        ), tok
 
-    def shape(self, model): grow(model.model.layers, gate=2.); return model
-    def streams(self, fusion='tower'): return dict(text=(self.config.num_hidden_layers + 1, self.config.hidden_size))
+    def shape(self, model):
+        grow(model.model.layers, gate=2.0)
+        return model
+
+    def streams(self, fusion='tower'):
+        return dict(text=(self.config.num_hidden_layers + 1, self.config.hidden_size))
 
     @cached_property
-    def tap(self): return Tap(self.model.model.layers, self.model.model.norm)
-    @cached_property
-    def word_tokens(self): return WordTokens(self.processor)
+    def tap(self):
+        return Tap(self.model.model.layers, self.model.model.norm)
 
-    def rows(self, plan:Schedule): # groups of words, and a sequence for each
+    @cached_property
+    def word_tokens(self):
+        return WordTokens(self.processor)
+
+    def rows(self, plan: Schedule):  # groups of words, and a sequence for each
         groups, ours = transcript_groups(plan), plan.protocol.unimodal == 'ours'
         opening = [self.config.bos_token_id] if ours else []
         which = plan.protocol.word_tokens if ours else 'characters'
@@ -49,114 +68,169 @@ class Llama(Backbone):
         groups, rows = self.rows(plan)
         for batch in batches([len(r[0]) for r in rows], self.tokens):
             ids, pos = pad_rows([rows[j][:2] for j in batch])
-            reads = [b*ids.shape[1] + r for b, j in enumerate(batch) for r in rows[j][2]]
-            run = lambda: self.model.model(input_ids=ids.to(self.place), position_ids=pos[0].long().to(self.place), use_cache=False)
+            reads = [b * ids.shape[1] + r for b, j in enumerate(batch) for r in rows[j][2]]
+
+            def run():
+                return self.model.model(
+                    input_ids=ids.to(self.place), position_ids=pos[0].long().to(self.place), use_cache=False
+                )
+
             out[[i for j in batch for i in groups[j][1]]] = self.tap(run, reads)
         return dict(text=plan.on_grid(out))
 
     def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
         _, rows = self.rows(Schedule(film, get_protocol(protocol), contexts))
         n = sum(len(r[0]) for r in rows)
-        return Work(len(rows), n, 2.*n*sum(self.sizes.values()))
+        return Work(len(rows), n, 2.0 * n * sum(self.sizes.values()))
 
 # %% ../../nbs/02f_unimodal.ipynb #f6403290
 class Wav2VecBert(Backbone):
     "Wav2Vec-BERT 2.0: chunk after chunk of sound, each frame the mean of its half second."
+
     classes = Wav2Vec2BertModel, SeamlessM4TFeatureExtractor
 
     def twin(self):
-        return self.classes[0].config_class(hidden_size=32, num_hidden_layers=6, num_attention_heads=2, intermediate_size=64, initializer_range=.15,
-                                            conv_depthwise_kernel_size=7, apply_spec_augment=False), self.classes[1]()
+        return self.classes[0].config_class(
+            hidden_size=32,
+            num_hidden_layers=6,
+            num_attention_heads=2,
+            intermediate_size=64,
+            initializer_range=0.15,
+            conv_depthwise_kernel_size=7,
+            apply_spec_augment=False,
+        ), self.classes[1]()
 
-    def shape(self, model): grow(model.encoder.layers); return model
-    def streams(self, fusion='tower'): return dict(audio=(self.config.num_hidden_layers + 1, self.config.hidden_size))
+    def shape(self, model):
+        grow(model.encoder.layers)
+        return model
+
+    def streams(self, fusion='tower'):
+        return dict(audio=(self.config.num_hidden_layers + 1, self.config.hidden_size))
 
     @cached_property
-    def tap(self): return Tap(self.model.encoder.layers)
+    def tap(self):
+        return Tap(self.model.encoder.layers)
 
-    def chunks(self, plan:Schedule) -> list: # (first, stop) samples of each
-        length, end = round(plan.contexts.audio*RATE), round(plan.sound_seconds*RATE)
+    def chunks(self, plan: Schedule) -> list:  # (first, stop) samples of each
+        length, end = round(plan.contexts.audio * RATE), round(plan.sound_seconds * RATE)
         starts = list(range(0, end, length))
-        if plan.protocol.unimodal == 'released' and len(starts) > 1 and end - starts[-1] < length/2: starts.pop()
+        if plan.protocol.unimodal == 'released' and len(starts) > 1 and end - starts[-1] < length / 2:
+            starts.pop()
         return list(zip(starts, [*starts[1:], end]))
 
     @torch.inference_mode()
     def extract(self, film, fusion='tower', protocol='aligned', contexts=Contexts()):
         plan = Schedule(film, get_protocol(protocol), contexts)
-        wave = np.zeros(round(plan.sound_seconds*RATE), np.float32)
-        sound = plan.sound()[:len(wave)]
-        wave[:len(sound)] = sound
+        wave = np.zeros(round(plan.sound_seconds * RATE), np.float32)
+        sound = plan.sound()[: len(wave)]
+        wave[: len(sound)] = sound
         chunks, out = self.chunks(plan), []
         every = [self.processor(wave[a:b], sampling_rate=RATE, return_tensors='pt') for a, b in chunks]
         states = [int(inputs['attention_mask'].sum()) for inputs in every]
         for inputs, reads in zip(every, self.reads(plan, chunks, states)):
             inputs = inputs.to(self.place)
-            run = lambda: self.model(inputs['input_features'].to(self.dtype), attention_mask=inputs['attention_mask'])
-            if len(reads): out.append(self.tap(run, reads))
+
+            def run():
+                return self.model(inputs['input_features'].to(self.dtype), attention_mask=inputs['attention_mask'])
+
+            if len(reads):
+                out.append(self.tap(run, reads))
         return dict(audio=np.concatenate(out))
 
-    def reads(self, plan:Schedule, chunks, states # of each chunk
-             ) -> list: # of each chunk: list of arrays of states, one for each of its steps
+    def reads(
+        self,
+        plan: Schedule,
+        chunks,
+        states,  # of each chunk
+    ) -> list:  # of each chunk: list of arrays of states, one for each of its steps
         if plan.protocol.unimodal == 'released':
-            nearest = np.arange(plan.steps)*sum(states)//plan.steps
+            nearest = np.arange(plan.steps) * sum(states) // plan.steps
             first = np.cumsum([0, *states])
             return [[np.array([k - a]) for k in nearest if a <= k < b] for a, b in zip(first, first[1:])]
         reads = []
         for (a, b), n in zip(chunks, states):
-            steps = round((b - a)/RATE*HZ)
-            mine = np.minimum(np.arange(n)//25, steps - 1)   # 50 states a second
+            steps = round((b - a) / RATE * HZ)
+            mine = np.minimum(np.arange(n) // 25, steps - 1)  # 50 states a second
             reads.append([np.flatnonzero(mine == k) for k in range(steps)])
         return reads
 
     def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
         plan = Schedule(film, get_protocol(protocol), contexts)
-        n = plan.steps*25
-        return Work(len(self.chunks(plan)), n, 2.*n*sum(self.sizes.values()))
+        n = plan.steps * 25
+        return Work(len(self.chunks(plan)), n, 2.0 * n * sum(self.sizes.values()))
 
 # %% ../../nbs/02f_unimodal.ipynb #4e54639b
 class VJepa2(Backbone):
     "V-JEPA 2: a clip of the last seconds at every step, the mean over all its tokens."
+
     classes = VJEPA2Model, VJEPA2VideoProcessor
-    clips = 8          # a forward
+    clips = 8  # a forward
 
     def twin(self):
-        return self.classes[0].config_class(patch_size=16, crop_size=32, frames_per_clip=16, hidden_size=32, num_attention_heads=2, num_hidden_layers=6, mlp_ratio=2.,
-                                            initializer_range=.15, pred_hidden_size=32, pred_num_attention_heads=2, pred_num_hidden_layers=1), self.classes[1](crop_size=32)
+        return self.classes[0].config_class(
+            patch_size=16,
+            crop_size=32,
+            frames_per_clip=16,
+            hidden_size=32,
+            num_attention_heads=2,
+            num_hidden_layers=6,
+            mlp_ratio=2.0,
+            initializer_range=0.15,
+            pred_hidden_size=32,
+            pred_num_attention_heads=2,
+            pred_num_hidden_layers=1,
+        ), self.classes[1](crop_size=32)
 
-    def shape(self, model): grow(model.encoder.layer); return model
-    def streams(self, fusion='tower'): return dict(vision=(self.config.num_hidden_layers + 1, self.config.hidden_size))
+    def shape(self, model):
+        grow(model.encoder.layer)
+        return model
+
+    def streams(self, fusion='tower'):
+        return dict(vision=(self.config.num_hidden_layers + 1, self.config.hidden_size))
 
     @cached_property
-    def tap(self): return Tap(self.model.encoder.layer)
+    def tap(self):
+        return Tap(self.model.encoder.layer)
 
-    def times(self, cut:float, contexts, newest:int=1 # spacings before the cut; 0: at the cut
-             ): # (frames,) seconds; before the movie its first picture stands
+    def times(
+        self,
+        cut: float,
+        contexts,
+        newest: int = 1,  # spacings before the cut; 0: at the cut
+    ):  # (frames,) seconds; before the movie its first picture stands
         n = self.config.frames_per_clip
-        return np.maximum(cut - (np.arange(n - 1, -1, -1) + newest)*contexts.video/n, 0.)
+        return np.maximum(cut - (np.arange(n - 1, -1, -1) + newest) * contexts.video / n, 0.0)
 
-    def _clips(self, plan:Schedule): # yields (clips, frames, 3, height, width)
+    def _clips(self, plan: Schedule):  # yields (clips, frames, 3, height, width)
         newest = 1 if plan.protocol.unimodal == 'ours' else 0
         times = [self.times(c.time, plan.contexts, newest) for c in plan.cuts if c.kind == 'step']
         take, ready = decode_in_order(plan.film, np.concatenate(times)), {}
         for k in range(0, len(times), self.clips):
-            mine = times[k:k + self.clips]
+            mine = times[k : k + self.clips]
             frames = take(sorted({t for clip in mine for t in clip}))
             ready = {t: x for t, x in ready.items() if t in frames}
             if new := [t for t in frames if t not in ready]:
-                pixels = self.processor(torch.from_numpy(np.stack([frames[t] for t in new])).permute(0, 3, 1, 2), return_tensors='pt')['pixel_values_videos'][0]
+                pixels = self.processor(
+                    torch.from_numpy(np.stack([frames[t] for t in new])).permute(0, 3, 1, 2), return_tensors='pt'
+                )['pixel_values_videos'][0]
                 ready |= dict(zip(new, pixels))
             yield torch.stack([torch.stack([ready[t] for t in clip]) for clip in mine])
 
     @torch.inference_mode()
     def extract(self, film, fusion='tower', protocol='aligned', contexts=Contexts()):
         plan = Schedule(film, get_protocol(protocol), contexts)
-        out, p = [], self.config.tubelet_size*self.config.patch_size**2
+        out, p = [], self.config.tubelet_size * self.config.patch_size**2
         for clips in prefetch(self._clips(plan)):
-            n = clips[0].numel()//3//p
-            out.append(self.tap(lambda: self.model(clips.to(self.place, self.dtype), skip_predictor=True), np.arange(len(clips)*n).reshape(len(clips), n)))
+            n = clips[0].numel() // 3 // p
+            out.append(
+                self.tap(
+                    lambda: self.model(clips.to(self.place, self.dtype), skip_predictor=True),
+                    np.arange(len(clips) * n).reshape(len(clips), n),
+                )
+            )
         return dict(vision=np.concatenate(out))
 
     def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
         c, steps = self.config, Schedule(film, get_protocol(protocol), contexts).steps
-        n = steps*(c.frames_per_clip//c.tubelet_size)*(c.crop_size//c.patch_size)**2
-        return Work(steps, n, 2.*n*self.sizes['encoder'])
+        n = steps * (c.frames_per_clip // c.tubelet_size) * (c.crop_size // c.patch_size) ** 2
+        return Work(steps, n, 2.0 * n * self.sizes['encoder'])

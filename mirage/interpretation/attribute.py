@@ -17,128 +17,193 @@ from ..models.ridge import delayed_means, film_rows, whole_trs
 from ..evaluation.statistics import Bootstrap
 
 # %% ../../nbs/07a_attribute.ipynb #b00fbc1a
-def subsets(streams) -> list[str]: # joined by +
+def subsets(streams) -> list[str]:  # joined by +
     "All non-empty subsets, single modalities first."
     return ['+'.join(s) for n in range(1, len(streams) + 1) for s in combinations(streams, n)]
 
+
 @torch.no_grad()
-def subset_predictions(model, # Mirage, in evaluation mode
-                       features:dict # stream → (B, T, L, D)
-                      ) -> dict: # subset → (B, S, n_output, P)
+def subset_predictions(
+    model,  # Mirage, in evaluation mode
+    features: dict,  # stream → (B, T, L, D)
+) -> dict:  # subset → (B, S, n_output, P)
     "What the model predicts from every subset of its modalities."
     pooled = model.pool(features)
-    see = lambda given: model.read_out(model.temporal_encoder(model.project({m: pooled[m] for m in given})))
+
+    def see(given):
+        return model.read_out(model.temporal_encoder(model.project({m: pooled[m] for m in given})))
+
     return {s: see(s.split('+')) for s in subsets(pooled)}
 
 # %% ../../nbs/07a_attribute.ipynb #af4eb4cd
-def left_out(full, # (..., P) r of the full model
-             r:dict, # subset → (..., P)
-             streams
-            ) -> dict: # stream → (..., P) drop in r without it
+def left_out(
+    full,  # (..., P) r of the full model
+    r: dict,  # subset → (..., P)
+    streams,
+) -> dict:  # stream → (..., P) drop in r without it
     "The drop with the null token."
     return {m: full - r['+'.join(k for k in streams if k != m)] for m in streams}
 
-def absent_modality(model:dict, # `model` of the full run's config
-                    other:dict # `model` of the config of a run built without a modality
-                   ) -> str:
+
+def absent_modality(
+    model: dict,  # `model` of the full run's config
+    other: dict,  # `model` of the config of a run built without a modality
+) -> str:
     "Which modality the other run was built without; an error where it is not exactly one."
     missing = [m for m in model['streams'] if m not in other['streams']]
     if len(missing) != 1 or set(other['streams']) - set(model['streams']):
-        raise ValueError(f'streams {", ".join(other["streams"])} are not {", ".join(model["streams"])} less one modality')
+        raise ValueError(
+            f'streams {", ".join(other["streams"])} are not {", ".join(model["streams"])} less one modality'
+        )
     return missing[0]
 
 # %% ../../nbs/07a_attribute.ipynb #675ceb4a
 class AttentionMean:
     "Attention of every stream, averaged over stimuli and time while they pass by."
-    def __init__(self): self.total, self.timed, self.frames = {}, {}, 0
-    def update(self, attention:dict, # stream → (B, T, heads, Q, L)
-               inside # (B, T) bool: frames of the film
-              ):
+
+    def __init__(self):
+        self.total, self.timed, self.frames = {}, {}, 0
+
+    def update(
+        self,
+        attention: dict,  # stream → (B, T, heads, Q, L)
+        inside,  # (B, T) bool: frames of the film
+    ):
         inside = inside.to(next(iter(attention.values())).device)
         self.frames = self.frames + inside.sum(0).cpu().double()
         for m, a in attention.items():
-            a = torch.where(inside[..., None, None, None], a.double(), 0.)
-            self.total[m] = self.total.get(m, 0) + a.sum((0, 1)).cpu(); self.timed[m] = self.timed.get(m, 0) + a.mean((2, 3)).sum(0).cpu()
-    def table(self) -> pd.DataFrame: # modality, head, query, layer, weight
+            a = torch.where(inside[..., None, None, None], a.double(), 0.0)
+            self.total[m] = self.total.get(m, 0) + a.sum((0, 1)).cpu()
+            self.timed[m] = self.timed.get(m, 0) + a.mean((2, 3)).sum(0).cpu()
+
+    def table(self) -> pd.DataFrame:  # modality, head, query, layer, weight
         "The densest that is kept."
         parts = []
         for m, a in self.total.items():
             head, query, layer = (i.ravel() for i in np.indices(a.shape))
-            parts.append(pd.DataFrame(dict(modality=m, head=head, query=query, layer=layer, weight=(a/self.frames.sum()).numpy().ravel())))
-        return pd.concat(parts, ignore_index=True)
-    def in_window(self) -> pd.DataFrame: # modality, frame, layer, weight
-        "Averaged over heads, queries and stimuli, but not over the time in the window."
-        seen = self.frames > 0; parts = []
-        for m, a in self.timed.items():
-            p = (a[seen]/self.frames[seen, None]).numpy(); frame, layer = (i.ravel() for i in np.indices(p.shape))
-            parts.append(pd.DataFrame(dict(modality=m, frame=np.flatnonzero(seen)[frame], layer=layer, weight=p.ravel())))
+            parts.append(
+                pd.DataFrame(
+                    dict(
+                        modality=m, head=head, query=query, layer=layer, weight=(a / self.frames.sum()).numpy().ravel()
+                    )
+                )
+            )
         return pd.concat(parts, ignore_index=True)
 
-def depth_weights(table:pd.DataFrame, # of AttentionMean
-                  by=() # 'head', 'query' or 'frame': axes to keep
-                 ) -> pd.DataFrame: # rows (modality, *by), columns layers
+    def in_window(self) -> pd.DataFrame:  # modality, frame, layer, weight
+        "Averaged over heads, queries and stimuli, but not over the time in the window."
+        seen = self.frames > 0
+        parts = []
+        for m, a in self.timed.items():
+            p = (a[seen] / self.frames[seen, None]).numpy()
+            frame, layer = (i.ravel() for i in np.indices(p.shape))
+            parts.append(
+                pd.DataFrame(dict(modality=m, frame=np.flatnonzero(seen)[frame], layer=layer, weight=p.ravel()))
+            )
+        return pd.concat(parts, ignore_index=True)
+
+
+def depth_weights(
+    table: pd.DataFrame,  # of AttentionMean
+    by=(),  # 'head', 'query' or 'frame': axes to keep
+) -> pd.DataFrame:  # rows (modality, *by), columns layers
     "A profile over depth: the mean over all other axes."
     return table.groupby(['modality', *by, 'layer'], sort=False).weight.mean().unstack('layer')
 
 # %% ../../nbs/07a_attribute.ipynb #58ac7035
 STAGES = ('raw', 'pooled', 'projected', 'encoded', 'head')
 
+
 @torch.no_grad()
-def stage_states(model, # Mirage, in evaluation mode
-                 features:dict # stream → (B, T, L, D)
-                ) -> dict: # stage → (B, T, width)
+def stage_states(
+    model,  # Mirage, in evaluation mode
+    features: dict,  # stream → (B, T, L, D)
+) -> dict:  # stage → (B, T, width)
     "The sequence after each stage that is not yet BOLD."
     pooled = model.pool(features)
     projected = model.project(pooled)
-    return dict(raw=torch.cat([features[m].float().mean(-2) for m in pooled], -1), pooled=torch.cat(list(pooled.values()), -1), projected=projected,
-                encoded=model.temporal_encoder(projected))
+    return dict(
+        raw=torch.cat([features[m].float().mean(-2) for m in pooled], -1),
+        pooled=torch.cat(list(pooled.values()), -1),
+        projected=projected,
+        encoded=model.temporal_encoder(projected),
+    )
+
 
 class StageRows:
-    "Collects the stages of all films as one row a TR; what is wider than `width` is projected at random first, as the baseline's design is."
-    def __init__(self, lengths:dict, # showing → TRs, of `mirage.models.ridge.showings`
-                 tr:float, hz:float, width:int=10_000,
-                 delays=() # seconds, of the ridge
-                ):
+    """Collects the stages of all films as one row a TR; what is wider than `width` is projected at random first, as the
+    baseline's design is."""
+
+    def __init__(
+        self,
+        lengths: dict,  # showing → TRs, of `mirage.models.ridge.showings`
+        tr: float,
+        hz: float,
+        width: int = 10_000,
+        delays=(),  # seconds, of the ridge
+    ):
         self.lengths, self.tr, self.hz, self.width, self.delays = lengths, tr, hz, width, delays
         self.copies = 1 + sum(whole_trs(d, tr) is None for d in delays)
         self.rows, self.change, self.open = {}, {}, {}
-    def update(self, windows, # of mirage.training.loader, those of a film one after the other
-               states:dict # stage → (B, T, width)
-              ):
+
+    def update(
+        self,
+        windows,  # of mirage.training.loader, those of a film one after the other
+        states: dict,  # stage → (B, T, width)
+    ):
         for i, w in enumerate(windows):
-            if self.open and w.split not in self.open: self.close()
+            if self.open and w.split not in self.open:
+                self.close()
             series = self.open.setdefault(w.split, {})
             for stage, x in states.items():
-                x = x[i].float().cpu().numpy(); skip = max(0, -w.frame); D = x.shape[1]
+                x = x[i].float().cpu().numpy()
+                skip = max(0, -w.frame)
+                D = x.shape[1]
                 if stage not in self.rows:
-                    if D > self.width: self.change[stage] = SparseRandomProjection(self.width, dense_output=True, random_state=0).fit(np.zeros((1, D))).transform
+                    if D > self.width:
+                        self.change[stage] = (
+                            SparseRandomProjection(self.width, dense_output=True, random_state=0)
+                            .fit(np.zeros((1, D)))
+                            .transform
+                        )
                     self.rows[stage] = film_rows(self.lengths, min(D, self.width), self.copies)
                 x = self.change.get(stage, lambda v: v)(x[skip:])
-                end = w.frame + skip + len(x); long = series.get(stage, np.zeros((0, x.shape[1]), np.float32))
+                end = w.frame + skip + len(x)
+                long = series.get(stage, np.zeros((0, x.shape[1]), np.float32))
                 series[stage] = np.concatenate([long, np.zeros((max(0, end - len(long)), x.shape[1]), np.float32)])
-                series[stage][w.frame + skip:end] = x
-    def close(self) -> dict: # stage → showing → (TRs, width), or (copies, TRs, width)
+                series[stage][w.frame + skip : end] = x
+
+    def close(self) -> dict:  # stage → showing → (TRs, width), or (copies, TRs, width)
         "Average the finished films over TRs."
         for key, n in self.lengths.items():
-            split, onset = key if isinstance(key, tuple) else (key, 0.)
+            split, onset = key if isinstance(key, tuple) else (key, 0.0)
             for stage, x in self.open.get(split, {}).items():
                 self.rows[stage][key][:] = delayed_means(x, n, self.tr, self.hz, onset, self.delays)
         self.open = {}
         return self.rows
 
 # %% ../../nbs/07a_attribute.ipynb #a8b5224d
-def write_bootstraps(path, found:dict # condition → Bootstrap
-                    ):
+def write_bootstraps(
+    path,
+    found: dict,  # condition → Bootstrap
+):
     "The subjects' mean per parcel and its draws, one group a condition."
     with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
         for name, b in found.items():
-            g = f.create_group(name); g.attrs.update(df=b.df, plan=b.plan)
+            g = f.create_group(name)
+            g.attrs.update(df=b.df, plan=b.plan)
             g['r'], g['draws'] = mean_of(b.r, 0).astype(np.float32), mean_of(b.draws, 1).astype(np.float32)
 
-def read_bootstrap(run, # a finished attribution run
-                   name:str # a subset such as subset/text+audio, absent/text, or a stage such as stage/raw
-                  ) -> Bootstrap: # of one subject, the mean
-    path = run.path/'bootstrap.h5'
+
+def read_bootstrap(
+    run,  # a finished attribution run
+    name: str,  # a subset such as subset/text+audio, absent/text, or a stage such as stage/raw
+) -> Bootstrap:  # of one subject, the mean
+    path = run.path / 'bootstrap.h5'
     with h5py.File(path, 'r') as f:
-        if name not in f: raise ValueError(f'{path} has no {name}; it has: {", ".join(f"{a}/{b}" for a in f for b in f[a])}')
-        g = f[name]; return Bootstrap(('mean',), g['r'][()][None].astype(float), g['draws'][()][:, None], int(g.attrs['df']), str(g.attrs['plan']))
+        if name not in f:
+            raise ValueError(f'{path} has no {name}; it has: {", ".join(f"{a}/{b}" for a in f for b in f[a])}')
+        g = f[name]
+        return Bootstrap(
+            ('mean',), g['r'][()][None].astype(float), g['draws'][()][:, None], int(g.attrs['df']), str(g.attrs['plan'])
+        )

@@ -18,95 +18,141 @@ from ..evaluation.statistics import TRIM
 
 # %% ../../nbs/07b_depth.ipynb #99adcba4
 @torch.no_grad()
-def layer_terms(pooler, net, # a stream's pooler and projector
-                x, # (..., L, D) states of all layers
-                frames:int=64 # worked on at once
-               ): # (..., L, H/streams)
+def layer_terms(
+    pooler,
+    net,  # a stream's pooler and projector
+    x,  # (..., L, D) states of all layers
+    frames: int = 64,  # worked on at once
+):  # (..., L, H/streams)
     "What each layer adds to the projected stream."
     fixed, norm, lead, terms = isinstance(pooler, FixedPooler), pooler.output_norm, x.shape[:-2], []
-    if not fixed: k, v, bias = pooler.fold()
+    if not fixed:
+        k, v, bias = pooler.fold()
     for c in x.flatten(0, -3).split(frames):
         c = c.float()
-        if fixed: o = pooler.layer_weights(c.shape[-2]).to(c).T[..., None]*c[:, :, None]             # (N, L, Q, D)
+        if fixed:
+            o = pooler.layer_weights(c.shape[-2]).to(c).T[..., None] * c[:, :, None]  # (N, L, Q, D)
         else:
             a, rstd = pooler.weights(c, k)
-            said = torch.einsum('nld,hed->nlhe', c*rstd[..., None], v) + bias
-            o = F.linear(torch.einsum('nhql,nlhe->nlqhe', a, said).flatten(-2), pooler.attn.out_proj.weight) + a.mean(1).mT[..., None]*pooler.attn.out_proj.bias
-        scale = norm.weight/(o.sum(1).var(-1, correction=0) + norm.eps).sqrt()[:, None, :, None]
-        terms.append(F.linear(((o - o.mean(-1, keepdim=True))*scale).flatten(-2), net.weight))
+            said = torch.einsum('nld,hed->nlhe', c * rstd[..., None], v) + bias
+            o = (
+                F.linear(torch.einsum('nhql,nlhe->nlqhe', a, said).flatten(-2), pooler.attn.out_proj.weight)
+                + a.mean(1).mT[..., None] * pooler.attn.out_proj.bias
+            )
+        scale = norm.weight / (o.sum(1).var(-1, correction=0) + norm.eps).sqrt()[:, None, :, None]
+        terms.append(F.linear(((o - o.mean(-1, keepdim=True)) * scale).flatten(-2), net.weight))
     return torch.cat(terms).unflatten(0, lead)
 
 # %% ../../nbs/07b_depth.ipynb #70204083
 @contextmanager
 def plain_attention(model):
     "Attention written out: the fused kernels have no forward-mode derivative."
-    attends = [a for a in model.modules() if isinstance(a, Attend)]; were = [a.flash for a in attends]
-    for a in attends: a.flash = False
-    try: yield
+    attends = [a for a in model.modules() if isinstance(a, Attend)]
+    were = [a.flash for a in attends]
+    for a in attends:
+        a.flash = False
+    try:
+        yield
     finally:
-        for a, flash in zip(attends, were): a.flash = flash
+        for a, flash in zip(attends, were):
+            a.flash = flash
+
 
 @torch.no_grad()
-def contributions(model, # Mirage, in evaluation mode
-                  features:dict, # stream → (B, T, L, D)
-                  mean:dict, # stream → (L, H/streams): each layer's term, averaged over frames
-                  nodes:int=12, # of the integral
-                  chunk:int=16 # layers at once
-                 ): # stream → (L, B, S, n_output, P); (B, S, n_output, P) what the frozen film predicts
+def contributions(
+    model,  # Mirage, in evaluation mode
+    features: dict,  # stream → (B, T, L, D)
+    mean: dict,  # stream → (L, H/streams): each layer's term, averaged over frames
+    nodes: int = 12,  # of the integral
+    chunk: int = 16,  # layers at once
+):  # stream → (L, B, S, n_output, P); (B, S, n_output, P) what the frozen film predicts
     "Integrated gradients over layers, all modalities at once."
     z, place, given = model.project(model.pool(features)), 0, {}
     points, weights = np.polynomial.legendre.leggauss(nodes)
-    moves = {m: (layer_terms(model.layer_poolers[m], model.projectors[m]['net'], features[m]) - v).movedim(2, 0) for m, v in mean.items()}   # (L, B, T, H/streams)
-    whole = torch.cat([v.sum(0) for v in moves.values()], -1); shift = model.read_out(torch.zeros_like(z))                                 # the readout's bias
+    # (L, B, T, H/streams)
+    moves = {
+        m: (layer_terms(model.layer_poolers[m], model.projectors[m]['net'], features[m]) - v).movedim(2, 0)
+        for m, v in mean.items()
+    }
+    whole = torch.cat([v.sum(0) for v in moves.values()], -1)
+    shift = model.read_out(torch.zeros_like(z))  # the readout's bias
     with plain_attention(model):
         for m, move in moves.items():
-            around = (place, z.shape[-1] - place - move.shape[-1]); place += move.shape[-1]
-            def push(move, alpha): return jvp(model.temporal_encoder, (z - (1 - alpha)*whole,), (F.pad(move, around),))[1]
-            h = sum(w*vmap(lambda v: push(v, a), chunk_size=chunk)(move) for a, w in zip((points + 1)/2, weights/2))
+            around = (place, z.shape[-1] - place - move.shape[-1])
+            place += move.shape[-1]
+
+            def push(move, alpha):
+                return jvp(model.temporal_encoder, (z - (1 - alpha) * whole,), (F.pad(move, around),))[1]
+
+            h = sum(
+                w * vmap(lambda v: push(v, a), chunk_size=chunk)(move) for a, w in zip((points + 1) / 2, weights / 2)
+            )
             given[m] = torch.stack([model.read_out(layer) - shift for layer in h])
         return given, model.read_out(model.temporal_encoder(z - whole))
 
 # %% ../../nbs/07b_depth.ipynb #a137aa26
-def score_weights(predicted:dict, # {subject: {split: (n_tr, P)}}
-                  measured:dict, # the same
-                  trim:int=TRIM # TRs cut at both ends of a split
-                 ) -> dict: # {subject: {split: (n_tr, P)}}; zero where nothing is scored
+def score_weights(
+    predicted: dict,  # {subject: {split: (n_tr, P)}}
+    measured: dict,  # the same
+    trim: int = TRIM,  # TRs cut at both ends of a split
+) -> dict:  # {subject: {split: (n_tr, P)}}; zero where nothing is scored
     "What turns a prediction into its r over all splits, by a sum over time."
     weights = {}
     for s, films in measured.items():
-        inside = {k: np.s_[trim:len(y) - trim] for k, y in films.items()}
-        x, y = (np.concatenate([np.asarray(d[s][k][inside[k]], np.float64) for k in films]) for d in (predicted, measured))
-        spread = len(y)*x.std(0)*np.where(np.isnan(y).any(0), 0, y.std(0))
+        inside = {k: np.s_[trim : len(y) - trim] for k, y in films.items()}
+        x, y = (
+            np.concatenate([np.asarray(d[s][k][inside[k]], np.float64) for k in films]) for d in (predicted, measured)
+        )
+        spread = len(y) * x.std(0) * np.where(np.isnan(y).any(0), 0, y.std(0))
         rows = np.divide(y - y.mean(0), spread, out=np.zeros_like(y), where=spread > 0)
         pieces = np.split(rows, np.cumsum([len(films[k][inside[k]]) for k in films])[:-1])
         weights[s] = {k: np.pad(p, ((trim, trim), (0, 0))).astype(np.float32) for k, p in zip(films, pieces)}
     return weights
 
+
 class Parts:
-    "Each window's part of r by stream and layer, averaged over the subjects in whom a parcel was measured; NaN where it was in none."
-    def __init__(self, weights:dict, # of score_weights
-                 subjects,
-                 measured=None, # (P,) in how many subjects; None: in all
-                 onset=None # {(subject, split): second of the movie at row 0}; None: 0
-                ):
+    """Each window's part of r by stream and layer, averaged over the subjects in whom a parcel was measured; NaN where
+    it was in none."""
+
+    def __init__(
+        self,
+        weights: dict,  # of score_weights
+        subjects,
+        measured=None,  # (P,) in how many subjects; None: in all
+        onset=None,  # {(subject, split): second of the movie at row 0}; None: 0
+    ):
         self.onset = onset or {}
         self.weights, self.subjects, self.kept, self.rest = weights, subjects, {}, []
         self.over = len(weights) if measured is None else np.where(np.asarray(measured) > 0, measured, np.nan)
-    def update(self, windows, # of mirage.training.loader
-               given:dict, still # as `contributions` returns them
-              ):
+
+    def update(
+        self,
+        windows,  # of mirage.training.loader
+        given: dict,
+        still,  # as `contributions` returns them
+    ):
         for i, w in enumerate(windows):
-            size = still.shape[2]; rows = torch.zeros(still.shape[1:]).to(still)        # (S, n_output, P)
+            size = still.shape[2]
+            rows = torch.zeros(still.shape[1:]).to(still)  # (S, n_output, P)
             for s, who in enumerate(self.subjects):
-                if w.split in self.weights.get(who, {}) and w.onset == self.onset.get((who, w.split), 0.):
-                    piece = torch.from_numpy(self.weights[who][w.split][w.start:w.start + size]); rows[s, :len(piece)] = piece.to(rows)
-            for m, c in given.items(): self.kept.setdefault(m, []).append(torch.einsum('lstp,stp->lp', c[:, i], rows).cpu().numpy()/self.over)
-            self.rest.append(torch.einsum('stp,stp->p', still[i], rows).cpu().numpy()/self.over)
+                if w.split in self.weights.get(who, {}) and w.onset == self.onset.get((who, w.split), 0.0):
+                    piece = torch.from_numpy(self.weights[who][w.split][w.start : w.start + size])
+                    rows[s, : len(piece)] = piece.to(rows)
+            for m, c in given.items():
+                self.kept.setdefault(m, []).append(
+                    torch.einsum('lstp,stp->lp', c[:, i], rows).cpu().numpy() / self.over
+                )
+            self.rest.append(torch.einsum('stp,stp->p', still[i], rows).cpu().numpy() / self.over)
+
     def write(self, path):
         with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
-            for m, parts in self.kept.items(): f[f'parts/{m}'] = np.stack(parts).astype(np.float32)   # (windows, L, P)
-            f['rest'] = np.stack(self.rest).astype(np.float32)                                        # (windows, P)
+            for m, parts in self.kept.items():
+                f[f'parts/{m}'] = np.stack(parts).astype(np.float32)  # (windows, L, P)
+            f['rest'] = np.stack(self.rest).astype(np.float32)  # (windows, P)
 
-def read_parts(run # a finished depth run
-              ) -> tuple[dict, np.ndarray]: # stream → (windows, L, P); (windows, P) the frozen film's part
-    with h5py.File(run.path/'parts.h5', 'r') as f: return {m: d[()] for m, d in f['parts'].items()}, f['rest'][()]
+
+def read_parts(
+    run,  # a finished depth run
+) -> tuple[dict, np.ndarray]:  # stream → (windows, L, P); (windows, P) the frozen film's part
+    with h5py.File(run.path / 'parts.h5', 'r') as f:
+        return {m: d[()] for m, d in f['parts'].items()}, f['rest'][()]

@@ -23,29 +23,41 @@ from .weights import published_config, read_published, read_shapes, read_weights
 
 # %% ../../nbs/03c_model.ipynb #056fb2c4
 # at most
-SIZES = dict(parcels=10**6, n_output=10**4, queries=4096, pool_heads=256, hidden=2**16, depth=256, heads=256,
-             ff_mult=64, positions=10**6)
+SIZES = dict(
+    parcels=10**6,
+    n_output=10**4,
+    queries=4096,
+    pool_heads=256,
+    hidden=2**16,
+    depth=256,
+    heads=256,
+    ff_mult=64,
+    positions=10**6,
+)
+
 
 @dataclass(frozen=True)
 class ModelConfig:
     "Everything that shapes the model; the defaults are the paper's (Table 2)."
-    streams:dict = field(default_factory=lambda: {m: 2048 for m in MODALITIES}) # stream → width D
-    subjects:tuple = SUBJECTS      # in the order of the readout
-    parcels:int = PARCELS
-    n_output:int = 100             # TRs a window
-    aggregate:str = 'queries'      # over depth: queries (cross-attention), mean, or groups (two fixed depths)
-    queries:int = 24               # learned queries a stream
-    pool_heads:int = 4
-    pool_dropout:float = 0.2       # of the attention weights of the pooler
-    pool_start:float = 0.          # how selective the pooler's queries begin (chapter 03a)
-    hidden:int = 3072
-    depth:int = 8
-    heads:int = 8
-    ff_mult:int = 4
-    rotary:int|None = None         # dimensions of each head that rotate; None for the first half
-    positions:int = 1024           # learned absolute positions: the longest window, in frames
-    modality_dropout:float = 0.3
-    null_tokens:bool = True        # learned stand-ins for missing streams; the published weights have none
+
+    streams: dict = field(default_factory=lambda: {m: 2048 for m in MODALITIES})  # stream → width D
+    subjects: tuple = SUBJECTS  # in the order of the readout
+    parcels: int = PARCELS
+    n_output: int = 100  # TRs a window
+    aggregate: str = 'queries'  # over depth: queries (cross-attention), mean, or groups (two fixed depths)
+    queries: int = 24  # learned queries a stream
+    pool_heads: int = 4
+    pool_dropout: float = 0.2  # of the attention weights of the pooler
+    pool_start: float = 0.0  # how selective the pooler's queries begin (chapter 03a)
+    hidden: int = 3072
+    depth: int = 8
+    heads: int = 8
+    ff_mult: int = 4
+    rotary: int | None = None  # dimensions of each head that rotate; None for the first half
+    positions: int = 1024  # learned absolute positions: the longest window, in frames
+    modality_dropout: float = 0.3
+    null_tokens: bool = True  # learned stand-ins for missing streams; the published weights have none
+
     def __post_init__(self):
         self.check()
         # the order of fusion, however they were listed
@@ -54,11 +66,15 @@ class ModelConfig:
         object.__setattr__(self, 'subjects', tuple(self.subjects))
         if self.aggregate not in ('queries', 'mean', 'groups'):
             raise ValueError(f'aggregate is queries, mean or groups, not {self.aggregate!r}')
-        if self.hidden % self.heads: raise ValueError(f'hidden {self.hidden} cannot be split among {self.heads} heads')
-        if not 0 <= self.modality_dropout < 1: raise ValueError(f'modality_dropout is a probability below 1, not {self.modality_dropout}')
+        if self.hidden % self.heads:
+            raise ValueError(f'hidden {self.hidden} cannot be split among {self.heads} heads')
+        if not 0 <= self.modality_dropout < 1:
+            raise ValueError(f'modality_dropout is a probability below 1, not {self.modality_dropout}')
+
     def check(self):
         "Refuse what is no model: the values may come from a file that somebody shared."
-        for name, most in SIZES.items(): check_number(name, getattr(self, name), 1, most, whole=True)
+        for name, most in SIZES.items():
+            check_number(name, getattr(self, name), 1, most, whole=True)
         for name, most in dict(pool_dropout=1, pool_start=1000, modality_dropout=1).items():
             check_number(name, getattr(self, name), 0, most)
         if not isinstance(self.streams, dict) or not 0 < len(self.streams) <= 16:
@@ -67,200 +83,312 @@ class ModelConfig:
             check_number(f'the width of {check_name("stream", name)}', width, 1, 2**20, whole=True)
         if not isinstance(self.subjects, (list, tuple)) or not 0 < len(self.subjects) <= 10**4:
             raise ValueError(f'subjects is {shown(self.subjects)}, expected a list of names')
-        for name in self.subjects: check_name('subject', name)
+        for name in self.subjects:
+            check_name('subject', name)
         if len(set(self.subjects)) < len(self.subjects):
             raise ValueError(f'subjects names somebody twice: {shown(self.subjects)}')
-        if self.rotary is not None: check_number('rotary', self.rotary, 1, self.hidden, whole=True)
+        if self.rotary is not None:
+            check_number('rotary', self.rotary, 1, self.hidden, whole=True)
         if not isinstance(self.null_tokens, bool):
             raise ValueError(f'null_tokens is {shown(self.null_tokens)}, expected true or false')
 
     @classmethod
-    def read(cls, values, # what a file says
-             source # the file, for the error
-            ):
+    def read(
+        cls,
+        values,  # what a file says
+        source,  # the file, for the error
+    ):
         "A config from a file; an error that names it where it says anything else."
-        try: return cls(**values)
-        except (TypeError, ValueError) as e: raise ValueError(f'{source} describes no model: {e}') from None
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as e:
+            raise ValueError(f'{source} describes no model: {e}') from None
 
     @classmethod
-    def from_preset(cls, preset, # a Preset of mirage.core
-                    streams:dict, # stream → width
-                    subjects=SUBJECTS, parcels:int=PARCELS, **changes # fields to replace
-                   ):
+    def from_preset(
+        cls,
+        preset,  # a Preset of mirage.core
+        streams: dict,  # stream → width
+        subjects=SUBJECTS,
+        parcels: int = PARCELS,
+        **changes,  # fields to replace
+    ):
         "The model of a preset, for these streams and people."
-        shared = {k: getattr(preset, k) for k in 'queries pool_heads pool_dropout pool_start hidden depth heads ff_mult modality_dropout'.split()}
-        return cls(**shared | dict(streams=dict(streams), subjects=subjects, parcels=parcels, n_output=preset.window) | changes)
+        shared = {
+            k: getattr(preset, k)
+            for k in 'queries pool_heads pool_dropout pool_start hidden depth heads ff_mult modality_dropout'.split()
+        }
+        return cls(
+            **shared | dict(streams=dict(streams), subjects=subjects, parcels=parcels, n_output=preset.window) | changes
+        )
 
 # %% ../../nbs/03c_model.ipynb #80fc3020
 class TemporalEncoder(nn.Module):
     "Learned positions, then the trunk."
-    def __init__(self, config:ModelConfig):
-        super().__init__(); c = config
-        self.time_pos_embed = nn.Parameter(0.02*torch.randn(1, c.positions, c.hidden))
-        self.encoder = Encoder(dim=c.hidden, depth=c.depth, heads=c.heads, attn_dim_head=c.hidden//c.heads, ff_mult=c.ff_mult,
-                               use_scalenorm=True, rotary_pos_emb=True, rotary_emb_dim=c.rotary, scale_residual=True,
-                               attn_flash=True, verbose=False)
-    def forward(self, x # (B, T, H)
-               ): # (B, T, H)
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        c = config
+        self.time_pos_embed = nn.Parameter(0.02 * torch.randn(1, c.positions, c.hidden))
+        self.encoder = Encoder(
+            dim=c.hidden,
+            depth=c.depth,
+            heads=c.heads,
+            attn_dim_head=c.hidden // c.heads,
+            ff_mult=c.ff_mult,
+            use_scalenorm=True,
+            rotary_pos_emb=True,
+            rotary_emb_dim=c.rotary,
+            scale_residual=True,
+            attn_flash=True,
+            verbose=False,
+        )
+
+    def forward(
+        self,
+        x,  # (B, T, H)
+    ):  # (B, T, H)
         if x.shape[1] > self.time_pos_embed.shape[1]:
-            raise ValueError(f'a window of {x.shape[1]} frames is longer than the {self.time_pos_embed.shape[1]} positions of this model')
-        return self.encoder(x + self.time_pos_embed[:, :x.shape[1]])
+            raise ValueError(
+                f'a window of {x.shape[1]} frames is longer than the {self.time_pos_embed.shape[1]} positions of '
+                'this model'
+            )
+        return self.encoder(x + self.time_pos_embed[:, : x.shape[1]])
 
 # %% ../../nbs/03c_model.ipynb #d3f7c718
 class SubjectReadout(nn.Module):
     "Each subject's own linear map to parcels, averaged onto the TRs of the window."
-    def __init__(self, subjects:int, hidden:int, parcels:int, n_output:int):
+
+    def __init__(self, subjects: int, hidden: int, parcels: int, n_output: int):
         super().__init__()
-        self.weights = nn.Parameter(torch.randn(subjects, hidden, parcels) * 0.1/math.sqrt(hidden)) # near zero: variance is earned
+        # near zero: variance is earned
+        self.weights = nn.Parameter(torch.randn(subjects, hidden, parcels) * 0.1 / math.sqrt(hidden))
         self.bias_param = nn.Parameter(torch.zeros(subjects, parcels))
         self.n_output = n_output
-    def forward(self, h, # (B, T, H)
-                subjects=None # indices: (S,) the same for all windows, (B, S) each window's own; None for everyone
-               ): # (B, S, n_output, P)
+
+    def forward(
+        self,
+        h,  # (B, T, H)
+        subjects=None,  # indices: (S,) the same for all windows, (B, S) each window's own; None for everyone
+    ):  # (B, S, n_output, P)
         h = F.adaptive_avg_pool1d(h.mT, self.n_output).mT
         w, b = self.weights, self.bias_param
-        if subjects is not None and subjects.ndim == 1: w, b = w[subjects], b[subjects]
+        if subjects is not None and subjects.ndim == 1:
+            w, b = w[subjects], b[subjects]
         y = torch.einsum('bth,shp->bstp', h, w) + b[:, None]
         return y.take_along_dim(subjects[..., None, None], 1) if subjects is not None and subjects.ndim == 2 else y
 
 # %% ../../nbs/03c_model.ipynb #236d1763
 class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'brain-encoding']):
     "The encoder of the paper; parameters bear the published names."
-    def __init__(self, config:ModelConfig):
+
+    def __init__(self, config: ModelConfig):
         super().__init__()
         self.config, c = config, config
-        if c.hidden % len(c.streams): raise ValueError(f'hidden {c.hidden} cannot be shared by {len(c.streams)} streams; choose a multiple')
+        if c.hidden % len(c.streams):
+            raise ValueError(f'hidden {c.hidden} cannot be shared by {len(c.streams)} streams; choose a multiple')
         width = c.hidden // len(c.streams)
-        self.layer_poolers = nn.ModuleDict({m: LayerPooler(d, c.queries, c.pool_heads, c.pool_dropout, c.pool_start) if c.aggregate == 'queries'
-                                            else FixedPooler(d, c.aggregate) for m, d in c.streams.items()})
-        self.projectors = nn.ModuleDict({m: nn.ModuleDict(dict(net=nn.Linear(p.width, width))) for m, p in self.layer_poolers.items()})
+        self.layer_poolers = nn.ModuleDict({
+            m: LayerPooler(d, c.queries, c.pool_heads, c.pool_dropout, c.pool_start)
+            if c.aggregate == 'queries'
+            else FixedPooler(d, c.aggregate)
+            for m, d in c.streams.items()
+        })
+        self.projectors = nn.ModuleDict({
+            m: nn.ModuleDict(dict(net=nn.Linear(p.width, width))) for m, p in self.layer_poolers.items()
+        })
         self.temporal_encoder = TemporalEncoder(c)
         self.head = SubjectReadout(len(c.subjects), c.hidden, c.parcels, c.n_output)
-        self.null_tokens = nn.ParameterDict({m: nn.Parameter(torch.zeros(width)) for m in c.streams}) if c.null_tokens else None
+        self.null_tokens = (
+            nn.ParameterDict({m: nn.Parameter(torch.zeros(width)) for m in c.streams}) if c.null_tokens else None
+        )
 
-    def pool(self, features:dict, # stream → (B, T, L, D)
-             streams=None # which; None for all
-            ) -> dict: # stream → (B, T, Q*D)
+    def pool(
+        self,
+        features: dict,  # stream → (B, T, L, D)
+        streams=None,  # which; None for all
+    ) -> dict:  # stream → (B, T, Q*D)
         for m in (streams := tuple(streams or self.config.streams)):
-            if m not in features: raise ValueError(f'no features of stream {m}; give them, or name the streams there are with present=')
+            if m not in features:
+                raise ValueError(f'no features of stream {m}; give them, or name the streams there are with present=')
             if features[m].shape[-1] != self.config.streams[m]:
-                raise ValueError(f'stream {m} has width {features[m].shape[-1]}, this model was made for {self.config.streams[m]}')
+                raise ValueError(
+                    f'stream {m} has width {features[m].shape[-1]}, this model was made for {self.config.streams[m]}'
+                )
         return {m: self.layer_poolers[m](features[m]) for m in streams}
 
-    def project(self, pooled:dict # stream → (B, T, Q*D), at least one
-               ): # (B, T, H)
+    def project(
+        self,
+        pooled: dict,  # stream → (B, T, Q*D), at least one
+    ):  # (B, T, H)
         "Project each stream and concatenate; a stream that is not there is replaced by its stand-in."
         shape = next(iter(pooled.values())).shape[:2]
-        z = torch.cat([self.projectors[m]['net'](pooled[m]) if m in pooled else self.stand_in(m).expand(*shape, -1)
-                       for m in self.config.streams], -1)
-        return z + 0*sum(p.sum() for p in self.idle(pooled)) if self.training else z # gradients of zero rather than none
+        z = torch.cat(
+            [
+                self.projectors[m]['net'](pooled[m]) if m in pooled else self.stand_in(m).expand(*shape, -1)
+                for m in self.config.streams
+            ],
+            -1,
+        )
+        # gradients of zero rather than none
+        return z + 0 * sum(p.sum() for p in self.idle(pooled)) if self.training else z
 
-    def stand_in(self, m:str): # (H/streams,) what the trunk sees of a missing stream
+    def stand_in(self, m: str):  # (H/streams,) what the trunk sees of a missing stream
         net = self.projectors[m]['net']
         return self.null_tokens[m] if self.null_tokens is not None else net.bias.new_zeros(net.out_features)
 
-    def idle(self, present): # the parameters that take no part when these streams are present
+    def idle(self, present):  # the parameters that take no part when these streams are present
         for m in self.config.streams:
-            if m not in present: yield from [*self.layer_poolers[m].parameters(), *self.projectors[m].parameters()]
-            elif self.null_tokens is not None: yield self.null_tokens[m]
+            if m not in present:
+                yield from [*self.layer_poolers[m].parameters(), *self.projectors[m].parameters()]
+            elif self.null_tokens is not None:
+                yield self.null_tokens[m]
 
-    def draw_present(self, generator=None # of random numbers
-                    ) -> tuple: # stream names
+    def draw_present(
+        self,
+        generator=None,  # of random numbers
+    ) -> tuple:  # stream names
         "Modality dropout: the streams that this batch keeps, at least one."
         names = list(self.config.streams)
         keep = torch.rand(len(names), generator=generator) >= self.config.modality_dropout
-        if not keep.any(): keep[torch.randint(len(names), (1,), generator=generator)] = True
+        if not keep.any():
+            keep[torch.randint(len(names), (1,), generator=generator)] = True
         return tuple(m for m, k in zip(names, keep) if k)
 
-    def encode(self, features:dict, # stream → (B, T, L, D)
-               present=None # names of streams to use; None for all, or in training for those that modality dropout keeps
-              ): # (B, T, H)
-        if present is None: present = self.draw_present() if self.training else tuple(self.config.streams)
+    def encode(
+        self,
+        features: dict,  # stream → (B, T, L, D)
+        present=None,  # names of streams to use; None for all, or in training for those that modality dropout keeps
+    ):  # (B, T, H)
+        if present is None:
+            present = self.draw_present() if self.training else tuple(self.config.streams)
         if not present or set(present) - set(self.config.streams):
             raise ValueError(f'present = {tuple(present)}: name at least one of {", ".join(self.config.streams)}')
         return self.temporal_encoder(self.project(self.pool(features, present)))
 
-    def read_out(self, h, subjects=None): return self.head(h, subjects)
+    def read_out(self, h, subjects=None):
+        return self.head(h, subjects)
 
-    def forward(self, features:dict, # stream → (B, T, L, D) states of all layers, of any float type
-                subjects=None, # indices (S,) or (B, S); None for everyone
-                present=None # as in encode
-               ): # (B, S, n_output, P)
+    def forward(
+        self,
+        features: dict,  # stream → (B, T, L, D) states of all layers, of any float type
+        subjects=None,  # indices (S,) or (B, S); None for everyone
+        present=None,  # as in encode
+    ):  # (B, S, n_output, P)
         return self.read_out(self.encode(features, present), subjects)
 
-    def attention(self, features:dict # stream → (B, T, L, D)
-                 ) -> dict: # stream → (B, T, heads, Q, L)
+    def attention(
+        self,
+        features: dict,  # stream → (B, T, L, D)
+    ) -> dict:  # stream → (B, T, heads, Q, L)
         return {m: p.attention(features[m]) for m, p in self.layer_poolers.items()}
 
-    def _save_pretrained(self, save_directory): save_weights(self, Path(save_directory)/'model.safetensors')
+    def _save_pretrained(self, save_directory):
+        save_weights(self, Path(save_directory) / 'model.safetensors')
 
     @classmethod
-    def from_pretrained(cls, source, # folder, or id on the Hugging Face hub
-                        trunk:str='auto', # dialect of a published trunk (chapter 03b): old, new, or auto to find out
-                        **download # revision, token, cache_dir, local_files_only … of hf_hub_download
-                       ): # in evaluation mode
+    def from_pretrained(
+        cls,
+        source,  # folder, or id on the Hugging Face hub
+        trunk: str = 'auto',  # dialect of a published trunk (chapter 03b): old, new, or auto to find out
+        **download,  # revision, token, cache_dir, local_files_only … of hf_hub_download
+    ):  # in evaluation mode
         "A model in our form (config.json) or in the published one (config.yaml)."
-        def fetch(name): return Path(source)/name if Path(source).is_dir() else Path(hf_hub_download(str(source), name, **download))
+
+        def fetch(name):
+            return (
+                Path(source) / name if Path(source).is_dir() else Path(hf_hub_download(str(source), name, **download))
+            )
+
         weights = fetch('model.safetensors')
-        try: ours = fetch('config.json').is_file() and fetch('config.json')
-        except EntryNotFoundError: ours = None
-        if ours: return open_model(ModelConfig.read(read_json(ours), ours), weights)
+        try:
+            ours = fetch('config.json').is_file() and fetch('config.json')
+        except EntryNotFoundError:
+            ours = None
+        if ours:
+            return open_model(ModelConfig.read(read_json(ours), ours), weights)
         if not fetch('config.yaml').is_file():
             raise FileNotFoundError(f'{source} has neither config.json nor config.yaml: not a model folder')
         config = ModelConfig.read(published_config(weights, fetch('config.yaml')), fetch('config.yaml'))
         build_model(config, read_shapes(weights), weights)
         state, _, kind = read_published(weights, fetch('config.yaml'), trunk)
-        print(f'{source}: published form, {kind} trunk', '(translated: gains less 1, rotary rows dealt out as neighbours)'*(kind == 'old'))
+        print(
+            f'{source}: published form, {kind} trunk',
+            '(translated: gains less 1, rotary rows dealt out as neighbours)' * (kind == 'old'),
+        )
         return build_model(config, state, weights)
 
-def save_weights(model:Mirage, path): write_weights(model.state_dict(), path)
 
-def build_model(config:ModelConfig, state:dict, # name → tensor
-          source # where it is from, for the error
-         ) -> Mirage: # in evaluation mode; holds the tensors of `state`, not copies
+def save_weights(model: Mirage, path):
+    write_weights(model.state_dict(), path)
+
+
+def build_model(
+    config: ModelConfig,
+    state: dict,  # name → tensor
+    source,  # where it is from, for the error
+) -> Mirage:  # in evaluation mode; holds the tensors of `state`, not copies
     "A model around these tensors; every name and every shape must fit."
     try:
-        with torch.device('meta'): model = Mirage(config)
-    except Exception as e: raise ValueError(f'{source}: no model can be made of its configuration ({e})') from e
-    try: model.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as e: raise ValueError(f'{source} does not fit its configuration: {" ".join(str(e).split()[:60])}') from e
+        with torch.device('meta'):
+            model = Mirage(config)
+    except Exception as e:
+        raise ValueError(f'{source}: no model can be made of its configuration ({e})') from e
+    try:
+        model.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as e:
+        raise ValueError(f'{source} does not fit its configuration: {" ".join(str(e).split()[:60])}') from e
     return model.eval()
 
-def open_model(config:ModelConfig, weights # safetensors file
-              ) -> Mirage: # in evaluation mode
+
+def open_model(
+    config: ModelConfig,
+    weights,  # safetensors file
+) -> Mirage:  # in evaluation mode
     "The model in a file; names and shapes are held against the config before any memory is taken."
     build_model(config, read_shapes(weights), weights)
     return build_model(config, read_weights(weights), weights)
 
 # %% ../../nbs/03c_model.ipynb #cfbf1962
-def fit_null_tokens(model:Mirage,
-                    batches, # as many as there shall be steps
-                    loss, # (model, batch, present) → scalar
-                    lr:float=1e-2, seed:int=0
-                   ) -> Mirage: # the same model, in evaluation mode, with null tokens
+def fit_null_tokens(
+    model: Mirage,
+    batches,  # as many as there shall be steps
+    loss,  # (model, batch, present) → scalar
+    lr: float = 1e-2,
+    seed: int = 0,
+) -> Mirage:  # the same model, in evaluation mode, with null tokens
     "Learn what stands in for each missing stream, on frozen weights."
     names, draw = list(model.config.streams), torch.Generator().manual_seed(seed)
-    if len(names) < 2: raise ValueError(f'the only stream {names[0]} cannot be missing: there is no null token to learn')
+    if len(names) < 2:
+        raise ValueError(f'the only stream {names[0]} cannot be missing: there is no null token to learn')
     if model.null_tokens is None:
         model.config = replace(model.config, null_tokens=True)
-        model._hub_mixin_config = model.config # what save_pretrained writes
+        model._hub_mixin_config = model.config  # what save_pretrained writes
         model.null_tokens = nn.ParameterDict({m: nn.Parameter(model.stand_in(m)) for m in names})
-    model.eval().requires_grad_(False); model.null_tokens.requires_grad_(True)
+    model.eval().requires_grad_(False)
+    model.null_tokens.requires_grad_(True)
     opt = torch.optim.Adam(model.null_tokens.parameters(), lr)
     for batch in batches:
-        some = torch.randperm(len(names), generator=draw)[:torch.randint(1, len(names), (1,), generator=draw)]
-        opt.zero_grad(); loss(model, batch, [names[i] for i in some]).backward(); opt.step()
+        some = torch.randperm(len(names), generator=draw)[: torch.randint(1, len(names), (1,), generator=draw)]
+        opt.zero_grad()
+        loss(model, batch, [names[i] for i in some]).backward()
+        opt.step()
     return model.requires_grad_(True)
 
 # %% ../../nbs/03c_model.ipynb #7c4a7a2b
-def first_model(config:dict # of a training run: its `model` and its `seed`
-               ) -> Mirage:
+def first_model(
+    config: dict,  # of a training run: its `model` and its `seed`
+) -> Mirage:
     "The model as its training finds it."
     torch.manual_seed(config['seed'])
     return Mirage(ModelConfig(**config['model']))
 
-def load_model(run # folder of a finished training run, or its Run
-              ) -> Mirage: # in evaluation mode
+
+def load_model(
+    run,  # folder of a finished training run, or its Run
+) -> Mirage:  # in evaluation mode
     "The model of a run: its shape is the `model` entry of config.yaml, its parameters are weights.safetensors."
     run = run if isinstance(run, Run) else open_run(run)
-    return open_model(ModelConfig.read(run.config.get('model'), run.path/'config.yaml'), run.path/'weights.safetensors')
+    return open_model(
+        ModelConfig.read(run.config.get('model'), run.path / 'config.yaml'), run.path / 'weights.safetensors'
+    )

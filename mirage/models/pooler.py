@@ -13,149 +13,237 @@ import torch, torch.nn.functional as F
 from torch import nn
 
 # %% ../../nbs/03a_pooler.ipynb #98bfe888
-def fold_queries(queries, # (Q, D) learned
-                 w_q, b_q, # (D, D), (D,)
-                 w_k, # (D, D)
-                 heads:int # must divide D
-                ): # (heads*Q, D), rows scaled by 1/sqrt(D/heads)
+def fold_queries(
+    queries,  # (Q, D) learned
+    w_q,
+    b_q,  # (D, D), (D,)
+    w_k,  # (D, D)
+    heads: int,  # must divide D
+):  # (heads*Q, D), rows scaled by 1/sqrt(D/heads)
     "Move the key projection onto the queries, so that keys are never built."
     n, width = queries.shape
     q = F.linear(queries, w_q, b_q).view(n, heads, -1)
     return torch.einsum('qhd,hdi->hqi', q, w_k.view(heads, -1, width)).flatten(0, 1) / math.sqrt(width // heads)
 
 # %% ../../nbs/03a_pooler.ipynb #19912a6f
-def time_chunks(x # (N, L, D)
-               ) -> int: # time steps to work on at once: what stays in a CPU's cache, or fills a GPU
+def time_chunks(
+    x,  # (N, L, D)
+) -> int:  # time steps to work on at once: what stays in a CPU's cache, or fills a GPU
     return max(1, (2**22 if x.device.type == 'cpu' else 2**26) // x[0].numel())
 
-def inverse_std(x, # (N, L, D)
-                eps:float): # (N, L)
+
+def inverse_std(
+    x,  # (N, L, D)
+    eps: float,
+):  # (N, L)
     "One over the standard deviation of every layer token, as LayerNorm takes it."
-    def variance(c): return torch.linalg.vector_norm(c - c.mean(-1, keepdim=True), dim=-1).square() / c.shape[-1]
+
+    def variance(c):
+        return torch.linalg.vector_norm(c - c.mean(-1, keepdim=True), dim=-1).square() / c.shape[-1]
+
     return torch.cat([variance(c.float()) for c in x.split(time_chunks(x))]).add(eps).rsqrt()
+
 
 class LayerScores(torch.autograd.Function):
     "Dot products of constant keys with every state; float16 features are cast chunk by chunk, never copied whole."
+
     @staticmethod
-    def forward(ctx, x, # (N, L, D) of any float type
-                k # (K, D)
-               ): # (N, L, K)
+    def forward(
+        ctx,
+        x,  # (N, L, D) of any float type
+        k,  # (K, D)
+    ):  # (N, L, K)
         ctx.save_for_backward(x, k)
         return torch.cat([c.to(k.dtype) @ k.T for c in x.split(time_chunks(x))])
+
     @staticmethod
-    def backward(ctx, ds): # (N, L, K)
+    def backward(ctx, ds):  # (N, L, K)
         (x, k), n = ctx.saved_tensors, time_chunks(ctx.saved_tensors[0])
         dk = torch.zeros_like(k, dtype=torch.float32)
-        for c, g in zip(x.split(n), ds.split(n)): dk += g.flatten(0, 1).T @ c.to(k.dtype).flatten(0, 1)
+        for c, g in zip(x.split(n), ds.split(n)):
+            dk += g.flatten(0, 1).T @ c.to(k.dtype).flatten(0, 1)
         return (ds @ k).to(x.dtype) if ctx.needs_input_grad[0] else None, dk.to(k.dtype)
 
 # %% ../../nbs/03a_pooler.ipynb #cdc619e4
 class MixLayers(torch.autograd.Function):
     "Mix states with each head's weights, project the mixtures, project the heads to the output, normalise."
+
     @staticmethod
-    def forward(ctx, x, # (N, L, D) of any float type
-                w, # (N, heads, Q, L) attention over the standard deviation of the token
-                total, # (N, heads, Q) sum of the attention
-                v, bias, # (heads, d, D), (heads, d) folded value projection
-                w_o, b_o, # (D, D), (D,) output projection
-                gain, shift, eps:float # output norm
-               ): # (N, Q, D)
+    def forward(
+        ctx,
+        x,  # (N, L, D) of any float type
+        w,  # (N, heads, Q, L) attention over the standard deviation of the token
+        total,  # (N, heads, Q) sum of the attention
+        v,
+        bias,  # (heads, d, D), (heads, d) folded value projection
+        w_o,
+        b_o,  # (D, D), (D,) output projection
+        gain,
+        shift,
+        eps: float,  # output norm
+    ):  # (N, Q, D)
         n, d = time_chunks(x), v.shape[1]
-        z = v.new_empty(len(x), w.shape[2], len(v)*d); o, y = torch.empty_like(z), torch.empty_like(z)
+        z = v.new_empty(len(x), w.shape[2], len(v) * d)
+        o, y = torch.empty_like(z), torch.empty_like(z)
         for i in range(0, len(x), n):
-            t, c = slice(i, i+n), x[i:i+n].to(v.dtype)
-            for h in range(len(v)): z[t, :, h*d:(h+1)*d] = (w[t, h] @ c) @ v[h].T + total[t, h, :, None]*bias[h]
+            t, c = slice(i, i + n), x[i : i + n].to(v.dtype)
+            for h in range(len(v)):
+                z[t, :, h * d : (h + 1) * d] = (w[t, h] @ c) @ v[h].T + total[t, h, :, None] * bias[h]
             o[t] = F.linear(z[t], w_o, b_o)
             y[t] = F.layer_norm(o[t].float(), gain.shape, gain, shift, eps)
-        ctx.save_for_backward(x, w, total, v, bias, w_o, gain, shift, z, o); ctx.eps = eps
+        ctx.save_for_backward(x, w, total, v, bias, w_o, gain, shift, z, o)
+        ctx.eps = eps
         return y
+
     @staticmethod
-    def backward(ctx, dy): # (N, Q, D)
-        x, w, total, v, bias, w_o, gain, shift, z, o = ctx.saved_tensors; n, d = time_chunks(x), v.shape[1]
+    def backward(ctx, dy):  # (N, Q, D)
+        x, w, total, v, bias, w_o, gain, shift, z, o = ctx.saved_tensors
+        n, d = time_chunks(x), v.shape[1]
         dx = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         dw, dtotal = torch.empty_like(w), torch.empty_like(total)
-        dv, dbias, dw_o, db_o, dgain, dshift = (torch.zeros_like(p, dtype=torch.float32) for p in (v, bias, w_o, gain, gain, shift))
+        dv, dbias, dw_o, db_o, dgain, dshift = (
+            torch.zeros_like(p, dtype=torch.float32) for p in (v, bias, w_o, gain, gain, shift)
+        )
         for i in range(0, len(x), n):
-            t, c = slice(i, i+n), x[i:i+n].to(v.dtype)
+            t, c = slice(i, i + n), x[i : i + n].to(v.dtype)
             _, mean, rstd = torch.native_layer_norm(o[t].float(), gain.shape, gain, shift, ctx.eps)
-            do, dg, db = torch.ops.aten.native_layer_norm_backward(dy[t].float(), o[t].float(), gain.shape, mean, rstd, gain, shift,
-                                                                   [True]*3)
+            do, dg, db = torch.ops.aten.native_layer_norm_backward(
+                dy[t].float(), o[t].float(), gain.shape, mean, rstd, gain, shift, [True] * 3
+            )
             do = do.to(v.dtype)
-            dgain += dg; dshift += db; db_o += do.float().sum((0, 1)); dw_o += do.flatten(0, 1).T @ z[t].flatten(0, 1)
+            dgain += dg
+            dshift += db
+            db_o += do.float().sum((0, 1))
+            dw_o += do.flatten(0, 1).T @ z[t].flatten(0, 1)
             dz = do @ w_o
             for h in range(len(v)):
-                g, m = dz[..., h*d:(h+1)*d], w[t, h] @ c
-                dv[h] += g.flatten(0, 1).T @ m.flatten(0, 1); dbias[h] += torch.einsum('nqd,nq->d', g, total[t, h])
+                g, m = dz[..., h * d : (h + 1) * d], w[t, h] @ c
+                dv[h] += g.flatten(0, 1).T @ m.flatten(0, 1)
+                dbias[h] += torch.einsum('nqd,nq->d', g, total[t, h])
                 dm = g @ v[h]
                 dw[t, h], dtotal[t, h] = dm @ c.mT, g @ bias[h]
-                if dx is not None: dx[t] += (w[t, h].mT @ dm).to(x.dtype)
-        return dx, dw, dtotal, dv.to(v.dtype), dbias.to(v.dtype), dw_o.to(v.dtype), db_o.to(v.dtype), dgain, dshift, None
+                if dx is not None:
+                    dx[t] += (w[t, h].mT @ dm).to(x.dtype)
+        return (
+            dx,
+            dw,
+            dtotal,
+            dv.to(v.dtype),
+            dbias.to(v.dtype),
+            dw_o.to(v.dtype),
+            db_o.to(v.dtype),
+            dgain,
+            dshift,
+            None,
+        )
 
 # %% ../../nbs/03a_pooler.ipynb #6069483a
-def product_dtype(x, w): # the precision in which a product of features and weights runs
+def product_dtype(x, w):  # the precision in which a product of features and weights runs
     return torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else w.dtype
 
+
 class LayerPooler(nn.Module):
-    "One stream's learned queries, each attending over the layers of every time step; query outputs are concatenated (§2.3)."
-    def __init__(self, width:int, # D of the stream
-                 queries:int, heads:int,
-                 dropout:float=0., # of the attention weights
-                 start:float=0. # gain of orthogonal queries and keys; 0: as torch starts attention
-                ):
+    """One stream's learned queries, each attending over the layers of every time step; query outputs are concatenated
+    (§2.3)."""
+
+    def __init__(
+        self,
+        width: int,  # D of the stream
+        queries: int,
+        heads: int,
+        dropout: float = 0.0,  # of the attention weights
+        start: float = 0.0,  # gain of orthogonal queries and keys; 0: as torch starts attention
+    ):
         super().__init__()
-        if width % heads: raise ValueError(f'a stream of width {width} cannot be split among {heads} pooler heads')
+        if width % heads:
+            raise ValueError(f'a stream of width {width} cannot be split among {heads} pooler heads')
         self.query_tokens = nn.Parameter(torch.randn(queries, width))
         self.input_norm, self.output_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
-        self.width = queries*width # of what comes out
+        self.width = queries * width  # of what comes out
         if start:
-            for w, gain in zip((*self.attn.in_proj_weight.data.chunk(3), self.attn.out_proj.weight.data), (start, start, 1., 1.)): nn.init.orthogonal_(w, gain)
-    def fold(self): # (heads*Q, D) keys, (heads, d, D) values, (heads, d) what the biases add to a value
+            for w, gain in zip(
+                (*self.attn.in_proj_weight.data.chunk(3), self.attn.out_proj.weight.data), (start, start, 1.0, 1.0)
+            ):
+                nn.init.orthogonal_(w, gain)
+
+    def fold(self):  # (heads*Q, D) keys, (heads, d, D) values, (heads, d) what the biases add to a value
         "All that does not depend on the features, with the input norm's affine and centring in it."
         attn, norm = self.attn, self.input_norm
         (w_q, w_k, w_v), (b_q, _, b_v) = attn.in_proj_weight.chunk(3), attn.in_proj_bias.chunk(3)
         k, v = fold_queries(self.query_tokens, w_q, b_q, w_k, attn.num_heads) * norm.weight, w_v * norm.weight
         k, v = k - k.mean(-1, keepdim=True), v - v.mean(-1, keepdim=True)
         return k, v.unflatten(0, (attn.num_heads, -1)), F.linear(norm.bias, w_v, b_v).unflatten(0, (attn.num_heads, -1))
-    def weights(self, x, # (N, L, D)
-                k # (heads*Q, D) folded queries
-               ): # (N, heads, Q, L) attention, (N, L) one over the standard deviation
+
+    def weights(
+        self,
+        x,  # (N, L, D)
+        k,  # (heads*Q, D) folded queries
+    ):  # (N, heads, Q, L) attention, (N, L) one over the standard deviation
         rstd, size = inverse_std(x, self.input_norm.eps), k.detach().float().norm(dim=-1).clamp_min(1e-20)
         s = LayerScores.apply(x, (k / size[:, None]).to(product_dtype(x, k)))
-        a = (s.float() * size * rstd[..., None]).softmax(1).mT.contiguous()   # over L before it is last: short rows are slow on a CPU
+        # over L before it is last: short rows are slow on a CPU
+        a = (s.float() * size * rstd[..., None]).softmax(1).mT.contiguous()
         return a.unflatten(1, (self.attn.num_heads, -1)), rstd
-    def forward(self, x # (..., L, D) states of all layers
-               ): # (..., Q*D)
+
+    def forward(
+        self,
+        x,  # (..., L, D) states of all layers
+    ):  # (..., Q*D)
         lead, x, norm, out = x.shape[:-2], x.flatten(0, -3), self.output_norm, self.attn.out_proj
-        with torch.autocast(x.device.type, enabled=False): k, v, bias = self.fold()
+        with torch.autocast(x.device.type, enabled=False):
+            k, v, bias = self.fold()
         a, rstd = self.weights(x, k)
         a, dtype = F.dropout(a, self.attn.dropout, self.training), product_dtype(x, v)
-        y = MixLayers.apply(x, *(t.to(dtype) for t in (a * rstd[:, None, None], a.sum(-1), v, bias, out.weight, out.bias)),
-                            norm.weight.float(), norm.bias.float(), norm.eps)
+        y = MixLayers.apply(
+            x,
+            *(t.to(dtype) for t in (a * rstd[:, None, None], a.sum(-1), v, bias, out.weight, out.bias)),
+            norm.weight.float(),
+            norm.bias.float(),
+            norm.eps,
+        )
         return y.view(*lead, -1)
+
     @torch.no_grad()
-    def attention(self, x # (..., L, D)
-                 ): # (..., heads, Q, L)
+    def attention(
+        self,
+        x,  # (..., L, D)
+    ):  # (..., heads, Q, L)
         "The attention weights, for whoever asks; the forward pass does not pay for them."
         return self.weights(x.flatten(0, -3), self.fold()[0])[0].unflatten(0, x.shape[:-2])
 
 # %% ../../nbs/03a_pooler.ipynb #c1fbe35f
 class FixedPooler(nn.Module):
     "Mean over all layers ('mean'), or over each of two groups of relative depth ('groups'); groups are concatenated."
-    GROUPS = {'mean': [(0, 2)], 'groups': [(0.5, 0.75), (0.75, 2)]} # from (included), to (excluded)
-    def __init__(self, width:int, aggregate:str):
+
+    GROUPS = {'mean': [(0, 2)], 'groups': [(0.5, 0.75), (0.75, 2)]}  # from (included), to (excluded)
+
+    def __init__(self, width: int, aggregate: str):
         super().__init__()
-        self.aggregate, self.output_norm, self.width = aggregate, nn.LayerNorm(width), len(self.GROUPS[aggregate])*width
-    def layer_weights(self, layers:int): # (groups, layers), rows add up to one
+        self.aggregate, self.output_norm, self.width = (
+            aggregate,
+            nn.LayerNorm(width),
+            len(self.GROUPS[aggregate]) * width,
+        )
+
+    def layer_weights(self, layers: int):  # (groups, layers), rows add up to one
         depth = torch.linspace(0, 1, layers, dtype=torch.float64)
         member = torch.stack([(lo <= depth) & (depth < hi) for lo, hi in self.GROUPS[self.aggregate]]).float()
-        if not member.any(1).all(): raise ValueError(f'aggregate {self.aggregate!r} needs at least 3 layers, this stream has {layers}')
+        if not member.any(1).all():
+            raise ValueError(f'aggregate {self.aggregate!r} needs at least 3 layers, this stream has {layers}')
         return member / member.sum(1, keepdim=True)
-    def forward(self, x # (..., L, D)
-               ): # (..., groups*D)
+
+    def forward(
+        self,
+        x,  # (..., L, D)
+    ):  # (..., groups*D)
         w, x_flat = self.layer_weights(x.shape[-2]).to(x.device), x.flatten(0, -3)
-        with torch.autocast(x.device.type, enabled=False): z = torch.cat([w @ c.float() for c in x_flat.split(time_chunks(x_flat))])
+        with torch.autocast(x.device.type, enabled=False):
+            z = torch.cat([w @ c.float() for c in x_flat.split(time_chunks(x_flat))])
         return self.output_norm(z.to(self.output_norm.weight.dtype)).view(*x.shape[:-2], -1)
-    def attention(self, x # (..., L, D)
-                 ): # (..., 1, groups, L), the same at every time step
+
+    def attention(
+        self,
+        x,  # (..., L, D)
+    ):  # (..., 1, groups, L), the same at every time step
         return self.layer_weights(x.shape[-2]).to(x.device).expand(*x.shape[:-2], 1, -1, -1)

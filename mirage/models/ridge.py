@@ -25,146 +25,195 @@ from ..core import HZ, TR
 # %% ../../nbs/03d_ridge.ipynb #54cf444f
 ROWS = 1024  # rows worked on at once
 
-def row_blocks(blocks, # iterable, twice, of (X (rows, columns), {subject: Y (rows, parcels)})
-               rows:int=ROWS
-              ): # yields the same, at most `rows` long
+
+def row_blocks(
+    blocks,  # iterable, twice, of (X (rows, columns), {subject: Y (rows, parcels)})
+    rows: int = ROWS,
+):  # yields the same, at most `rows` long
     "Walk through the blocks; a misfit is an error that names it."
     if not isinstance(blocks, Iterable) or iter(blocks) is blocks:
-        raise TypeError(f'blocks are read twice: give a list, or an object that starts anew each time, not a {type(blocks).__name__}')
+        raise TypeError(
+            'blocks are read twice: give a list, or an object that starts anew each time, not a '
+            f'{type(blocks).__name__}'
+        )
     p, parcels, found = None, {}, False
     for k, (X, Y) in enumerate(blocks):
         X, Y, found = np.asarray(X), {s: np.asarray(y) for s, y in Y.items()}, True
         p = p or X.shape[1]
-        if X.shape[1] != p: raise ValueError(f'block {k} has {X.shape[1]} columns, the blocks before it {p}')
+        if X.shape[1] != p:
+            raise ValueError(f'block {k} has {X.shape[1]} columns, the blocks before it {p}')
         for s, y in Y.items():
             if y.shape != (len(X), parcels.setdefault(s, y.shape[1])):
                 raise ValueError(f'block {k}: BOLD of {s} is {y.shape}, expected {(len(X), parcels[s])}')
-        for i in range(0, len(X), rows): yield X[i:i + rows], {s: y[i:i + rows] for s, y in Y.items()}
-    if not found: raise ValueError('there are no blocks to fit')
+        for i in range(0, len(X), rows):
+            yield X[i : i + rows], {s: y[i : i + rows] for s, y in Y.items()}
+    if not found:
+        raise ValueError('there are no blocks to fit')
 
 # %% ../../nbs/03d_ridge.ipynb #666167b5
 @dataclass
 class Sums:
     "What a regression needs to know of the rows that one audience saw."
-    n:int
-    x:np.ndarray    # (p,)
-    xx:np.ndarray   # (p, p), lower triangle
+
+    n: int
+    x: np.ndarray  # (p,)
+    xx: np.ndarray  # (p, p), lower triangle
+
 
 @dataclass
 class Moments:
-    shift:np.ndarray # (p,) taken off every row
-    base:dict        # subject → (P,) taken off the BOLD
-    design:dict      # frozenset of subjects → Sums
-    y:dict           # subject → (P,) sum of Y
-    xy:dict          # subject → (p, P)
-    def groups(self) -> dict: # audiences → subjects who belong to exactly these
+    shift: np.ndarray  # (p,) taken off every row
+    base: dict  # subject → (P,) taken off the BOLD
+    design: dict  # frozenset of subjects → Sums
+    y: dict  # subject → (P,) sum of Y
+    xy: dict  # subject → (p, P)
+
+    def groups(self) -> dict:  # audiences → subjects who belong to exactly these
         out = {}
-        for s in self.y: out.setdefault(frozenset(a for a in self.design if s in a), []).append(s)
+        for s in self.y:
+            out.setdefault(frozenset(a for a in self.design if s in a), []).append(s)
         return out
+
 
 def collect(blocks) -> Moments:
     "Everything about X'X and X'Y, in one pass and in double precision."
     m = None
     for X, Y in row_blocks(blocks):
-        if bad := np.sum(~np.isfinite(X)): raise ValueError(f'the design has {bad} NaN or infinite values in rows seen by {", ".join(Y)}')
-        X = X.astype(np.float64); p = X.shape[1]
+        if bad := np.sum(~np.isfinite(X)):
+            raise ValueError(f'the design has {bad} NaN or infinite values in rows seen by {", ".join(Y)}')
+        X = X.astype(np.float64)
+        p = X.shape[1]
         m = m or Moments(X.mean(0), {}, {}, {}, {})
         X -= m.shift
         seen = m.design.get(frozenset(Y)) or Sums(0, np.zeros(p), np.zeros((p, p), order='F'))
-        seen.n += len(X); seen.x += X.sum(0)
-        seen.xx = dsyrk(1., X.T, beta=1., c=seen.xx, lower=1, overwrite_c=1)   # X'X added in place
+        seen.n += len(X)
+        seen.x += X.sum(0)
+        seen.xx = dsyrk(1.0, X.T, beta=1.0, c=seen.xx, lower=1, overwrite_c=1)  # X'X added in place
         m.design[frozenset(Y)] = seen
         for s, y in Y.items():
-            if bad := np.sum(~np.isfinite(y).all(0)): raise ValueError(f'the BOLD of {s} has NaN or infinite values in {bad} parcels')
-            y = y.astype(np.float64); y -= m.base.setdefault(s, y.mean(0))
-            m.y[s] = m.y.get(s, 0) + y.sum(0); m.xy[s] = m.xy.get(s, 0) + X.T @ y
+            if bad := np.sum(~np.isfinite(y).all(0)):
+                raise ValueError(f'the BOLD of {s} has NaN or infinite values in {bad} parcels')
+            y = y.astype(np.float64)
+            y -= m.base.setdefault(s, y.mean(0))
+            m.y[s] = m.y.get(s, 0) + y.sum(0)
+            m.xy[s] = m.xy.get(s, 0) + X.T @ y
     return m
 
 # %% ../../nbs/03d_ridge.ipynb #7421af51
 @dataclass
 class Basis:
     "The eigenvectors of a group's Gram matrix, and its BOLD in their terms."
-    subjects:list
-    n:int
-    x:np.ndarray        # (p,) mean of the rows
-    y:np.ndarray        # (P,) mean BOLD, all subjects of the group side by side
-    values:np.ndarray   # (p,) eigenvalues
-    vectors:np.ndarray  # (p, p) eigenvectors in columns
-    c:np.ndarray        # (p, P) V'X'Y
-    def weights(self, alpha, # one penalty, or (P,)
-                columns=slice(None)): # (p, P)
-        return self.vectors @ (self.c[:, columns]/(self.values[:, None] + alpha))
 
-def decompose(m:Moments, audiences:frozenset, subjects:list) -> Basis:
+    subjects: list
+    n: int
+    x: np.ndarray  # (p,) mean of the rows
+    y: np.ndarray  # (P,) mean BOLD, all subjects of the group side by side
+    values: np.ndarray  # (p,) eigenvalues
+    vectors: np.ndarray  # (p, p) eigenvectors in columns
+    c: np.ndarray  # (p, P) V'X'Y
+
+    def weights(
+        self,
+        alpha,  # one penalty, or (P,)
+        columns=slice(None),
+    ):  # (p, P)
+        return self.vectors @ (self.c[:, columns] / (self.values[:, None] + alpha))
+
+
+def decompose(m: Moments, audiences: frozenset, subjects: list) -> Basis:
     "One eigendecomposition for a group of subjects."
     parts = [m.design[a] for a in audiences]
-    n = sum(s.n for s in parts); x = sum(s.x for s in parts)/n
+    n = sum(s.n for s in parts)
+    x = sum(s.x for s in parts) / n
     gram = parts[0].xx.copy(order='F')
-    for s in parts[1:]: gram += s.xx
-    gram = dsyrk(-n, x[:, None], beta=1., c=gram, lower=1, overwrite_c=1)
+    for s in parts[1:]:
+        gram += s.xx
+    gram = dsyrk(-n, x[:, None], beta=1.0, c=gram, lower=1, overwrite_c=1)
     values, vectors = eigh(gram, lower=True, driver='evd', overwrite_a=True, check_finite=False)
-    y = np.concatenate([m.y[s] for s in subjects])/n
-    c = vectors.T @ (np.hstack([m.xy[s] for s in subjects]) - n*np.outer(x, y))
-    return Basis(subjects, n, m.shift + x, np.concatenate([m.base[s] for s in subjects]) + y, np.maximum(values, 0), vectors, c)
+    y = np.concatenate([m.y[s] for s in subjects]) / n
+    c = vectors.T @ (np.hstack([m.xy[s] for s in subjects]) - n * np.outer(x, y))
+    return Basis(
+        subjects, n, m.shift + x, np.concatenate([m.base[s] for s in subjects]) + y, np.maximum(values, 0), vectors, c
+    )
 
 # %% ../../nbs/03d_ridge.ipynb #78ad6c32
 @np.errstate(divide='ignore', over='ignore', invalid='ignore')  # a penalty next to zero is judged by its leverages
-def loo_errors(blocks, basis:Basis,
-               alphas # (A,)
-              ): # (A, P) mean squared leave-one-out errors; (n, A) 1 - leverage
+def loo_errors(
+    blocks,
+    basis: Basis,
+    alphas,  # (A,)
+):  # (A, P) mean squared leave-one-out errors; (n, A) 1 - leverage
     "All penalties in one pass over the rows."
-    c, shrink = basis.c.astype(np.float32), 1/(basis.values + alphas[:, None])
+    c, shrink = basis.c.astype(np.float32), 1 / (basis.values + alphas[:, None])
     errors, keep = np.zeros((len(alphas), c.shape[1])), []
     for X, Y in row_blocks(blocks):
-        if basis.subjects[0] not in Y: continue
+        if basis.subjects[0] not in Y:
+            continue
         z = (X - basis.x) @ basis.vectors
-        keep.append(1 - 1/basis.n - (z*z) @ shrink.T)
-        inflate = (keep[-1]**-2.).astype(np.float32)
+        keep.append(1 - 1 / basis.n - (z * z) @ shrink.T)
+        inflate = (keep[-1] ** -2.0).astype(np.float32)
         z, y = z.astype(np.float32), (np.hstack([Y[s] for s in basis.subjects]) - basis.y).astype(np.float32)
         for a, s in enumerate(shrink.astype(np.float32)):
-            e = (z*s) @ c; e -= y; e *= e
+            e = (z * s) @ c
+            e -= y
+            e *= e
             errors[a] += inflate[:, a] @ e
-    return errors/basis.n, np.concatenate(keep)
+    return errors / basis.n, np.concatenate(keep)
 
 # %% ../../nbs/03d_ridge.ipynb #9da48059
-def too_close(errors, # (A, P)
-              keep # (n, A) 1 - leverage
-             ): # (P,) bool
+def too_close(
+    errors,  # (A, P)
+    keep,  # (n, A) 1 - leverage
+):  # (P,) bool
     "Parcels whose best penalty single precision cannot tell."
-    slack = 16*np.finfo(np.float32).eps/np.clip(keep.min(0), 1e-12, None)[:, None]
+    slack = 16 * np.finfo(np.float32).eps / np.clip(keep.min(0), 1e-12, None)[:, None]
     best = errors.argmin(0)
-    rivals = errors*(1 - slack) <= np.take_along_axis(errors*(1 + slack), best[None], 0)
+    rivals = errors * (1 - slack) <= np.take_along_axis(errors * (1 + slack), best[None], 0)
     return (rivals.sum(0) > 1) | np.isnan(errors).any(0)
 
-def loo_exact(blocks, basis:Basis, alphas,
-              keep, # (n, A) 1 - leverage
-              columns # (P,) bool
-             ): # (A, columns.sum())
+
+def loo_exact(
+    blocks,
+    basis: Basis,
+    alphas,
+    keep,  # (n, A) 1 - leverage
+    columns,  # (P,) bool
+):  # (A, columns.sum())
     "The same errors in double precision, for some parcels."
     weights = [basis.weights(a, columns) for a in alphas]
     errors, i = np.zeros((len(alphas), columns.sum())), 0
     for X, Y in row_blocks(blocks):
-        if basis.subjects[0] not in Y: continue
+        if basis.subjects[0] not in Y:
+            continue
         x, y = X - basis.x, np.hstack([Y[s] for s in basis.subjects])[:, columns] - basis.y[columns]
-        for a, w in enumerate(weights): errors[a] += (((y - x @ w)/keep[i:i + len(x), a, None])**2).sum(0)
+        for a, w in enumerate(weights):
+            errors[a] += (((y - x @ w) / keep[i : i + len(x), a, None]) ** 2).sum(0)
         i += len(x)
-    return errors/basis.n
+    return errors / basis.n
 
 # %% ../../nbs/03d_ridge.ipynb #f5fd8a8c
 @dataclass(frozen=True)
 class Ridge:
     "A fitted regression of one subject."
-    weights:np.ndarray    # (p, P)
-    intercept:np.ndarray  # (P,)
-    alpha:np.ndarray      # (P,) chosen penalty
-    errors:np.ndarray     # (A, P) mean squared leave-one-out error of every penalty
-    def predict(self, X # (n, p)
-               ): # (n, P)
-        return X @ self.weights.astype(np.result_type(X, np.float32), copy=False) + self.intercept.astype(np.result_type(X, np.float32))
 
-def fit_ridge(blocks, # see `row_blocks`
-              alphas  # (A,) penalties, all above zero
-             ) -> dict: # subject → Ridge
+    weights: np.ndarray  # (p, P)
+    intercept: np.ndarray  # (P,)
+    alpha: np.ndarray  # (P,) chosen penalty
+    errors: np.ndarray  # (A, P) mean squared leave-one-out error of every penalty
+
+    def predict(
+        self,
+        X,  # (n, p)
+    ):  # (n, P)
+        return X @ self.weights.astype(np.result_type(X, np.float32), copy=False) + self.intercept.astype(
+            np.result_type(X, np.float32)
+        )
+
+
+def fit_ridge(
+    blocks,  # see `row_blocks`
+    alphas,  # (A,) penalties, all above zero
+) -> dict:  # subject → Ridge
     "Multi-output ridge for every subject, one penalty a parcel by leave-one-out."
     alphas = np.atleast_1d(np.asarray(alphas, np.float64))
     if not len(alphas) or not (np.isfinite(alphas) & (alphas > 0)).all():
@@ -172,61 +221,91 @@ def fit_ridge(blocks, # see `row_blocks`
     m, models = collect(blocks), {}
     for audiences, subjects in m.groups().items():
         basis = decompose(m, audiences, subjects)
-        if basis.n < 3: raise ValueError(f'{", ".join(subjects)} saw {basis.n} rows: too few to leave one out')
+        if basis.n < 3:
+            raise ValueError(f'{", ".join(subjects)} saw {basis.n} rows: too few to leave one out')
         errors, keep = loo_errors(blocks, basis, alphas)
         lost = keep.min(0) < 1e-12
-        if lost.all(): raise ValueError(f'penalties up to {alphas.max():g} are too small for the {basis.n} rows of {", ".join(subjects)}')
+        if lost.all():
+            raise ValueError(
+                f'penalties up to {alphas.max():g} are too small for the {basis.n} rows of {", ".join(subjects)}'
+            )
         errors[lost] = np.inf
         if (close := too_close(errors, keep)).any():
             errors[np.ix_(~lost, close)] = loo_exact(blocks, basis, alphas[~lost], keep[:, ~lost], close)
-        alpha = alphas[errors.argmin(0)]; weights = basis.weights(alpha); intercept = basis.y - basis.x @ weights
+        alpha = alphas[errors.argmin(0)]
+        weights = basis.weights(alpha)
+        intercept = basis.y - basis.x @ weights
         stop = np.cumsum([len(m.y[s]) for s in subjects])
         for s, part in zip(subjects, map(slice, [0, *stop], stop)):
             models[s] = Ridge(weights[:, part], intercept[part], alpha[part], errors[:, part])
     return {s: models[s] for s in sorted(models)}
 
 # %% ../../nbs/03d_ridge.ipynb #127e6b35
-def tr_mean(frames, # (T, D) on the feature grid; zeros are assumed past the end
-            n_tr:int, tr:float=TR, hz:float=HZ,
-            start:float=0. # second of the movie at row 0
-           ): # (n_tr, D) float32, NaN in rows before the movie
+def tr_mean(
+    frames,  # (T, D) on the feature grid; zeros are assumed past the end
+    n_tr: int,
+    tr: float = TR,
+    hz: float = HZ,
+    start: float = 0.0,  # second of the movie at row 0
+):  # (n_tr, D) float32, NaN in rows before the movie
     "Mean of the frames that each TR overlaps."
-    edges = np.round((start + np.arange(n_tr + 1)*tr)*hz, 6)
+    edges = np.round((start + np.arange(n_tr + 1) * tr) * hz, 6)
     first, stop = np.floor(edges[:-1]).astype(int), np.ceil(edges[1:]).astype(int)
     before, first = stop <= 0, np.maximum(first, 0)
     sums = np.concatenate([np.zeros((1, frames.shape[1])), np.cumsum(frames, axis=0, dtype=np.float64)])
     last = len(sums) - 1
-    means = (sums[np.clip(stop, 0, last)] - sums[np.minimum(first, last)])/np.maximum(stop - first, 1)[:, None]
+    means = (sums[np.clip(stop, 0, last)] - sums[np.minimum(first, last)]) / np.maximum(stop - first, 1)[:, None]
     means[before] = np.nan
     return means.astype(np.float32)
 
-def whole_trs(delay:float, tr:float) -> int|None:
-    "How many TRs a delay is; None if it is no whole number of them."
-    return round(delay/tr) if abs(delay/tr - round(delay/tr)) < .01 else None
 
-def delayed_means(frames, n_tr:int, tr:float, hz:float, onset:float=0., # as for `tr_mean`
-                  delays=() # seconds from movie to BOLD
-                 ): # (n_tr, D) float32; where some delays are no whole TRs, (1 + so many, n_tr, D): as shown, then so much later
+def whole_trs(delay: float, tr: float) -> int | None:
+    "How many TRs a delay is; None if it is no whole number of them."
+    return round(delay / tr) if abs(delay / tr - round(delay / tr)) < 0.01 else None
+
+
+def delayed_means(
+    frames,
+    n_tr: int,
+    tr: float,
+    hz: float,
+    onset: float = 0.0,  # as for `tr_mean`
+    delays=(),  # seconds from movie to BOLD
+):  # (n_tr, D) float32; where some delays are no whole TRs, (1 + so many, n_tr, D): as shown, then so much later
     "A stream on the TR grid, with all that its lags need."
     odd = [d for d in delays if whole_trs(d, tr) is None]
-    copies = [tr_mean(frames, n_tr, tr, hz, onset - d) for d in (0., *odd)]
+    copies = [tr_mean(frames, n_tr, tr, hz, onset - d) for d in (0.0, *odd)]
     return np.stack(copies) if odd else copies[0]
 
-def tr_rows(features, # a FeatureSet
-            split:str, n_tr:int, tr:float=TR, onset:float=0., delays=() # as for `delayed_means`
-           ): # (n_tr, D of all streams), or (copies, n_tr, D)
-    "One film's streams on the TR grid, without their layers, side by side."
-    stop = max(1, int(np.ceil((onset + n_tr*tr)*features.hz)))
-    read = lambda m: features.read(m, split, 0, stop).mean(1, dtype=np.float32)
-    return np.concatenate([delayed_means(read(m), n_tr, tr, features.hz, onset, delays) for m in features.streams], axis=-1)
 
-def showing(row # of a cohort's runs
-           ): # split, or (split, onset)
+def tr_rows(
+    features,  # a FeatureSet
+    split: str,
+    n_tr: int,
+    tr: float = TR,
+    onset: float = 0.0,
+    delays=(),  # as for `delayed_means`
+):  # (n_tr, D of all streams), or (copies, n_tr, D)
+    "One film's streams on the TR grid, without their layers, side by side."
+    stop = max(1, int(np.ceil((onset + n_tr * tr) * features.hz)))
+
+    def read(m):
+        return features.read(m, split, 0, stop).mean(1, dtype=np.float32)
+
+    return np.concatenate(
+        [delayed_means(read(m), n_tr, tr, features.hz, onset, delays) for m in features.streams], axis=-1
+    )
+
+
+def showing(
+    row,  # of a cohort's runs
+):  # split, or (split, onset)
     "What a run saw, and from when on."
-    onset = getattr(row, 'onset', 0.)
+    onset = getattr(row, 'onset', 0.0)
     return row.split if onset == 0 else (row.split, onset)
 
-def showings(runs) -> dict: # showing → TRs of its longest run
+
+def showings(runs) -> dict:  # showing → TRs of its longest run
     "Everything that needs rows of its own."
     longest = {}
     for row in runs.sort_values('split', kind='stable').itertuples():
@@ -234,85 +313,116 @@ def showings(runs) -> dict: # showing → TRs of its longest run
     return longest
 
 # %% ../../nbs/03d_ridge.ipynb #4e52aa25
-def film_rows(lengths:dict, # showing → TRs
-              width:int,
-              copies:int=1 # of all rows, as `delayed_means` gives them
-             ) -> dict: # showing → (TRs, width), or (copies, TRs, width), float32, zeros, writable
+def film_rows(
+    lengths: dict,  # showing → TRs
+    width: int,
+    copies: int = 1,  # of all rows, as `delayed_means` gives them
+) -> dict:  # showing → (TRs, width), or (copies, TRs, width), float32, zeros, writable
     "Arrays on a scratch file that vanishes with them."
-    stops = np.cumsum([0, *lengths.values()])*copies
-    with tempfile.TemporaryFile() as f: space = np.memmap(f, np.float32, 'w+', shape=(int(stops[-1]), width))
+    stops = np.cumsum([0, *lengths.values()]) * copies
+    with tempfile.TemporaryFile() as f:
+        space = np.memmap(f, np.float32, 'w+', shape=(int(stops[-1]), width))
     rows = {s: space[a:b] for s, a, b in zip(lengths, stops, stops[1:])}
     return rows if copies == 1 else {s: x.reshape(copies, -1, width) for s, x in rows.items()}
 
 # %% ../../nbs/03d_ridge.ipynb #4fd57c63
 @dataclass(frozen=True)
 class Design:
-    delays:tuple      # seconds from film to BOLD
-    width:int=0       # columns after the random projection; 0: no projection
-    components:int=0  # principal components of each stream; 0: all columns as they are
-    trim:int=0        # TRs at both ends of a run that are not fitted
+    delays: tuple  # seconds from film to BOLD
+    width: int = 0  # columns after the random projection; 0: no projection
+    components: int = 0  # principal components of each stream; 0: all columns as they are
+    trim: int = 0  # TRs at both ends of a run that are not fitted
 
-DELAYS = tuple(round(k*TR, 2) for k in (3, 4, 5, 6, 7))
+
+DELAYS = tuple(round(k * TR, 2) for k in (3, 4, 5, 6, 7))
 DESIGNS = {'paper': Design(DELAYS, width=10_000), 'challenge': Design(DELAYS, components=250, trim=5)}
 
-def shown_rows(x # (TRs, D), or (copies, TRs, D)
-              ): # (rows, D)
+
+def shown_rows(
+    x,  # (TRs, D), or (copies, TRs, D)
+):  # (rows, D)
     "The rows at which the movie was on, not delayed."
     x = x[0] if x.ndim == 3 else x
     return x[~np.isnan(x).all(1)]
 
-def standardiser(rows:dict, train:list): # returns a function (n, D) → (n, D)
+
+def standardiser(rows: dict, train: list):  # returns a function (n, D) → (n, D)
     "z-score by the mean and deviation of the training films; a column that never changes becomes zero."
     n = sum(len(shown_rows(rows[s])) for s in train)
-    mean = sum(shown_rows(rows[s]).sum(0, dtype=np.float64) for s in train)/n
-    std = np.sqrt(sum(np.square(shown_rows(rows[s]) - mean).sum(0) for s in train)/n)
-    scale = np.where(std > 1e-6*np.abs(mean), 1/np.where(std > 0, std, 1), 0)
-    return lambda x: np.where(np.isnan(x).all(1, keepdims=True), 0, (x - mean)*scale).astype(np.float32)     # before the movie: the mean
+    mean = sum(shown_rows(rows[s]).sum(0, dtype=np.float64) for s in train) / n
+    std = np.sqrt(sum(np.square(shown_rows(rows[s]) - mean).sum(0) for s in train) / n)
+    scale = np.where(std > 1e-6 * np.abs(mean), 1 / np.where(std > 0, std, 1), 0)
+    # before the movie: the mean
+    return lambda x: np.where(np.isnan(x).all(1, keepdims=True), 0, (x - mean) * scale).astype(np.float32)
 
-def principal(rows:dict, train:list, widths:list, components:int, before): # returns a function (n, D) → (n, fewer)
+
+def principal(rows: dict, train: list, widths: list, components: int, before):  # returns a function (n, D) → (n, fewer)
     "Leading principal components of each stream over the training films."
-    stops = np.cumsum([0, *widths]); parts = [slice(a, b) for a, b in zip(stops, stops[1:])]
+    stops = np.cumsum([0, *widths])
+    parts = [slice(a, b) for a, b in zip(stops, stops[1:])]
     x = np.concatenate([before(shown_rows(rows[s])) for s in train])
     found = [PCA(min(components, p.stop - p.start, len(x)), svd_solver='covariance_eigh').fit(x[:, p]) for p in parts]
     return lambda x: np.hstack([pca.transform(before(x)[:, p]) for pca, p in zip(found, parts)])
 
-def lagged(x, # (TRs, D), or (copies, TRs, D) of `delayed_means`
-           delays, # seconds
-           tr:float, change # function (n, D) → (n, fewer)
-          ): # (TRs, delays*fewer)
+
+def lagged(
+    x,  # (TRs, D), or (copies, TRs, D) of `delayed_means`
+    delays,  # seconds
+    tr: float,
+    change,  # function (n, D) → (n, fewer)
+):  # (TRs, delays*fewer)
     "Changed rows, each delay beside the others."
     copies = list(x if x.ndim == 3 else x[None])
     shown, odd = change(copies[0]), [d for d in delays if whole_trs(d, tr) is None]
-    if len(odd) != len(copies) - 1: raise ValueError(f'{len(odd)} of the delays are no whole TRs of {tr} s, the rows hold {len(copies) - 1}: make them for these delays')
+    if len(odd) != len(copies) - 1:
+        raise ValueError(
+            f'{len(odd)} of the delays are no whole TRs of {tr} s, the rows hold {len(copies) - 1}: make them '
+            'for these delays'
+        )
     later = dict(zip(odd, copies[1:]))
     return np.hstack([change(later[d]) if d in later else make_delayed(shown, [whole_trs(d, tr)]) for d in delays])
 
-def design_matrix(rows:dict, # showing → (TRs, D), or (copies, TRs, D)
-                  train:list, # showings that decide scale and components
-                  recipe:Design,
-                  widths:list|None=None, # columns of each stream; None: one stream
-                  seed:int=0, # of the random projection
-                  tr:float=TR # seconds
-                 ) -> dict: # showing → (TRs, p) float32
+
+def design_matrix(
+    rows: dict,  # showing → (TRs, D), or (copies, TRs, D)
+    train: list,  # showings that decide scale and components
+    recipe: Design,
+    widths: list | None = None,  # columns of each stream; None: one stream
+    seed: int = 0,  # of the random projection
+    tr: float = TR,  # seconds
+) -> dict:  # showing → (TRs, p) float32
     "Scale, components, lags and projection, film by film."
     change = standardiser(rows, train)
-    if recipe.components: change = principal(rows, train, widths or [next(iter(rows.values())).shape[-1]], recipe.components, change)
-    columns = change(shown_rows(rows[train[0]])[:1]).shape[1]*len(recipe.delays); project = lambda x: x
+    if recipe.components:
+        change = principal(rows, train, widths or [next(iter(rows.values())).shape[-1]], recipe.components, change)
+    columns = change(shown_rows(rows[train[0]])[:1]).shape[1] * len(recipe.delays)
+
+    def project(x):
+        return x
+
     if 0 < recipe.width < columns:
-        project = SparseRandomProjection(recipe.width, dense_output=True, random_state=seed).fit(np.zeros((1, columns))).transform
+        project = (
+            SparseRandomProjection(recipe.width, dense_output=True, random_state=seed)
+            .fit(np.zeros((1, columns)))
+            .transform
+        )
     out = film_rows({s: x.shape[-2] for s, x in rows.items()}, min(recipe.width or columns, columns))
-    for s in out: out[s][:] = project(lagged(rows[s], recipe.delays, tr, change))
+    for s in out:
+        out[s][:] = project(lagged(rows[s], recipe.delays, tr, change))
     return out
 
 # %% ../../nbs/03d_ridge.ipynb #9cc32e42
 class TrainingRows:
     "Blocks for `fit_ridge`: the films' design beside everybody's BOLD."
-    def __init__(self, cohort, # Cohort
-                 design:dict, # showing → (TRs, p)
-                 trim:int=0 # TRs left out at both ends of a run
-                ):
+
+    def __init__(
+        self,
+        cohort,  # Cohort
+        design: dict,  # showing → (TRs, p)
+        trim: int = 0,  # TRs left out at both ends of a run
+    ):
         self.cohort, self.design, self.trim = cohort, design, trim
-        self.runs = cohort.runs[cohort.runs['set'] == 'train'].assign(onset=lambda runs: runs.get('onset', 0.))
+        self.runs = cohort.runs[cohort.runs['set'] == 'train'].assign(onset=lambda runs: runs.get('onset', 0.0))
         history = {s: tuple(zip(r.split, r.onset, r.repeat, r.n_tr)) for s, r in self.runs.groupby('subject')}
         self.alike = [[s for s in history if history[s] == h] for h in dict.fromkeys(history.values())]
 
@@ -320,18 +430,25 @@ class TrainingRows:
         everyone = {s for group in self.alike for s in group}
         for _, runs in self.runs.groupby(['split', 'onset', 'repeat']):
             seen = self.design[showing(next(runs.itertuples()))]
-            bold = {r.subject: np.nan_to_num(self.cohort.bold(r)) for r in runs.itertuples()}   # what was not measured is predicted as 0
+            # what was not measured is predicted as 0
+            bold = {r.subject: np.nan_to_num(self.cohort.bold(r)) for r in runs.itertuples()}
             stop = {s: len(y) - self.trim for s, y in bold.items()}
             common = max(min(stop.values()), self.trim) if set(bold) == everyone else self.trim
-            for who, a, b in [(list(bold), self.trim, common), *((g, common, stop[g[0]]) for g in self.alike if g[0] in bold)]:
-                if a < b: yield seen[a:b], {s: bold[s][a:b] for s in who}
+            for who, a, b in [
+                (list(bold), self.trim, common),
+                *((g, common, stop[g[0]]) for g in self.alike if g[0] in bold),
+            ]:
+                if a < b:
+                    yield seen[a:b], {s: bold[s][a:b] for s in who}
 
 # %% ../../nbs/03d_ridge.ipynb #317594e8
-def ridge_predictions(models:dict, # subject → Ridge
-                  design:dict, # showing → (TRs, p)
-                  runs # table of runs
-                 ): # yields (run, (n_tr, P) float32), one showing a film
+def ridge_predictions(
+    models: dict,  # subject → Ridge
+    design: dict,  # showing → (TRs, p)
+    runs,  # table of runs
+):  # yields (run, (n_tr, P) float32), one showing a film
     for row in runs.loc[runs.groupby(['subject', 'split']).repeat.idxmin().sort_values()].itertuples():
         x = design[showing(row)]
-        if len(x) < row.n_tr: raise ValueError(f'{row.subject} has {row.n_tr} TRs of {row.split}, the design {len(x)}')
-        yield row, models[row.subject].predict(x[:row.n_tr]).astype(np.float32, copy=False)
+        if len(x) < row.n_tr:
+            raise ValueError(f'{row.subject} has {row.n_tr} TRs of {row.split}, the design {len(x)}')
+        yield row, models[row.subject].predict(x[: row.n_tr]).astype(np.float32, copy=False)

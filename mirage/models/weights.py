@@ -21,25 +21,36 @@ from ..core import read_yaml as read_yaml_with
 class PlainLoader(WholeLoader):
     "YAML's safe loader that reads a value with an unknown tag as if the tag were not there."
 
+
 def without_tag(loader, tag, node):
-    if isinstance(node, yaml.MappingNode): return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode): return loader.construct_sequence(node, deep=True)
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
     return loader.construct_scalar(node)
+
+
 PlainLoader.add_multi_constructor('', without_tag)
 
-def read_plain_yaml(path) -> dict: return read_yaml_with(path, PlainLoader)
 
-FLOATS = ('F64', 'F32', 'F16', 'BF16')   # safetensors' names of the types that parameters may have
-TENSORS = 10**5                          # of a file, at most
+def read_plain_yaml(path) -> dict:
+    return read_yaml_with(path, PlainLoader)
 
-def read_shapes(path) -> dict: # name → tensor without numbers
+
+FLOATS = ('F64', 'F32', 'F16', 'BF16')  # safetensors' names of the types that parameters may have
+TENSORS = 10**5  # of a file, at most
+
+
+def read_shapes(path) -> dict:  # name → tensor without numbers
     "The names and shapes in a safetensors file, from its header alone."
-    if not Path(path).is_file(): raise FileNotFoundError(f'there is no {path}; only safetensors files are read')
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'there is no {path}; only safetensors files are read')
     shapes = {}
     try:
         with safe_open(path, 'pt') as f:
             names = list(f.keys())
-            if len(names) > TENSORS: raise ValueError(f'it lists {len(names)} tensors')
+            if len(names) > TENSORS:
+                raise ValueError(f'it lists {len(names)} tensors')
             for name in names:
                 tensor = f.get_slice(name)
                 if tensor.get_dtype() not in FLOATS:
@@ -49,48 +60,68 @@ def read_shapes(path) -> dict: # name → tensor without numbers
         raise ValueError(f'{path} is not a whole safetensors file ({e}); fetch or save it again') from e
     return shapes
 
-def read_weights(path) -> dict: # name → tensor, float32
+
+def read_weights(path) -> dict:  # name → tensor, float32
     "The tensors of a safetensors file."
     read_shapes(path)
     return {k: v.float() for k, v in load_file(path).items()}
 
-def write_weights(state:dict, # name → tensor
-                  path):
+
+def write_weights(
+    state: dict,  # name → tensor
+    path,
+):
     "One safetensors file, whole or not at all."
-    with atomic(path) as tmp: save_file({k: v.detach().contiguous() for k, v in state.items()}, tmp, metadata={'format': 'pt'})
+    with atomic(path) as tmp:
+        save_file({k: v.detach().contiguous() for k, v in state.items()}, tmp, metadata={'format': 'pt'})
 
 # %% ../../nbs/03b_weights.ipynb #997561ff
 FINAL_GAIN = 'temporal_encoder.encoder.final_norm.g'
 
-def trunk_kind(state:dict # name → tensor
-              ) -> str: # old or new
+
+def trunk_kind(
+    state: dict,  # name → tensor
+) -> str:  # old or new
     "Which dialect the trunk was trained in; refuses to guess when the final gain is near neither 0 nor 1."
     g = state[FINAL_GAIN].item()
-    if abs(g) < 0.4: return 'new'
-    if abs(g - 1) < 0.4: return 'old'
-    raise ValueError(f"{FINAL_GAIN} is {g:.2f}: neither near 0 (x-transformers since 1.32) nor near 1 (before); "
-                     "pass trunk='old' or trunk='new'")
+    if abs(g) < 0.4:
+        return 'new'
+    if abs(g - 1) < 0.4:
+        return 'old'
+    raise ValueError(
+        f'{FINAL_GAIN} is {g:.2f}: neither near 0 (x-transformers since 1.32) nor near 1 (before); '
+        "pass trunk='old' or trunk='new'"
+    )
 
 # %% ../../nbs/03b_weights.ipynb #4c685836
-def interleave_rows(w, # (H, H) query or key projection, head-major rows
-                    heads:int, rotary:int # dimensions of each head that rotate
-                   ): # (H, H)
+def interleave_rows(
+    w,  # (H, H) query or key projection, head-major rows
+    heads: int,
+    rotary: int,  # dimensions of each head that rotate
+):  # (H, H)
     "Deal half-split rotary dimensions out as neighbours."
-    rows = w.unflatten(0, (heads, -1)); paired = rows[:, :rotary].unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+    rows = w.unflatten(0, (heads, -1))
+    paired = rows[:, :rotary].unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
     return torch.cat([paired, rows[:, rotary:]], 1).flatten(0, 1)
 
-def to_new_trunk(state:dict, # in the old dialect
-                 heads:int) -> dict: # in the new one
-    rotary, new = 2*len(state['temporal_encoder.encoder.rotary_pos_emb.inv_freq']), dict(state)
+
+def to_new_trunk(
+    state: dict,  # in the old dialect
+    heads: int,
+) -> dict:  # in the new one
+    rotary, new = 2 * len(state['temporal_encoder.encoder.rotary_pos_emb.inv_freq']), dict(state)
     for name, value in state.items():
-        if name.startswith('temporal_encoder.') and name.endswith('.g'): new[name] = value - 1
-        if name.endswith(('.to_q.weight', '.to_k.weight')): new[name] = interleave_rows(value, heads, rotary)
+        if name.startswith('temporal_encoder.') and name.endswith('.g'):
+            new[name] = value - 1
+        if name.endswith(('.to_q.weight', '.to_k.weight')):
+            new[name] = interleave_rows(value, heads, rotary)
     return new
 
 # %% ../../nbs/03b_weights.ipynb #77a0d0e5
-def published_shape(state:dict, # name → tensor
-                    config:dict # the published config.yaml
-                   ) -> dict: # fields of ModelConfig
+def published_shape(
+    state: dict,  # name → tensor
+    config: dict,  # the published config.yaml
+) -> dict:  # fields of ModelConfig
     "What the published form says of the model; an error where its configuration and its tensors disagree."
     names = sorted({k.split('.')[1] for k in state if k.startswith('layer_poolers.')})
     queries, width = state[f'layer_poolers.{names[0]}.query_tokens'].shape
@@ -99,37 +130,62 @@ def published_shape(state:dict, # name → tensor
     subjects, _, parcels = state['head.weights'].shape
     check_number('the number of subjects', subjects, 1, 10**4, whole=True)
     depth = len({k.removeprefix(trunk).split('.')[0] for k in state if k.startswith(trunk)}) // 2
-    rotary, positions = 2*len(state['temporal_encoder.encoder.rotary_pos_emb.inv_freq']), state['temporal_encoder.time_pos_embed'].shape[1]
+    rotary = 2 * len(state['temporal_encoder.encoder.rotary_pos_emb.inv_freq'])
+    positions = state['temporal_encoder.time_pos_embed'].shape[1]
     model, pool = config['model'], config['modality_stack'][names[0]]
-    for where, what, found in [(model, 'hidden_dim', hidden), (model, 'depth', depth), (model, 'ff_mult', ff/hidden),
-                               (pool, 'n_queries', queries)]:
+    for where, what, found in [
+        (model, 'hidden_dim', hidden),
+        (model, 'depth', depth),
+        (model, 'ff_mult', ff / hidden),
+        (pool, 'n_queries', queries),
+    ]:
         if (said := where.get(what, found)) != found:
-            raise ValueError(f'config.yaml says {what} {said}, the weights have {found:g}: these files do not belong together')
+            raise ValueError(
+                f'config.yaml says {what} {said}, the weights have {found:g}: these files do not belong together'
+            )
     if any(config['modality_stack'][m]['heads'] != pool['heads'] for m in names):
         raise ValueError('config.yaml gives the poolers different numbers of heads; this model has one number for all')
-    people = SUBJECTS if subjects == len(SUBJECTS) else tuple(f'subject-{i+1}' for i in range(subjects))
-    return dict(streams={m: state[f'layer_poolers.{m}.query_tokens'].shape[1] for m in names}, subjects=people, parcels=parcels,
-                n_output=model.get('n_output_timesteps', 100), queries=queries, pool_heads=pool['heads'],
-                pool_dropout=pool.get('attn_dropout', 0.2), hidden=hidden, depth=depth, heads=model['heads'], ff_mult=ff//hidden,
-                rotary=rotary, positions=positions, modality_dropout=model.get('modality_dropout', 0.3), null_tokens=False)
+    people = SUBJECTS if subjects == len(SUBJECTS) else tuple(f'subject-{i + 1}' for i in range(subjects))
+    return dict(
+        streams={m: state[f'layer_poolers.{m}.query_tokens'].shape[1] for m in names},
+        subjects=people,
+        parcels=parcels,
+        n_output=model.get('n_output_timesteps', 100),
+        queries=queries,
+        pool_heads=pool['heads'],
+        pool_dropout=pool.get('attn_dropout', 0.2),
+        hidden=hidden,
+        depth=depth,
+        heads=model['heads'],
+        ff_mult=ff // hidden,
+        rotary=rotary,
+        positions=positions,
+        modality_dropout=model.get('modality_dropout', 0.3),
+        null_tokens=False,
+    )
 
 # %% ../../nbs/03b_weights.ipynb #b0f07e27
-def published_config(weights, # model.safetensors
-                     config # config.yaml
-                    ) -> dict: # fields of ModelConfig
+def published_config(
+    weights,  # model.safetensors
+    config,  # config.yaml
+) -> dict:  # fields of ModelConfig
     "What two files in the published form say of the model; of the weights, the header is read."
     said, shapes = read_plain_yaml(config), read_shapes(weights)
-    try: return published_shape(shapes, said)
+    try:
+        return published_shape(shapes, said)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, ZeroDivisionError) as e:
         why = e if type(e) is ValueError else repr(e)
         raise ValueError(f'{weights} and {Path(config).name} are not in the published form: {why}') from e
 
-def read_published(weights, # model.safetensors
-                   config, # config.yaml
-                   trunk:str='auto' # dialect: old, new, or auto to find out
-                  ): # state in the new dialect, fields of ModelConfig, dialect found
+
+def read_published(
+    weights,  # model.safetensors
+    config,  # config.yaml
+    trunk: str = 'auto',  # dialect: old, new, or auto to find out
+):  # state in the new dialect, fields of ModelConfig, dialect found
     "A checkpoint in the published form, in today's dialect."
-    if trunk not in ('auto', 'old', 'new'): raise ValueError(f"trunk is 'auto', 'old' or 'new', not {trunk!r}")
+    if trunk not in ('auto', 'old', 'new'):
+        raise ValueError(f"trunk is 'auto', 'old' or 'new', not {trunk!r}")
     shape, state = published_config(weights, config), read_weights(weights)
     kind = trunk_kind(state) if trunk == 'auto' else trunk
     return to_new_trunk(state, shape['heads']) if kind == 'old' else state, shape, kind

@@ -29,33 +29,57 @@ from scipy.ndimage import distance_transform_edt
 from ..core import PARCELS, atomic
 
 # %% ../../nbs/08a_cortex.ipynb #e6d7862d
-GREY = (.80, .80, .80)  # where there is no value
-MODALITY_COLOURS = {'text': '#009E73', 'audio': '#0072B2', 'vision': '#D55E00'}  # Okabe and Ito's green, blue and vermilion
-NETWORK_NAMES = {'Vis': 'Visual', 'SomMot': 'Somatomotor', 'DorsAttn': 'Dorsal attention', 'SalVentAttn': 'Ventral attention', 'Limbic': 'Limbic',
-            'Cont': 'Control', 'Default': 'Default'}
-NETWORK_COLOURS = {'Vis': '#781286', 'SomMot': '#4682B4', 'DorsAttn': '#00760E', 'SalVentAttn': '#C43AFA', 'Limbic': '#A9B665',
-                   'Cont': '#E69422', 'Default': '#CD3E4E'}
+GREY = (0.80, 0.80, 0.80)  # where there is no value
+# Okabe and Ito's green, blue and vermilion
+MODALITY_COLOURS = {'text': '#009E73', 'audio': '#0072B2', 'vision': '#D55E00'}
+NETWORK_NAMES = {
+    'Vis': 'Visual',
+    'SomMot': 'Somatomotor',
+    'DorsAttn': 'Dorsal attention',
+    'SalVentAttn': 'Ventral attention',
+    'Limbic': 'Limbic',
+    'Cont': 'Control',
+    'Default': 'Default',
+}
+NETWORK_COLOURS = {
+    'Vis': '#781286',
+    'SomMot': '#4682B4',
+    'DorsAttn': '#00760E',
+    'SalVentAttn': '#C43AFA',
+    'Limbic': '#A9B665',
+    'Cont': '#E69422',
+    'Default': '#CD3E4E',
+}
 
-def _atlas_file(name): return importlib.resources.files('mirage')/'atlas'/name
+
+def _atlas_file(name):
+    return importlib.resources.files('mirage') / 'atlas' / name
+
 
 @functools.cache
 def parcel_table() -> pd.DataFrame:
     "parcel (1-based), name, hemi (L or R) and net (a key of NETWORKS) of the 1,000 parcels."
-    with _atlas_file('schaefer1000_7n_lut.csv').open() as f: return pd.read_csv(f)[['parcel', 'name', 'hemi', 'net']]
+    with _atlas_file('schaefer1000_7n_lut.csv').open() as f:
+        return pd.read_csv(f)[['parcel', 'name', 'hemi', 'net']]
+
 
 @functools.cache
-def vertex_labels() -> dict: # 'left', 'right' -> (10242,) parcel of every vertex, 0 on the medial wall
-    with _atlas_file('schaefer1000_7n_fsaverage5.npz').open('rb') as f, np.load(f) as z: return {h: z[h].astype(int) for h in ('left', 'right')}
+def vertex_labels() -> dict:  # 'left', 'right' -> (10242,) parcel of every vertex, 0 on the medial wall
+    with _atlas_file('schaefer1000_7n_fsaverage5.npz').open('rb') as f, np.load(f) as z:
+        return {h: z[h].astype(int) for h in ('left', 'right')}
+
 
 @functools.cache
-def _mesh(kind): # flat, inflated, pial
-    with warnings.catch_warnings(action='ignore'): return load_fsaverage('fsaverage5')[kind].parts
+def _mesh(kind):  # flat, inflated, pial
+    with warnings.catch_warnings(action='ignore'):
+        return load_fsaverage('fsaverage5')[kind].parts
 
 # %% ../../nbs/08a_cortex.ipynb #769464fb
-def cut_by_label(points, # (N, 2) or (N, 3)
-                 triangles, # (M, 3) indices
-                 labels # (N,)
-                ): # points (N', 2), triangles (M', 3), owner (M',), borders (K, 2) indices, sides (K, 2) labels
+def cut_by_label(
+    points,  # (N, 2) or (N, 3)
+    triangles,  # (M, 3) indices
+    labels,  # (N,)
+):  # points (N', 2), triangles (M', 3), owner (M',), borders (K, 2) indices, sides (K, 2) labels
     "Cut the triangles that lie in several parcels; return the pieces, whose they are, and the cuts between them."
     edges = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]], axis=2)
     mixed, where = np.unique(edges.reshape(-1, 2), axis=0, return_inverse=True)
@@ -66,51 +90,74 @@ def cut_by_label(points, # (N, 2) or (N, 3)
     for i in range(3):  # two parcels: corner o alone, a and b together
         k = same[:, (i + 1) % 3] & ~same[:, i]
         o, a, b, oa, bo = t[k, i], t[k, (i + 1) % 3], t[k, (i + 2) % 3], middle[k, i], middle[k, (i + 2) % 3]
-        pieces += [np.stack(p, 1) for p in ((o, oa, bo), (oa, a, b), (oa, b, bo))]; owner += [l[k, i], l[k, (i + 1) % 3], l[k, (i + 1) % 3]]
-        borders.append(np.stack([oa, bo], 1)); sides.append(l[k][:, [i, (i + 1) % 3]])
-    k = ~same.any(1); centre = len(points) + len(mixed) + np.arange(k.sum())
+        pieces += [np.stack(p, 1) for p in ((o, oa, bo), (oa, a, b), (oa, b, bo))]
+        owner += [l[k, i], l[k, (i + 1) % 3], l[k, (i + 1) % 3]]
+        borders.append(np.stack([oa, bo], 1))
+        sides.append(l[k][:, [i, (i + 1) % 3]])
+    k = ~same.any(1)
+    centre = len(points) + len(mixed) + np.arange(k.sum())
     for i in range(3):
-        pieces += [np.stack(p, 1) for p in ((t[k, i], middle[k, i], centre), (t[k, i], centre, middle[k, (i + 2) % 3]))]; owner += [l[k, i]]*2
-        borders.append(np.stack([middle[k, i], centre], 1)); sides.append(l[k][:, [i, (i + 1) % 3]])
+        pieces += [np.stack(p, 1) for p in ((t[k, i], middle[k, i], centre), (t[k, i], centre, middle[k, (i + 2) % 3]))]
+        owner += [l[k, i]] * 2
+        borders.append(np.stack([middle[k, i], centre], 1))
+        sides.append(l[k][:, [i, (i + 1) % 3]])
     points = np.concatenate([points, points[mixed].mean(1), points[t[k]].mean(1)])
     return points, *map(np.concatenate, (pieces, owner, borders, sides))
 
-def straighten(points, # (N, 2) or (N, 3)
-               borders, # (K, 2) indices
-               rounds:int=6):
+
+def straighten(
+    points,  # (N, 2) or (N, 3)
+    borders,  # (K, 2) indices
+    rounds: int = 6,
+):
     "Move the inner points of the borders towards the middle of their neighbours."
-    points = points.copy(); ends = np.concatenate([borders, borders[:, ::-1]])
-    degree = np.bincount(ends[:, 0], minlength=len(points)); inner = degree > 1
+    points = points.copy()
+    ends = np.concatenate([borders, borders[:, ::-1]])
+    degree = np.bincount(ends[:, 0], minlength=len(points))
+    inner = degree > 1
     for _ in range(rounds):
-        middle = np.stack([np.bincount(ends[:, 0], points[ends[:, 1], d], len(points)) for d in range(points.shape[1])], 1)
-        points[inner] += .5*(middle[inner]/degree[inner, None] - points[inner])
+        middle = np.stack(
+            [np.bincount(ends[:, 0], points[ends[:, 1], d], len(points)) for d in range(points.shape[1])], 1
+        )
+        points[inner] += 0.5 * (middle[inner] / degree[inner, None] - points[inner])
     return points
 
 # %% ../../nbs/08a_cortex.ipynb #150feb85
 PIXELS = 4  # a unit of the flat mesh; a column-wide map has about 340 units
 
+
 @dataclass(frozen=True)
 class Patch:
     "One flattened hemisphere."
-    labels:np.ndarray     # (h, w) parcel of every pixel, 0 on the medial wall, -1 outside
-    shade:np.ndarray      # (h, w) 0 on gyri to 1 in deep sulci
-    extent:tuple          # left, right, bottom, top
-    outline:np.ndarray    # (R, 2) closed
-    parcels:np.ndarray    # (K, 2, 2) line segments between parcels of one network
-    networks:np.ndarray   # (K, 2, 2) between networks
-    drawn:frozenset       # parcels that have a place on the patch
 
-def _outline(points, triangles): # (R, 2): the sides that belong to one triangle only, one after the other
-    sides, count = np.unique(np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1), axis=0, return_counts=True)
+    labels: np.ndarray  # (h, w) parcel of every pixel, 0 on the medial wall, -1 outside
+    shade: np.ndarray  # (h, w) 0 on gyri to 1 in deep sulci
+    extent: tuple  # left, right, bottom, top
+    outline: np.ndarray  # (R, 2) closed
+    parcels: np.ndarray  # (K, 2, 2) line segments between parcels of one network
+    networks: np.ndarray  # (K, 2, 2) between networks
+    drawn: frozenset  # parcels that have a place on the patch
+
+
+def _outline(points, triangles):  # (R, 2): the sides that belong to one triangle only, one after the other
+    sides, count = np.unique(
+        np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1), axis=0, return_counts=True
+    )
     following = {}
-    for a, b in sides[count == 1]: following.setdefault(a, []).append(b); following.setdefault(b, []).append(a)
-    ring = [min(following, key=lambda i: points[i, 0])]; ring.append(following[ring[0]][0])
-    while ring[-1] != ring[0]: ring.append(next(i for i in following[ring[-1]] if i != ring[-2]))
+    for a, b in sides[count == 1]:
+        following.setdefault(a, []).append(b)
+        following.setdefault(b, []).append(a)
+    ring = [min(following, key=lambda i: points[i, 0])]
+    ring.append(following[ring[0]][0])
+    while ring[-1] != ring[0]:
+        ring.append(next(i for i in following[ring[-1]] if i != ring[-2]))
     return points[ring]
 
+
 @functools.cache
-def patch(hemi:str # left or right
-         ) -> Patch:
+def patch(
+    hemi: str,  # left or right
+) -> Patch:
     "Prepare a hemisphere for drawing; the left one is moved to the left of x = 0 and the right one to its right."
     mesh, labels = _mesh('flat')[hemi], vertex_labels()[hemi]
     flat, triangles = mesh.coordinates[:, :2].astype(float), mesh.faces
@@ -119,154 +166,267 @@ def patch(hemi:str # left or right
     points, pieces, owner, borders, sides = cut_by_label(flat, triangles, labels)
     points = straighten(points, borders)
     low, high = flat[used].min(0) - 1, flat[used].max(0) + 1
-    size = np.ceil((high - low)*PIXELS).astype(int)
-    picture = Image.new('I', tuple(size), -1); draw = ImageDraw.Draw(picture)
-    for xy, parcel in zip((points[pieces] - low)*PIXELS, owner): draw.polygon(list(map(tuple, xy)), fill=int(parcel))
-    with warnings.catch_warnings(action='ignore'): depth = load_fsaverage_data('fsaverage5', data_type='sulcal').data.parts[hemi]
-    grid = np.meshgrid(*(low[d] + (np.arange(size[d]) + .5)/PIXELS for d in (0, 1)))
-    shade = LinearTriInterpolator(Triangulation(*flat.T, triangles), 1/(1 + np.exp(-5*depth)))(*grid).filled(0)
+    size = np.ceil((high - low) * PIXELS).astype(int)
+    picture = Image.new('I', tuple(size), -1)
+    draw = ImageDraw.Draw(picture)
+    for xy, parcel in zip((points[pieces] - low) * PIXELS, owner):
+        draw.polygon(list(map(tuple, xy)), fill=int(parcel))
+    with warnings.catch_warnings(action='ignore'):
+        depth = load_fsaverage_data('fsaverage5', data_type='sulcal').data.parts[hemi]
+    grid = np.meshgrid(*(low[d] + (np.arange(size[d]) + 0.5) / PIXELS for d in (0, 1)))
+    shade = LinearTriInterpolator(Triangulation(*flat.T, triangles), 1 / (1 + np.exp(-5 * depth)))(*grid).filled(0)
     net = np.array(['medial wall', *parcel_table().net])[sides]
     between = net[:, 0] != net[:, 1]
-    return Patch(np.asarray(picture), shade, (low[0], low[0] + size[0]/PIXELS, low[1], low[1] + size[1]/PIXELS), _outline(flat, triangles),
-                 points[borders[~between]], points[borders[between]], frozenset(np.unique(labels[used])) - {0})
+    return Patch(
+        np.asarray(picture),
+        shade,
+        (low[0], low[0] + size[0] / PIXELS, low[1], low[1] + size[1] / PIXELS),
+        _outline(flat, triangles),
+        points[borders[~between]],
+        points[borders[between]],
+        frozenset(np.unique(labels[used])) - {0},
+    )
 
 # %% ../../nbs/08a_cortex.ipynb #d055a1bf
 CMAP, DIVERGING = 'magma', 'RdBu_r'  # for what starts at zero, and for what has two sides
-ABBREVIATIONS = {'Vis': 'Vis', 'SomMot': 'SomMot', 'DorsAttn': 'DorsAttn', 'SalVentAttn': 'VentAttn', 'Limbic': 'Limbic', 'Cont': 'Cont', 'Default': 'Default'}
+ABBREVIATIONS = {
+    'Vis': 'Vis',
+    'SomMot': 'SomMot',
+    'DorsAttn': 'DorsAttn',
+    'SalVentAttn': 'VentAttn',
+    'Limbic': 'Limbic',
+    'Cont': 'Cont',
+    'Default': 'Default',
+}
+
 
 def _write_networks(ax):
     "Each network's name, once a hemisphere, deepest inside its largest piece."
     for hemi in ('left', 'right'):
-        p = patch(hemi); net = np.array(['', *parcel_table().net])[np.maximum(p.labels, 0)]
+        p = patch(hemi)
+        net = np.array(['', *parcel_table().net])[np.maximum(p.labels, 0)]
         for name in NETWORK_NAMES:
             depth = distance_transform_edt(net[::8, ::8] == name)
-            row, column = np.array(np.unravel_index(depth.argmax(), depth.shape))*8
-            ax.text(p.extent[0] + column/PIXELS, p.extent[2] + row/PIXELS, ABBREVIATIONS[name], ha='center', va='center', size=6, color='w',
-                    path_effects=[withStroke(linewidth=1.5, foreground='.1')])
+            row, column = np.array(np.unravel_index(depth.argmax(), depth.shape)) * 8
+            ax.text(
+                p.extent[0] + column / PIXELS,
+                p.extent[2] + row / PIXELS,
+                ABBREVIATIONS[name],
+                ha='center',
+                va='center',
+                size=6,
+                color='w',
+                path_effects=[withStroke(linewidth=1.5, foreground='.1')],
+            )
 
-def parcel_colours(values, # (1000,) numbers, NaN where there is none
-                   mappable:ScalarMappable) -> np.ndarray: # (1000, 3)
+
+def parcel_colours(
+    values,  # (1000,) numbers, NaN where there is none
+    mappable: ScalarMappable,
+) -> np.ndarray:  # (1000, 3)
     rgb = mappable.to_rgba(np.ma.masked_invalid(values))[:, :3]
     return np.where(np.isfinite(values)[:, None], rgb, GREY)
 
-def checked(values) -> np.ndarray: # (1000,) or (1000, 3)
+
+def checked(values) -> np.ndarray:  # (1000,) or (1000, 3)
     "Refuse values that are not on the atlas."
     values = np.asarray(values, float)
     if values.shape not in ((PARCELS,), (PARCELS, 3)):
-        raise ValueError(f'a map needs {PARCELS} numbers or ({PARCELS}, 3) colours, one a parcel of the Schaefer atlas, got shape {values.shape}')
+        raise ValueError(
+            f'a map needs {PARCELS} numbers or ({PARCELS}, 3) colours, one a parcel of the Schaefer atlas, got '
+            f'shape {values.shape}'
+        )
     return values
 
-def flatmap(values, # (1000,) numbers, or (1000, 3) colours
-            ax=None,
-            cmap:str=CMAP,
-            limits=None, # lowest and highest colour; the values' range when not given
-            names:bool=False # write the networks' names on the map
-           ) -> ScalarMappable:
+
+def flatmap(
+    values,  # (1000,) numbers, or (1000, 3) colours
+    ax=None,
+    cmap: str = CMAP,
+    limits=None,  # lowest and highest colour; the values' range when not given
+    names: bool = False,  # write the networks' names on the map
+) -> ScalarMappable:
     "Draw one value per parcel on the flattened cortex."
-    values = checked(values); ax = ax or plt.gca()
+    values = checked(values)
+    ax = ax or plt.gca()
     low, high = limits or ((np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0, 1))
-    mappable = ScalarMappable(Normalize(low, high), cmap); mappable.set_array(values)
-    colours = np.concatenate([[(.9,)*3], parcel_colours(values, mappable) if values.ndim == 1 else values])
-    thin = min(1, (ax.get_window_extent().width/ax.figure.dpi/7)**.5)  # lines of a small map are finer
+    mappable = ScalarMappable(Normalize(low, high), cmap)
+    mappable.set_array(values)
+    colours = np.concatenate([[(0.9,) * 3], parcel_colours(values, mappable) if values.ndim == 1 else values])
+    thin = min(1, (ax.get_window_extent().width / ax.figure.dpi / 7) ** 0.5)  # lines of a small map are finer
     for hemi in ('left', 'right'):
         p = patch(hemi)
-        picture = ax.imshow(colours[np.maximum(p.labels, 0)]*(1 - .22*p.shade[..., None]), origin='lower', extent=p.extent, rasterized=True)
+        picture = ax.imshow(
+            colours[np.maximum(p.labels, 0)] * (1 - 0.22 * p.shade[..., None]),
+            origin='lower',
+            extent=p.extent,
+            rasterized=True,
+        )
         picture.set_clip_path(Outline(p.outline), ax.transData)
-        for lines, colour, width in ((p.parcels, (1, 1, 1, .45), .2), (p.networks, 'w', 1.), (p.networks, '.1', .5), ([p.outline], '.1', .6)):
-            ax.add_collection(LineCollection(lines, colors=[colour], linewidths=width*thin, capstyle='round', rasterized=True))   # as vectors they weigh megabytes
+        for lines, colour, width in (
+            (p.parcels, (1, 1, 1, 0.45), 0.2),
+            (p.networks, 'w', 1.0),
+            (p.networks, '.1', 0.5),
+            ([p.outline], '.1', 0.6),
+        ):
+            # as vectors they weigh megabytes
+            ax.add_collection(
+                LineCollection(lines, colors=[colour], linewidths=width * thin, capstyle='round', rasterized=True)
+            )
     (x0, _, y0, y1), x1 = patch('left').extent, patch('right').extent[1]
-    ax.set(xlim=(x0 - 4, x1 + 4), ylim=(y0 - 4, y1 + 4), aspect='equal'); ax.axis('off')
-    if names: _write_networks(ax)
+    ax.set(xlim=(x0 - 4, x1 + 4), ylim=(y0 - 4, y1 + 4), aspect='equal')
+    ax.axis('off')
+    if names:
+        _write_networks(ax)
     return mappable
 
-def colour_bar(ax, # an axis with a flatmap
-               mappable:ScalarMappable,
-               label:str, # quantity and unit
-               where=(.02, .1, .16, .032) # left, bottom, width, height in the axis
-              ):
+
+def colour_bar(
+    ax,  # an axis with a flatmap
+    mappable: ScalarMappable,
+    label: str,  # quantity and unit
+    where=(0.02, 0.1, 0.16, 0.032),  # left, bottom, width, height in the axis
+):
     "A small bar in the free corner under the left frontal pole; a pointed end says that values go on beyond it."
     beyond = np.nanmin(mappable.get_array()) < mappable.norm.vmin, np.nanmax(mappable.get_array()) > mappable.norm.vmax
     extend = {(False, False): 'neither', (True, False): 'min', (False, True): 'max', (True, True): 'both'}[beyond]
-    bar = ax.figure.colorbar(mappable, cax=ax.inset_axes(where), orientation='horizontal', extend=extend, extendfrac=.06)
-    bar.outline.set_linewidth(.4); bar.ax.tick_params(width=.4, length=2, pad=1.5); bar.set_label(label, labelpad=2); bar.ax.locator_params(nbins=3)
+    bar = ax.figure.colorbar(
+        mappable, cax=ax.inset_axes(where), orientation='horizontal', extend=extend, extendfrac=0.06
+    )
+    bar.outline.set_linewidth(0.4)
+    bar.ax.tick_params(width=0.4, length=2, pad=1.5)
+    bar.set_label(label, labelpad=2)
+    bar.ax.locator_params(nbins=3)
     return bar
 
 # %% ../../nbs/08a_cortex.ipynb #67ac8447
-def by_network(values # (..., 1000)
-              ) -> pd.DataFrame: # seven columns in the order of NETWORKS, one row per leading index
+def by_network(
+    values,  # (..., 1000)
+) -> pd.DataFrame:  # seven columns in the order of NETWORKS, one row per leading index
     "Mean over the parcels of each network; parcels without a value do not count."
-    values = np.asarray(values, float).reshape(-1, PARCELS); net = parcel_table().net.values
+    values = np.asarray(values, float).reshape(-1, PARCELS)
+    net = parcel_table().net.values
     return pd.DataFrame({n: np.nanmean(values[:, net == n], axis=1) for n in NETWORK_NAMES})
 
-def network_bars(ax,
-                 table:pd.DataFrame, # network, value, low, high: one row a network, drawn from top to bottom
-                 label:str # quantity and unit
-                ):
+
+def network_bars(
+    ax,
+    table: pd.DataFrame,  # network, value, low, high: one row a network, drawn from top to bottom
+    label: str,  # quantity and unit
+):
     "Horizontal bars in the networks' colours with their intervals."
     place = np.arange(len(table))[::-1]
-    ax.barh(place, table.value, color=[NETWORK_COLOURS[n] for n in table.network], height=.72)
-    ax.hlines(place, table.low, table.high, color='.1', lw=.8)
-    ax.axvline(0, color='.1', lw=.5)
-    ax.set_yticks(place, [NETWORK_NAMES[n] for n in table.network]); ax.tick_params(axis='y', length=0)
-    ax.set_xlabel(label); ax.spines[['top', 'right', 'left']].set_visible(False)
+    ax.barh(place, table.value, color=[NETWORK_COLOURS[n] for n in table.network], height=0.72)
+    ax.hlines(place, table.low, table.high, color='.1', lw=0.8)
+    ax.axvline(0, color='.1', lw=0.5)
+    ax.set_yticks(place, [NETWORK_NAMES[n] for n in table.network])
+    ax.tick_params(axis='y', length=0)
+    ax.set_xlabel(label)
+    ax.spines[['top', 'right', 'left']].set_visible(False)
 
 # %% ../../nbs/08a_cortex.ipynb #d485558f
-def dominance(drops # (P, 3) drop in r when text, audio, vision is left out
-             ) -> tuple[np.ndarray, np.ndarray]: # index of the dominant modality, -1 for none; its share of the total drop, NaN for none
-    lost = np.maximum(np.nan_to_num(drops), 0); total = lost.sum(1)
-    return np.where(total > 0, lost.argmax(1), -1), np.divide(lost.max(1), total, out=np.full(len(lost), np.nan), where=total > 0)
+def dominance(
+    drops,  # (P, 3) drop in r when text, audio, vision is left out
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # index of the dominant modality, -1 for none; its share of the total drop, NaN for none
+    lost = np.maximum(np.nan_to_num(drops), 0)
+    total = lost.sum(1)
+    return np.where(total > 0, lost.argmax(1), -1), np.divide(
+        lost.max(1), total, out=np.full(len(lost), np.nan), where=total > 0
+    )
 
-def dominance_colours(which, strength # as `dominance` returns them
-                     ): # (P, 3)
+
+def dominance_colours(
+    which,
+    strength,  # as `dominance` returns them
+):  # (P, 3)
     "The modality's colour, the greyer the less it dominates."
     pure = np.array([*map(to_rgb, MODALITY_COLOURS.values()), GREY])[which]
-    saturation = np.clip(np.nan_to_num((strength - 1/3)*1.5), 0, 1)[:, None]
-    return saturation*pure + (1 - saturation)*np.array([.93, .93, .93])
+    saturation = np.clip(np.nan_to_num((strength - 1 / 3) * 1.5), 0, 1)[:, None]
+    return saturation * pure + (1 - saturation) * np.array([0.93, 0.93, 0.93])
 
-def dominance_key(ax # an axis with a flatmap of dominance
-                 ):
+
+def dominance_key(
+    ax,  # an axis with a flatmap of dominance
+):
     "Three bars from a third to one in the free corner under the left frontal pole."
-    wide, tall = ax.get_window_extent().size/ax.figure.dpi  # inches; the key has one size on every map
-    key = ax.inset_axes((.4/wide, .04/tall, .56/wide, .3/tall)); strength = np.linspace(1/3, 1, 64)
-    key.imshow(np.stack([dominance_colours(np.full(64, i), strength) for i in range(3)]), aspect='auto', extent=(1/3, 1, 2.5, -.5))
-    key.hlines([.5, 1.5], 1/3, 1, color='w', lw=1)
-    key.set_yticks(range(3), MODALITY_COLOURS); key.set_xticks([1/3, 1], ['⅓', '1']); key.tick_params(length=0, pad=2, labelsize=6.5)
-    key.set_xlabel('share of the drop', labelpad=1, size=7); key.spines[:].set_visible(False)
+    wide, tall = ax.get_window_extent().size / ax.figure.dpi  # inches; the key has one size on every map
+    key = ax.inset_axes((0.4 / wide, 0.04 / tall, 0.56 / wide, 0.3 / tall))
+    strength = np.linspace(1 / 3, 1, 64)
+    key.imshow(
+        np.stack([dominance_colours(np.full(64, i), strength) for i in range(3)]),
+        aspect='auto',
+        extent=(1 / 3, 1, 2.5, -0.5),
+    )
+    key.hlines([0.5, 1.5], 1 / 3, 1, color='w', lw=1)
+    key.set_yticks(range(3), MODALITY_COLOURS)
+    key.set_xticks([1 / 3, 1], ['⅓', '1'])
+    key.tick_params(length=0, pad=2, labelsize=6.5)
+    key.set_xlabel('share of the drop', labelpad=1, size=7)
+    key.spines[:].set_visible(False)
 
 # %% ../../nbs/08a_cortex.ipynb #2199f0eb
-def parcel_map(values, # (P,)
-               atlas:str|None, # of the cohort
-               ax, label:str, # quantity and unit
-               **style # cmap, limits, names
-              ):
+def parcel_map(
+    values,  # (P,)
+    atlas: str | None,  # of the cohort
+    ax,
+    label: str,  # quantity and unit
+    **style,  # cmap, limits, names
+):
     "A flatmap with its colour bar, or the ranked values of a cohort without the Schaefer atlas."
-    if atlas == 'schaefer1000': return colour_bar(ax, flatmap(values, ax, **style), label)
-    values = np.asarray(values, float); ranked = np.sort(values[np.isfinite(values)])[::-1]
-    ax.plot(np.arange(1, len(ranked) + 1), ranked, color='.2', lw=1); ax.axhline(0, color='.6', lw=.5)
-    ax.set(xlabel='parcel, by rank', ylabel=label); ax.spines[['top', 'right']].set_visible(False)
+    if atlas == 'schaefer1000':
+        return colour_bar(ax, flatmap(values, ax, **style), label)
+    values = np.asarray(values, float)
+    ranked = np.sort(values[np.isfinite(values)])[::-1]
+    ax.plot(np.arange(1, len(ranked) + 1), ranked, color='.2', lw=1)
+    ax.axhline(0, color='.6', lw=0.5)
+    ax.set(xlabel='parcel, by rank', ylabel=label)
+    ax.spines[['top', 'right']].set_visible(False)
     ax.set_title('no map: the cohort has no Schaefer atlas', color='.4', size='medium')
 
-def dominance_map(which, strength, # as `dominance` returns them
-                  atlas:str|None, # of the cohort
-                  ax):
+
+def dominance_map(
+    which,
+    strength,  # as `dominance` returns them
+    atlas: str | None,  # of the cohort
+    ax,
+):
     "Hue and saturation on the flatmap, or the number of parcels by strength for a cohort without the Schaefer atlas."
-    if atlas == 'schaefer1000': flatmap(dominance_colours(which, strength), ax); return dominance_key(ax)
-    ax.hist([strength[which == i] for i in range(3)], np.linspace(1/3, 1, 9), stacked=True, color=MODALITY_COLOURS.values(), label=list(MODALITY_COLOURS))
-    ax.set(xlabel='share of the drop', ylabel='parcels'); ax.legend(frameon=False); ax.spines[['top', 'right']].set_visible(False)
+    if atlas == 'schaefer1000':
+        flatmap(dominance_colours(which, strength), ax)
+        return dominance_key(ax)
+    ax.hist(
+        [strength[which == i] for i in range(3)],
+        np.linspace(1 / 3, 1, 9),
+        stacked=True,
+        color=MODALITY_COLOURS.values(),
+        label=list(MODALITY_COLOURS),
+    )
+    ax.set(xlabel='share of the drop', ylabel='parcels')
+    ax.legend(frameon=False)
+    ax.spines[['top', 'right']].set_visible(False)
     ax.set_title('no map: the cohort has no Schaefer atlas', color='.4', size='medium')
 
 # %% ../../nbs/08a_cortex.ipynb #4c3ec8df
-POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; script-src-attr 'none'; base-uri 'none'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; script-src-attr "
+    "'none'; base-uri 'none'; form-action 'none'"
+)
+
 
 def script_json(value) -> str:
     "JSON that can stand in a script."
     text = json.dumps(value, separators=(',', ':'))
-    for character in '<>&': text = text.replace(character, f'\\u{ord(character):04x}')
+    for character in '<>&':
+        text = text.replace(character, f'\\u{ord(character):04x}')
     return text
 
-def fill_page(page:str, # with marks such as __TITLE__
-              **marks   # their texts, escaped by the caller
-             ) -> str:
+
+def fill_page(
+    page: str,  # with marks such as __TITLE__
+    **marks,  # their texts, escaped by the caller
+) -> str:
     "All marks of a page, replaced in one pass."
     return re.sub('__([A-Z]+)__', lambda found: marks[found[1]], page)
 
@@ -292,41 +452,81 @@ function show(kind) { const flat = kind === 'flat', camera = {eye: flat ? {x: 0,
     scene: {xaxis: off, yaxis: off, zaxis: off, aspectmode: flat ? 'manual' : 'data', aspectratio: {x: 2.3, y: 1, z: .01}, dragmode: 'orbit', camera}}, {displaylogo: false, responsive: true});
   document.querySelectorAll('button').forEach(b => b.setAttribute('aria-pressed', b.textContent === kind)) }
 Object.keys(D.meshes).forEach(k => { const b = document.createElement('button'); b.textContent = k; b.onclick = () => show(k); document.getElementById('kinds').append(b, ' ') });
-addEventListener('load', () => show(location.hash.slice(1) || Object.keys(D.meshes)[0]));</script><script>__PLOTLY__</script></body></html>"""
+addEventListener('load', () => show(location.hash.slice(1) || Object.keys(D.meshes)[0]));</script><script>__PLOTLY__</script></body></html>"""  # noqa: E501
 
-def _packed(array, kind): return base64.b64encode(np.ascontiguousarray(array, kind)).decode()
+
+def _packed(array, kind):
+    return base64.b64encode(np.ascontiguousarray(array, kind)).decode()
+
 
 @functools.cache
-def _pieces(kind, hemi): # points and triangles of a surface cut by parcel, every point the property of one parcel, as base64
+def _pieces(
+    kind, hemi
+):  # points and triangles of a surface cut by parcel, every point the property of one parcel, as base64
     mesh, side = _mesh(kind)[hemi], -1 if hemi == 'left' else 1
-    xyz = mesh.coordinates*[1, 1, kind != 'flat'] + [side*{'inflated': 44, 'pial': 2, 'flat': 164}[kind], 0, 0]
+    xyz = mesh.coordinates * [1, 1, kind != 'flat'] + [side * {'inflated': 44, 'pial': 2, 'flat': 164}[kind], 0, 0]
     points, pieces, owner, borders, _ = cut_by_label(xyz, mesh.faces, vertex_labels()[hemi])
     points = straighten(points, borders)
-    with warnings.catch_warnings(action='ignore'): depth = load_fsaverage_data('fsaverage5', data_type='sulcal').data.parts[hemi]
-    shade, *_ = cut_by_label(255/(1 + np.exp(-5*depth)), mesh.faces, vertex_labels()[hemi])
-    own, corner = np.unique(pieces.astype(np.int64)*2048 + owner[:, None], return_inverse=True)
-    return dict(points=_packed((points[own//2048]*10).round(), '<i2'), pieces=_packed(corner.reshape(-1, 3), '<u2'), parcels=_packed(own % 2048, '<i2'),
-                shade=_packed(shade[own//2048], 'u1'))
+    with warnings.catch_warnings(action='ignore'):
+        depth = load_fsaverage_data('fsaverage5', data_type='sulcal').data.parts[hemi]
+    shade, *_ = cut_by_label(255 / (1 + np.exp(-5 * depth)), mesh.faces, vertex_labels()[hemi])
+    own, corner = np.unique(pieces.astype(np.int64) * 2048 + owner[:, None], return_inverse=True)
+    return dict(
+        points=_packed((points[own // 2048] * 10).round(), '<i2'),
+        pieces=_packed(corner.reshape(-1, 3), '<u2'),
+        parcels=_packed(own % 2048, '<i2'),
+        shade=_packed(shade[own // 2048], 'u1'),
+    )
 
-def surface_html(values, # (1000,) numbers, or (1000, 3) colours
-                 path, # of the HTML file
-                 title:str, label:str, # what is shown; quantity and unit of the values
-                 cmap:str=CMAP, limits=None, # lowest and highest colour
-                 notes=None # (1000,) text to show in place of the value
-                ) -> Path:
+
+def surface_html(
+    values,  # (1000,) numbers, or (1000, 3) colours
+    path,  # of the HTML file
+    title: str,
+    label: str,  # what is shown; quantity and unit of the values
+    cmap: str = CMAP,
+    limits=None,  # lowest and highest colour
+    notes=None,  # (1000,) text to show in place of the value
+) -> Path:
     "Write an interactive surface that needs no network."
     values = checked(values)
-    low, high = limits or (np.nanmin(values), np.nanmax(values)); mappable = ScalarMappable(Normalize(low, high), cmap)
-    colours = [to_hex((.85,)*3), *map(to_hex, parcel_colours(values, mappable) if values.ndim == 1 else values)]
-    if notes is None: notes = [f'{label}: {v:.3f}' if np.isfinite(v) else 'no value' for v in values] if values.ndim == 1 else ['']*PARCELS
-    text = ['medial wall', *(f'<b>{n}</b><br>{NETWORK_NAMES[net]} network<br>{note}' for n, net, note in zip(parcel_table().name, parcel_table().net, notes))]
-    data = dict(meshes={kind: [_pieces(kind, h) for h in ('left', 'right')] for kind in SURFACES}, colours=colours, text=text)
+    low, high = limits or (np.nanmin(values), np.nanmax(values))
+    mappable = ScalarMappable(Normalize(low, high), cmap)
+    colours = [to_hex((0.85,) * 3), *map(to_hex, parcel_colours(values, mappable) if values.ndim == 1 else values)]
+    if notes is None:
+        notes = (
+            [f'{label}: {v:.3f}' if np.isfinite(v) else 'no value' for v in values]
+            if values.ndim == 1
+            else [''] * PARCELS
+        )
+    text = [
+        'medial wall',
+        *(
+            f'<b>{n}</b><br>{NETWORK_NAMES[net]} network<br>{note}'
+            for n, net, note in zip(parcel_table().name, parcel_table().net, notes)
+        ),
+    ]
+    data = dict(
+        meshes={kind: [_pieces(kind, h) for h in ('left', 'right')] for kind in SURFACES}, colours=colours, text=text
+    )
     gradient = ','.join(to_hex(c) for c in colormaps[cmap](np.linspace(0, 1, 12)))
     said = html.escape(label)
-    key = f'{low:.2f}<span class="bar"></span>{high:.2f} {said}' if values.ndim == 1 else \
-          ' '.join(f'<b style="color:{c}">{m}</b>' for m, c in MODALITY_COLOURS.items()) + f' {said}'
+    key = (
+        f'{low:.2f}<span class="bar"></span>{high:.2f} {said}'
+        if values.ndim == 1
+        else ' '.join(f'<b style="color:{c}">{m}</b>' for m, c in MODALITY_COLOURS.items()) + f' {said}'
+    )
     # Plotly compiles functions from text, so its page has to allow that
-    script = (Path(nilearn.__file__).parent/'plotting/data/js/plotly-gl3d-latest.min.js').read_text()
-    page = fill_page(SURFACE_PAGE, POLICY=POLICY.replace("'unsafe-inline';", "'unsafe-inline' 'unsafe-eval';"), TITLE=html.escape(title), GRADIENT=gradient, KEY=key, DATA=script_json(data), PLOTLY=script)
-    with atomic(path) as tmp: tmp.write_text(page)
+    script = (Path(nilearn.__file__).parent / 'plotting/data/js/plotly-gl3d-latest.min.js').read_text()
+    page = fill_page(
+        SURFACE_PAGE,
+        POLICY=POLICY.replace("'unsafe-inline';", "'unsafe-inline' 'unsafe-eval';"),
+        TITLE=html.escape(title),
+        GRADIENT=gradient,
+        KEY=key,
+        DATA=script_json(data),
+        PLOTLY=script,
+    )
+    with atomic(path) as tmp:
+        tmp.write_text(page)
     return Path(path)

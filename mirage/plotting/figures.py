@@ -25,49 +25,96 @@ from ..training.runs import why_not
 
 # %% ../../nbs/08b_figures.ipynb #6086968c
 COLUMN, PAGE_WIDTH = 3.35, 6.9  # inches
-DPI = 180   # of a PNG, and of the maps inside a PDF, whose lines and letters are vectors
-STYLE = {'font.family': 'DejaVu Sans', 'font.size': 7, 'axes.labelsize': 7, 'axes.titlesize': 7, 'xtick.labelsize': 6.5, 'ytick.labelsize': 6.5, 'legend.fontsize': 6.5,
-         'axes.linewidth': .6, 'xtick.major.width': .6, 'ytick.major.width': .6, 'xtick.major.size': 2.5, 'ytick.major.size': 2.5, 'lines.linewidth': 1.2,
-         'axes.spines.top': False, 'axes.spines.right': False, 'legend.frameon': False, 'figure.dpi': 110, 'pdf.fonttype': 42, 'svg.hashsalt': 'mirage',
-         'figure.constrained_layout.use': False}
+DPI = 180  # of a PNG, and of the maps inside a PDF, whose lines and letters are vectors
+STYLE = {
+    'font.family': 'DejaVu Sans',
+    'font.size': 7,
+    'axes.labelsize': 7,
+    'axes.titlesize': 7,
+    'xtick.labelsize': 6.5,
+    'ytick.labelsize': 6.5,
+    'legend.fontsize': 6.5,
+    'axes.linewidth': 0.6,
+    'xtick.major.width': 0.6,
+    'ytick.major.width': 0.6,
+    'xtick.major.size': 2.5,
+    'ytick.major.size': 2.5,
+    'lines.linewidth': 1.2,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'legend.frameon': False,
+    'figure.dpi': 110,
+    'pdf.fonttype': 42,
+    'svg.hashsalt': 'mirage',
+    'figure.constrained_layout.use': False,
+}
 
-def new_figure(width:float, # inches: COLUMN or PAGE_WIDTH
-               height:float # inches
-              ):
+
+def new_figure(
+    width: float,  # inches: COLUMN or PAGE_WIDTH
+    height: float,  # inches
+):
     "A figure in the common style. It is not shown by itself: `save_figure` shows it when it is finished."
     matplotlib.rcParams.update(STYLE)
-    fig = plt.figure(figsize=(width, height)); plt.close(fig)
+    fig = plt.figure(figsize=(width, height))
+    plt.close(fig)
     return fig
 
-def panel(ax, letter:str, title:str='', dx:float=0., dy:float=2.):
+
+def panel(ax, letter: str, title: str = '', dx: float = 0.0, dy: float = 2.0):
     "A bold letter, and a title, above the upper left corner of an axis; dx and dy move them, in points."
-    place = dict(xy=(0, 1), xycoords='axes fraction', textcoords='offset points', ha='left', va='bottom', annotation_clip=False)
+    place = dict(
+        xy=(0, 1), xycoords='axes fraction', textcoords='offset points', ha='left', va='bottom', annotation_clip=False
+    )
     ax.annotate(letter, xytext=(dx, dy), weight='bold', size=9, **place)
-    if title: ax.annotate(title, xytext=(dx + 11, dy), size=7.5, **place)
+    if title:
+        ax.annotate(title, xytext=(dx + 11, dy), size=7.5, **place)
+
 
 def simulated_tag(fig):
     "Says inside the picture that nobody was scanned for it."
-    fig.text(1 - .04/fig.get_figwidth(), 1 - .04/fig.get_figheight(), 'simulated data', ha='right', va='top', size=6.5, color='#8A1C1C', weight='bold',
-             bbox=dict(boxstyle='round,pad=.25', fc='#FBEDED', ec='#8A1C1C', lw=.5))
+    fig.text(
+        1 - 0.04 / fig.get_figwidth(),
+        1 - 0.04 / fig.get_figheight(),
+        'simulated data',
+        ha='right',
+        va='top',
+        size=6.5,
+        color='#8A1C1C',
+        weight='bold',
+        bbox=dict(boxstyle='round,pad=.25', fc='#FBEDED', ec='#8A1C1C', lw=0.5),
+    )
 
 # %% ../../nbs/08b_figures.ipynb #6cafb7d1
 class _Recorder(RendererAgg):
     "Draws, and remembers every text."
-    def __init__(self, fig): super().__init__(*fig.bbox.size, fig.dpi); self.texts = {}
+
+    def __init__(self, fig):
+        super().__init__(*fig.bbox.size, fig.dpi)
+        self.texts = {}
+
     def draw_text(self, gc, x, y, s, prop, angle, ismath=False, mtext=None):
-        if mtext is not None and s.strip(): self.texts[id(mtext)] = mtext
+        if mtext is not None and s.strip():
+            self.texts[id(mtext)] = mtext
         super().draw_text(gc, x, y, s, prop, angle, ismath, mtext)
 
-def faults(fig, smallest:float=6. # points
-          ) -> list[str]:
+
+def faults(
+    fig,
+    smallest: float = 6.0,  # points
+) -> list[str]:
     "Every text that is too small, cut off or on top of another."
-    recorder = _Recorder(fig); fig.draw(recorder)
+    recorder = _Recorder(fig)
+    fig.draw(recorder)
     texts = [*recorder.texts.values(), *(t for t in fig.findobj(Text) if t.get_path_effects() and t.get_text())]
-    boxes = [t.get_window_extent(recorder).padded(-.6) for t in texts]; found = []
+    boxes = [t.get_window_extent(recorder).padded(-0.6) for t in texts]
+    found = []
     for i, (t, box) in enumerate(zip(texts, boxes)):
         name = repr(t.get_text()[:40])
-        if t.get_fontsize() < smallest - .01: found.append(f'{name} is {t.get_fontsize():.1f} pt')
-        if box.x0 < 0 or box.y0 < 0 or box.x1 > fig.bbox.x1 or box.y1 > fig.bbox.y1: found.append(f'{name} is cut off')
+        if t.get_fontsize() < smallest - 0.01:
+            found.append(f'{name} is {t.get_fontsize():.1f} pt')
+        if box.x0 < 0 or box.y0 < 0 or box.x1 > fig.bbox.x1 or box.y1 > fig.bbox.y1:
+            found.append(f'{name} is cut off')
         found += [f'{name} lies on {texts[j].get_text()[:40]!r}' for j in range(i) if box.overlaps(boxes[j])]
     return found
 
@@ -75,139 +122,269 @@ def faults(fig, smallest:float=6. # points
 @dataclass(frozen=True)
 class Claim:
     "One sentence of the paper, and what this cohort says about it."
-    paper:str           # what the paper says, with its section
-    here:str            # what is measured here
-    estimate:float
-    low:float           # of the 95 % interval; equal to the estimate where there is nothing to resample
-    high:float
-    threshold:float=0.  # fixed beforehand
-    claimed:str='above' # the side of the threshold on which the claim lies: above or below
+
+    paper: str  # what the paper says, with its section
+    here: str  # what is measured here
+    estimate: float
+    low: float  # of the 95 % interval; equal to the estimate where there is nothing to resample
+    high: float
+    threshold: float = 0.0  # fixed beforehand
+    claimed: str = 'above'  # the side of the threshold on which the claim lies: above or below
 
     @property
-    def verdict(self) -> str: # holds, fails or undecided
-        if not np.isfinite([self.estimate, self.low, self.high]).all(): return 'undecided'
+    def verdict(self) -> str:  # holds, fails or undecided
+        if not np.isfinite([self.estimate, self.low, self.high]).all():
+            return 'undecided'
         low, high = (self.low, self.high) if self.claimed == 'above' else (-self.high, -self.low)
         threshold = self.threshold if self.claimed == 'above' else -self.threshold
-        if low == high: return 'holds' if low >= threshold else 'fails'
+        if low == high:
+            return 'holds' if low >= threshold else 'fails'
         return 'holds' if low > threshold else 'fails' if high < threshold else 'undecided'
+
     @property
     def number(self) -> str:
         interval = f' [{self.low:.3f}, {self.high:.3f}]' if self.low != self.high else ''
         return f'{self.estimate:.3f}{interval}, claimed {self.claimed} {self.threshold:g}'
 
-def show_claims(*claims:Claim):
+
+def show_claims(*claims: Claim):
     "A table of claims and verdicts."
     colour = {'holds': '#1B7837', 'fails': '#B2182B', 'undecided': '#666'}
-    row = lambda c: f'<tr>{"".join(f"<td style=text-align:left>{html.escape(x)}</td>" for x in (c.paper, c.here, c.number))}<td><b style="color:{colour[c.verdict]}">{c.verdict}</b></td></tr>'
-    display(HTML('<table><tr>' + ''.join(f'<th style=text-align:left>{x}</th>' for x in ('claim', 'measured here', 'estimate [95 % interval]', 'verdict')) + '</tr>' + ''.join(map(row, claims)) + '</table>'))
+
+    def row(c):
+        return (
+            f'<tr>{"".join(f"<td style=text-align:left>{html.escape(x)}</td>" for x in (c.paper, c.here, c.number))}<td><b '
+            f'style="color:{colour[c.verdict]}">{c.verdict}</b></td></tr>'
+        )
+
+    display(
+        HTML(
+            '<table><tr>'
+            + ''.join(
+                f'<th style=text-align:left>{x}</th>'
+                for x in ('claim', 'measured here', 'estimate [95 % interval]', 'verdict')
+            )
+            + '</tr>'
+            + ''.join(map(row, claims))
+            + '</table>'
+        )
+    )
 
 # %% ../../nbs/08b_figures.ipynb #b10d4489
-def contrast(bootstrap:Bootstrap, weights # (parcels,) for example 1/n in one region and -1/m in another
-            ) -> Interval:
-    "A weighted sum over parcels of the subjects' mean; parcels that were not measured leave their weight to those on their side."
+def contrast(
+    bootstrap: Bootstrap,
+    weights,  # (parcels,) for example 1/n in one region and -1/m in another
+) -> Interval:
+    """A weighted sum over parcels of the subjects' mean; parcels that were not measured leave their weight to those on
+    their side."""
     w, measured = np.asarray(weights, float), ~np.isnan(bootstrap.r).any(0)
-    w = sum(np.where(measured, side, 0)*side.sum()/(side[measured].sum() or np.nan) for side in (np.maximum(w, 0), np.minimum(w, 0)) if side.any())
-    keep = w != 0; w = w[keep]
-    return Bootstrap(bootstrap.subjects, (bootstrap.r[:, keep] @ w)[:, None], (bootstrap.draws[..., keep] @ w)[..., None], bootstrap.df, bootstrap.plan).interval()
+    w = sum(
+        np.where(measured, side, 0) * side.sum() / (side[measured].sum() or np.nan)
+        for side in (np.maximum(w, 0), np.minimum(w, 0))
+        if side.any()
+    )
+    keep = w != 0
+    w = w[keep]
+    return Bootstrap(
+        bootstrap.subjects,
+        (bootstrap.r[:, keep] @ w)[:, None],
+        (bootstrap.draws[..., keep] @ w)[..., None],
+        bootstrap.df,
+        bootstrap.plan,
+    ).interval()
 
-def between(a, b): # (parcels,) masks -> weights of mean over a minus mean over b
-    return np.asarray(a)/np.sum(a) - np.asarray(b)/np.sum(b)
+
+def between(a, b):  # (parcels,) masks -> weights of mean over a minus mean over b
+    return np.asarray(a) / np.sum(a) - np.asarray(b) / np.sum(b)
 
 # %% ../../nbs/08b_figures.ipynb #b8fc7847
-def request(cohort:str, *runs:str, # stage/name, such as train/mirage-native-s0
-            preset:str='auto' # of the runs; auto is the cohort's own
-           ):
+def request(
+    cohort: str,
+    *runs: str,  # stage/name, such as train/mirage-native-s0
+    preset: str = 'auto',  # of the runs; auto is the cohort's own
+):
     "Make what a simulated cohort lacks."
     if cohort in ('embedded', 'smoke') or cohort.startswith('control-'):
         how = {} if preset == 'auto' else dict(preset=preset)
-        wanted = [run_path(cohort, *run.split('/'))/'provenance.json' for run in runs]
-        build(root()/'data'/cohort/'truth'/'truth.h5', *wanted, **how)
+        wanted = [run_path(cohort, *run.split('/')) / 'provenance.json' for run in runs]
+        build(root() / 'data' / cohort / 'truth' / 'truth.h5', *wanted, **how)
 
-def input_run(cohort:str, stage:str, name:str, preset:str='auto' # that it must be of; auto is the cohort's own
-             ) -> Run:
-    "A finished run of this cohort, made as its name asks for, from what is there now; else an error that says what is wrong."
+
+def input_run(
+    cohort: str,
+    stage: str,
+    name: str,
+    preset: str = 'auto',  # that it must be of; auto is the cohort's own
+) -> Run:
+    """A finished run of this cohort, made as its name asks for, from what is there now; else an error that says what is
+    wrong."""
     run = open_run(run_path(cohort, stage, name))
     made = cohort_id(run.config.get('cohort', cohort))
-    if made != cohort_id(cohort): raise ValueError(f'{run.path} was made on cohort {made}, not {cohort_id(cohort)}: it was put there by hand. Remove it and make the run again.')
+    if made != cohort_id(cohort):
+        raise ValueError(
+            f'{run.path} was made on cohort {made}, not {cohort_id(cohort)}: it was put there by hand. Remove it '
+            'and make the run again.'
+        )
     if why := why_not(cohort, stage, name, preset):
-        raise ValueError(f'{why}. Make it again with the notebook of its stage (-p overwrite True), or with the pipeline; '
-                         'or draw runs of another preset with -p preset.')
+        raise ValueError(
+            f'{why}. Make it again with the notebook of its stage (-p overwrite True), or with the pipeline; '
+            'or draw runs of another preset with -p preset.'
+        )
     return run
 
-def attribution_of(cohort:str, name:str, # of a training run
-                   preset:str='auto' # that it must be of
-                  ) -> Run:
+
+def attribution_of(
+    cohort: str,
+    name: str,  # of a training run
+    preset: str = 'auto',  # that it must be of
+) -> Run:
     "The attribution of a training run; an error where the run was trained again since."
     input_run(cohort, 'train', name, preset)
     return input_run(cohort, 'attribute', name, preset)
 
-def attention_of(attribution:Run, table:str='attention' # or attention_start, attention_in_window
-                ) -> pd.DataFrame:
+
+def attention_of(
+    attribution: Run,
+    table: str = 'attention',  # or attention_start, attention_in_window
+) -> pd.DataFrame:
     "The attention that an attribution kept; a model that pools at fixed depth has none."
-    if not (path := attribution.path/f'{table}.parquet').is_file():
-        raise ValueError(f'{attribution.path} has no {table}: its model pools over fixed depths. Choose a run whose aggregate is queries.')
+    if not (path := attribution.path / f'{table}.parquet').is_file():
+        raise ValueError(
+            f'{attribution.path} has no {table}: its model pools over fixed depths. Choose a run whose aggregate '
+            'is queries.'
+        )
     return pd.read_parquet(path)
 
 # %% ../../nbs/08b_figures.ipynb #481cc267
-def planted_truth(cohort # a Cohort
-                 ) -> dict|None: # shares (P, 3) by modality, rows sum to one; interaction (P,); bands modality → (L,) over depth. None for people
+def planted_truth(
+    cohort,  # a Cohort
+) -> (
+    dict | None
+):  # shares (P, 3) by modality, rows sum to one; interaction (P,); bands modality → (L,) over depth. None for people
     "What a simulated cohort was made from."
-    path = cohort.root/'truth'/'truth.h5'
-    if not (cohort.simulated and path.is_file()): return None
+    path = cohort.root / 'truth' / 'truth.h5'
+    if not (cohort.simulated and path.is_file()):
+        return None
     with open_truth(path) as f:
-        columns = json.loads(f.attrs['columns']); power = np.mean([w[()]**2 for w in f['weights'].values()], axis=0)
+        columns = json.loads(f.attrs['columns'])
+        power = np.mean([w[()] ** 2 for w in f['weights'].values()], axis=0)
         shares = np.stack([power[:, [m in c for c in columns]].sum(1) for m in MODALITIES], 1)
-        return dict(shares=shares/shares.sum(1, keepdims=True), interaction=power[:, ['×' in c for c in columns]].sum(1)/power.sum(1), bands={m: f['bands'][m][()] for m in MODALITIES})
+        return dict(
+            shares=shares / shares.sum(1, keepdims=True),
+            interaction=power[:, ['×' in c for c in columns]].sum(1) / power.sum(1),
+            bands={m: f['bands'][m][()] for m in MODALITIES},
+        )
 
 # %% ../../nbs/08b_figures.ipynb #e86dd520
-def command(notebook:str, # figures/fig3_modalities
-            params:dict # as check_parameters returned them
-           ) -> str:
+def command(
+    notebook: str,  # figures/fig3_modalities
+    params: dict,  # as check_parameters returned them
+) -> str:
     "The shell line that makes it again."
-    return f'papermill nbs/{notebook}.ipynb out.ipynb ' + ' '.join(f'-p {k} {shlex.quote(str(v))}' for k, v in params.items())
+    return f'papermill nbs/{notebook}.ipynb out.ipynb ' + ' '.join(
+        f'-p {k} {shlex.quote(str(v))}' for k, v in params.items()
+    )
 
-def save_figure(fig, item:str, # fig3_modalities
-                cohort:str, # its name
-                data:pd.DataFrame, # the numbers that were drawn
-                title:str, caption:str,
-                simulated:bool, # whether it shows results of a simulated cohort
-                claims=(), params:dict|None=None, # of the notebook
-                extra=() # further files of this item, already written
-               ) -> Path: # of the PNG
-    "Write figures/<cohort>/<item>.png, .pdf and .csv; what is said of them, with their digests, goes to results/<cohort>/figures/<item>.json, last."
-    if simulated: simulated_tag(fig)
-    for fault in (found := faults(fig)): warnings.warn(f'{item}: {fault}')
-    base = root()/'figures'/cohort_id(cohort)/item; path = lambda end: base.with_name(f'{item}.{end}')
-    with atomic(path('pdf')) as tmp: fig.savefig(tmp, dpi=DPI, metadata=dict(CreationDate=None, ModDate=None, Creator='mirage', Producer=None, Title=title))
-    with atomic(path('csv')) as tmp: data.to_csv(tmp, index=False, float_format='%.6g')
-    with atomic(path('png')) as tmp: fig.savefig(tmp, dpi=DPI, metadata={'Software': None, 'Title': title})
-    write_sealed(root()/'results'/cohort_id(cohort)/'figures'/f'{item}.json', dict(item=item, title=title, caption=caption, cohort=cohort_id(cohort), simulated=simulated, command=command(f'figures/{item}', params or {}),
-                                  notebook=f'nbs/figures/{item}.ipynb', files={p.name: file_digest(p) for p in (path('png'), path('pdf'), path('csv'), *map(Path, extra))}, faults=found,
-                                  claims=[asdict(c) | dict(verdict=c.verdict, number=c.number) for c in claims]))
-    display(Image(str(path('png')), width=int(STYLE['figure.dpi']*fig.get_figwidth())))
+
+def save_figure(
+    fig,
+    item: str,  # fig3_modalities
+    cohort: str,  # its name
+    data: pd.DataFrame,  # the numbers that were drawn
+    title: str,
+    caption: str,
+    simulated: bool,  # whether it shows results of a simulated cohort
+    claims=(),
+    params: dict | None = None,  # of the notebook
+    extra=(),  # further files of this item, already written
+) -> Path:  # of the PNG
+    """Write figures/<cohort>/<item>.png, .pdf and .csv; what is said of them, with their digests, goes to
+    results/<cohort>/figures/<item>.json, last."""
+    if simulated:
+        simulated_tag(fig)
+    for fault in (found := faults(fig)):
+        warnings.warn(f'{item}: {fault}')
+    base = root() / 'figures' / cohort_id(cohort) / item
+
+    def path(end):
+        return base.with_name(f'{item}.{end}')
+
+    with atomic(path('pdf')) as tmp:
+        fig.savefig(
+            tmp, dpi=DPI, metadata=dict(CreationDate=None, ModDate=None, Creator='mirage', Producer=None, Title=title)
+        )
+    with atomic(path('csv')) as tmp:
+        data.to_csv(tmp, index=False, float_format='%.6g')
+    with atomic(path('png')) as tmp:
+        fig.savefig(tmp, dpi=DPI, metadata={'Software': None, 'Title': title})
+    write_sealed(
+        root() / 'results' / cohort_id(cohort) / 'figures' / f'{item}.json',
+        dict(
+            item=item,
+            title=title,
+            caption=caption,
+            cohort=cohort_id(cohort),
+            simulated=simulated,
+            command=command(f'figures/{item}', params or {}),
+            notebook=f'nbs/figures/{item}.ipynb',
+            files={p.name: file_digest(p) for p in (path('png'), path('pdf'), path('csv'), *map(Path, extra))},
+            faults=found,
+            claims=[asdict(c) | dict(verdict=c.verdict, number=c.number) for c in claims],
+        ),
+    )
+    display(Image(str(path('png')), width=int(STYLE['figure.dpi'] * fig.get_figwidth())))
     return path('png')
 
 # %% ../../nbs/08b_figures.ipynb #3ebc2efc
-def draw_table(table:pd.DataFrame, # text; a column named 'group' makes bold headings
-               widths, # of the other columns, inches
-               right=(), # names of columns set to the right
-               above:float=.1 # inches of free space; a tag needs .28
-              ):
+def draw_table(
+    table: pd.DataFrame,  # text; a column named 'group' makes bold headings
+    widths,  # of the other columns, inches
+    right=(),  # names of columns set to the right
+    above: float = 0.1,  # inches of free space; a tag needs .28
+):
     "A printed table."
-    columns, line, margin = [c for c in table if c != 'group'], .135, .08
-    cells = [[textwrap.wrap(str(v), max(4, int(w/.0545)), break_long_words=False) or [''] for v, w in zip(row, widths)] for row in table[columns].values]
-    groups = table.group.where(table.group != table.group.shift(), '').tolist() if 'group' in table else ['']*len(table)
-    height = above + 2.1*line + sum(line*(max(map(len, row)) + .35 + 1.7*bool(g)) for row, g in zip(cells, groups)) + .15
-    fig = new_figure(sum(widths) + 2*margin, height); width = fig.get_figwidth(); left = margin + np.concatenate([[0], np.cumsum(widths)])
-    ax = fig.add_axes((0, 0, 1, 1)); ax.set(xlim=(0, width), ylim=(height, 0)); ax.axis('off')
+    columns, line, margin = [c for c in table if c != 'group'], 0.135, 0.08
+    cells = [
+        [textwrap.wrap(str(v), max(4, int(w / 0.0545)), break_long_words=False) or [''] for v, w in zip(row, widths)]
+        for row in table[columns].values
+    ]
+    groups = (
+        table.group.where(table.group != table.group.shift(), '').tolist() if 'group' in table else [''] * len(table)
+    )
+    height = (
+        above
+        + 2.1 * line
+        + sum(line * (max(map(len, row)) + 0.35 + 1.7 * bool(g)) for row, g in zip(cells, groups))
+        + 0.15
+    )
+    fig = new_figure(sum(widths) + 2 * margin, height)
+    width = fig.get_figwidth()
+    left = margin + np.concatenate([[0], np.cumsum(widths)])
+    ax = fig.add_axes((0, 0, 1, 1))
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    ax.axis('off')
+
     def row(y, lines, **kw):
         for k, (c, words) in enumerate(zip(columns, lines)):
             x, ha = (left[k + 1] - margin, 'right') if c in right else (left[k], 'left')
-            for i, word in enumerate(words): ax.text(x, y + i*line, word, ha=ha, va='baseline', **kw)
-    rule = lambda y, lw: ax.plot([margin, width - margin], [y, y], color='k', lw=lw)
-    y = above; rule(y, .9); row(y + 1.1*line, [[c] for c in columns]); y += 1.6*line; rule(y, .5); y += 1.2*line
+            for i, word in enumerate(words):
+                ax.text(x, y + i * line, word, ha=ha, va='baseline', **kw)
+
+    def rule(y, lw):
+        return ax.plot([margin, width - margin], [y, y], color='k', lw=lw)
+
+    y = above
+    rule(y, 0.9)
+    row(y + 1.1 * line, [[c] for c in columns])
+    y += 1.6 * line
+    rule(y, 0.5)
+    y += 1.2 * line
     for lines, group in zip(cells, groups):
-        if group: y += .4*line; ax.text(left[0], y, group, weight='bold', va='baseline'); y += 1.3*line
-        row(y, lines); y += line*(max(map(len, lines)) + .35)
-    rule(y - .6*line, .9)
+        if group:
+            y += 0.4 * line
+            ax.text(left[0], y, group, weight='bold', va='baseline')
+            y += 1.3 * line
+        row(y, lines)
+        y += line * (max(map(len, lines)) + 0.35)
+    rule(y - 0.6 * line, 0.9)
     return fig

@@ -21,61 +21,85 @@ from nbconvert import HTMLExporter
 from ..core import atomic, check_name, cohort_id, file_digest, provenance, read_json, read_sealed, root, shown
 
 # %% ../../nbs/08d_overview.ipynb #a0dcf2c1
-def item_order(item:str): # sorts fig2 before fig10, figures before tables before the rest
+def item_order(item: str):  # sorts fig2 before fig10, figures before tables before the rest
     kind, number, rest = re.match(r'(fig|table|)(\d*)(.*)', item).groups()
     return ('fig', 'table', '').index(kind if number else ''), int(number or 0), rest
 
+
 VERDICTS = {'holds': '#1B7837', 'fails': '#B2182B', 'undecided': '#666666'}
 # of an account
-PARTS = dict(item=str, title=str, caption=str, cohort=str, simulated=bool, command=str,
-             files=dict, faults=list, claims=list)
+PARTS = dict(
+    item=str, title=str, caption=str, cohort=str, simulated=bool, command=str, files=dict, faults=list, claims=list
+)
+
 
 def whole_claim(claim) -> bool:
     words = isinstance(claim, dict) and [claim.get(k) for k in ('paper', 'here', 'number')]
     return bool(words) and all(isinstance(word, str) for word in words) and claim.get('verdict') in VERDICTS
 
-def check_account(said, where:Path # the file, for the error
-                 ):
+
+def check_account(
+    said,
+    where: Path,  # the file, for the error
+):
     "Refuse an account that no notebook of ours wrote: results may come from somebody else."
     parts = said if isinstance(said, dict) else {}
     wrong = [name for name, kind in PARTS.items() if not isinstance(parts.get(name), kind)]
-    if not wrong and said['item'] != where.stem: wrong = ['item']
+    if not wrong and said['item'] != where.stem:
+        wrong = ['item']
     claims = parts.get('claims', []) if 'claims' not in wrong else []
-    if not all(map(whole_claim, claims)): wrong.append('claims')
+    if not all(map(whole_claim, claims)):
+        wrong.append('claims')
     if wrong:
-        raise ValueError(f'{where} is no account of an item: {wrong[0]} is {shown(parts.get(wrong[0]))}. Draw '
-                         f'it again with its notebook')
-    for name in said['files']: check_name(f'{where}: a file', name)
+        raise ValueError(
+            f'{where} is no account of an item: {wrong[0]} is {shown(parts.get(wrong[0]))}. Draw '
+            f'it again with its notebook'
+        )
+    for name in said['files']:
+        check_name(f'{where}: a file', name)
     check_name(f'{where}: cohort', said['cohort'])
 
-def account(cohort:str, item:str) -> dict:
+
+def account(cohort: str, item: str) -> dict:
     "What an item's notebook said when it ended; its files must be the ones it wrote."
     check_name('cohort', cohort)
     check_name('item', item)
-    where, folder = root()/'results'/cohort/'figures'/f'{item}.json', root()/'figures'/cohort
+    where, folder = root() / 'results' / cohort / 'figures' / f'{item}.json', root() / 'figures' / cohort
     if not where.is_file():
-        raise FileNotFoundError(f'{where} is missing: {item} was not drawn for {cohort}. Draw it: papermill '
-                                f'nbs/figures/{item}.ipynb out.ipynb -p cohort {cohort}')
-    said = read_json(where); again = f'Draw it again: {said.get("command")}' if isinstance(said, dict) else ''
+        raise FileNotFoundError(
+            f'{where} is missing: {item} was not drawn for {cohort}. Draw it: papermill '
+            f'nbs/figures/{item}.ipynb out.ipynb -p cohort {cohort}'
+        )
+    said = read_json(where)
+    again = f'Draw it again: {said.get("command")}' if isinstance(said, dict) else ''
     if again and isinstance(said.get('files'), list):
         raise ValueError(f'{where} has no digests: it was written by an earlier version. {again}')
     check_account(said, where)
     for name, sha in said['files'].items():
-        if not (folder/name).is_file():
-            raise FileNotFoundError(f'{folder/name} is missing, though {where.name} lists it. {again}')
-        if file_digest(folder/name) != sha:
-            raise ValueError(f'{folder/name} is not the file that {where.name} describes: one of them is stale. '
-                             f'{again}')
-    try: return read_sealed(where)
-    except ValueError as e: raise ValueError(f'{e}. {again}') from None
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f'{folder / name} is missing, though {where.name} lists it. {again}')
+        if file_digest(folder / name) != sha:
+            raise ValueError(
+                f'{folder / name} is not the file that {where.name} describes: one of them is stale. {again}'
+            )
+    try:
+        return read_sealed(where)
+    except ValueError as e:
+        raise ValueError(f'{e}. {again}') from None
 
-def accounts(cohort:str, items=() # names; empty is every item that has one
-            ) -> list[dict]:
+
+def accounts(
+    cohort: str,
+    items=(),  # names; empty is every item that has one
+) -> list[dict]:
     "All of them, in the paper's order."
-    items = items or [p.stem for p in (root()/'results'/cohort/'figures').glob('*.json')]
+    items = items or [p.stem for p in (root() / 'results' / cohort / 'figures').glob('*.json')]
     if not items:
-        raise FileNotFoundError(f'no figure was drawn for {cohort}: there is no account in '
-                                f'{root()/"results"/cohort/"figures"}. Draw them: snakemake -s nbs/paper.smk --cores 2 paper --config cohort={cohort}')
+        raise FileNotFoundError(
+            f'no figure was drawn for {cohort}: there is no account in '
+            f'{root() / "results" / cohort / "figures"}. Draw them: snakemake -s nbs/paper.smk --cores 2 paper '
+            f'--config cohort={cohort}'
+        )
     return [account(cohort, item) for item in sorted(items, key=item_order)]
 
 # %% ../../nbs/08d_overview.ipynb #4fe5d640
@@ -83,28 +107,41 @@ def describe_pictures(nb):
     "Say of every picture under which heading it stands, for those who do not see it."
     heading = ''
     for cell in nb.cells:
-        if found := re.findall(r'^#+ (.+)$', cell.source, re.M) if cell.cell_type == 'markdown' else []: heading = found[-1]
+        if found := re.findall(r'^#+ (.+)$', cell.source, re.M) if cell.cell_type == 'markdown' else []:
+            heading = found[-1]
         for output in cell.get('outputs', []):
             for kind in set(output.get('data', {})) & {'image/png', 'image/jpeg', 'image/svg+xml'}:
                 output.metadata.setdefault(kind, {}).setdefault('alt', f'Picture drawn under the heading: {heading}')
 
-TAGS = {*'h1 h2 h3 h4 h5 h6 p div span b strong i em u s sub sup code pre br hr a img ul ol li blockquote'.split(),
-        *'table caption thead tbody tr th td'.split()}
-STYLES = CSSSanitizer(allowed_css_properties='color background-color text-align font-weight font-style width max-width'.split())
+
+TAGS = {
+    *'h1 h2 h3 h4 h5 h6 p div span b strong i em u s sub sup code pre br hr a img ul ol li blockquote'.split(),
+    *'table caption thead tbody tr th td'.split(),
+}
+STYLES = CSSSanitizer(
+    allowed_css_properties='color background-color text-align font-weight font-style width max-width'.split()
+)
 PICTURES = 'data:image/png;base64,', 'data:image/jpeg;base64,', 'data:image/svg+xml;base64,'
 
-def attribute_allowed(tag:str, name:str, value:str) -> bool:
-    if name == 'src': return tag == 'img' and value.startswith(PICTURES)
-    if name == 'href': return tag == 'a' and re.fullmatch(r'https?://.*|[^:]*', value, re.S) is not None
+
+def attribute_allowed(tag: str, name: str, value: str) -> bool:
+    if name == 'src':
+        return tag == 'img' and value.startswith(PICTURES)
+    if name == 'href':
+        return tag == 'a' and re.fullmatch(r'https?://.*|[^:]*', value, re.S) is not None
     return name in ('alt', 'title', 'class', 'style', 'colspan', 'rowspan', 'width', 'height')
 
-def harmless(text:str) -> str:
+
+def harmless(text: str) -> str:
     "HTML without anything that acts, loads or leaves the page; what is not allowed is shown as text."
     text = re.sub(r'<(style|script)\b.*?</\1\s*>', '', text, flags=re.S | re.I)
-    return bleach.clean(text, tags=TAGS, attributes=attribute_allowed, protocols=['http', 'https', 'data'],
-                        css_sanitizer=STYLES)
+    return bleach.clean(
+        text, tags=TAGS, attributes=attribute_allowed, protocols=['http', 'https', 'data'], css_sanitizer=STYLES
+    )
 
-SHOWN_KINDS = 'text/html', 'text/plain', 'image/png', 'image/jpeg'   # of output that a page shows
+
+SHOWN_KINDS = 'text/html', 'text/plain', 'image/png', 'image/jpeg'  # of output that a page shows
+
 
 def disarm(nb):
     "Keep of a notebook what can be shown, and nothing that could run: it may come with results of somebody else."
@@ -112,39 +149,56 @@ def disarm(nb):
     for cell in nb.cells:
         cell.metadata = nbformat.from_dict({})
         for output in cell.get('outputs', []):
-            if 'metadata' in output: output.metadata = nbformat.from_dict({})
-            if 'data' not in output: continue
+            if 'metadata' in output:
+                output.metadata = nbformat.from_dict({})
+            if 'data' not in output:
+                continue
             kept = {kind: ''.join(text) for kind, text in output.data.items() if kind in SHOWN_KINDS}
             output.data = nbformat.from_dict(kept)
-            if 'text/html' in output.data: output.data['text/html'] = harmless(output.data['text/html'])
+            if 'text/html' in output.data:
+                output.data['text/html'] = harmless(output.data['text/html'])
             for kind in ('image/png', 'image/jpeg'):
-                if not re.fullmatch(r'[A-Za-z0-9+/=\s]*', output.data.get(kind, '')): del output.data[kind]
+                if not re.fullmatch(r'[A-Za-z0-9+/=\s]*', output.data.get(kind, '')):
+                    del output.data[kind]
+
 
 class PageExporter(HTMLExporter):
     "Notebooks as pages; the Markdown of a notebook is as little trusted as its output."
-    @pass_context
-    def markdown2html(self, context, source): return harmless(super().markdown2html(context, source))
 
-def readable(notebook # an executed notebook
-            ) -> Path|None: # the HTML beside it; None where nothing was executed to its end
+    @pass_context
+    def markdown2html(self, context, source):
+        return harmless(super().markdown2html(context, source))
+
+
+def readable(
+    notebook,  # an executed notebook
+) -> Path | None:  # the HTML beside it; None where nothing was executed to its end
     "Convert a notebook to a page."
     notebook = Path(notebook)
-    if not notebook.is_file(): return None
-    try: nb = nbformat.read(notebook, 4)
+    if not notebook.is_file():
+        return None
+    try:
+        nb = nbformat.read(notebook, 4)
     except Exception as e:
-        raise ValueError(f'{notebook} is no notebook ({type(e).__name__}: {str(e)[:200]}). Draw its item '
-                         f'again') from None
-    if nb.metadata.get('papermill', {}).get('exception'): return None
+        raise ValueError(
+            f'{notebook} is no notebook ({type(e).__name__}: {str(e)[:200]}). Draw its item again'
+        ) from None
+    if nb.metadata.get('papermill', {}).get('exception'):
+        return None
     disarm(nb)
     describe_pictures(nb)
     exporter = PageExporter(template_name='lab', require_js_url='')
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     page, _ = exporter.from_notebook_node(nb, dict(metadata=dict(name=notebook.stem)))
-    with atomic(notebook.with_suffix('.html')) as tmp: tmp.write_text(page)
+    with atomic(notebook.with_suffix('.html')) as tmp:
+        tmp.write_text(page)
     return notebook.with_suffix('.html')
 
 # %% ../../nbs/08d_overview.ipynb #f331c67e
-OVERVIEW_POLICY = "default-src 'none'; img-src 'self' file: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; script-src-attr 'none'; base-uri 'none'; form-action 'none'"
+OVERVIEW_POLICY = (
+    "default-src 'none'; img-src 'self' file: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "script-src-attr 'none'; base-uri 'none'; form-action 'none'"
+)
 CSS = """
 :root { color-scheme: light } * { box-sizing: border-box }
 body { font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; color: #1a1a1a; background: #fff; max-width: 62rem; margin: 0 auto; padding: 1rem 1.2rem 3rem }
@@ -159,60 +213,106 @@ pre { background: #f5f5f3; padding: .55rem .7rem; white-space: pre-wrap; overflo
 .links a { margin-right: 1.1rem; white-space: nowrap } footer { border-top: 1px solid #ccc; margin-top: 3rem; padding-top: .8rem; color: #444; font-size: .85rem; overflow-wrap: anywhere }
 .holds { color: #1B7837 } .fails { color: #B2182B } .undecided { color: #666 } b.verdict { white-space: nowrap } .zero { color: #999; font-weight: 400 }
 @media (max-width: 40rem) { .claims thead { display: none } .claims td { display: block; border: 0; padding: .1rem 0 } .claims tr { display: block; border-bottom: 1px solid #e6e6e6; padding: .5rem 0 } .claims .here { color: #444 } }
-"""
+"""  # noqa: E501
 
-def _path(target, here): return html.escape(quote(os.path.relpath(target, here).replace(os.sep, '/')))
-def _link(target, here, shown): return f'<a href="{_path(target, here)}">{shown}</a>'
-def _counts(claims): return Counter(c['verdict'] for c in claims)
-def _name(item): # fig3_modalities → Figure 3
+
+def _path(target, here):
+    return html.escape(quote(os.path.relpath(target, here).replace(os.sep, '/')))
+
+
+def _link(target, here, shown):
+    return f'<a href="{_path(target, here)}">{shown}</a>'
+
+
+def _counts(claims):
+    return Counter(c['verdict'] for c in claims)
+
+
+def _name(item):  # fig3_modalities → Figure 3
     kind, number, rest = re.match(r'(fig|table|)(\d*)_?(.*)', item).groups()
     return f'{dict(fig="Figure", table="Table")[kind]} {number}' if kind and number else item.capitalize()
 
-def section(said:dict, # an account
-            here:Path # folder of the page
-           ) -> str:
+
+def section(
+    said: dict,  # an account
+    here: Path,  # folder of the page
+) -> str:
     "One item."
-    e = html.escape; item, files = said['item'], root()/'figures'/said['cohort']
-    notebook = root()/'results'/said['cohort']/'notebooks'/f'{item}.ipynb'; page = readable(notebook)
-    rows = ''.join(f'<tr><td>{e(c["paper"])}</td><td class="here">{e(c["here"])}</td><td>{e(c["number"])}</td><td><b class="verdict {c["verdict"]}">{c["verdict"]}</b></td></tr>' for c in said['claims'])
-    claims = f'<table class="claims"><thead><tr><th>Claim</th><th>Measured here</th><th>Estimate [95 % interval]</th><th>Verdict</th></tr></thead><tbody>{rows}</tbody></table>'
-    picture = f'<img src="{_path(files/f"{item}.png", here)}" alt="{e(said["title"])}">'
+    e = html.escape
+    item, files = said['item'], root() / 'figures' / said['cohort']
+    notebook = root() / 'results' / said['cohort'] / 'notebooks' / f'{item}.ipynb'
+    page = readable(notebook)
+    rows = ''.join(
+        f'<tr><td>{e(c["paper"])}</td><td class="here">{e(c["here"])}</td><td>{e(c["number"])}</td><td><b '
+        f'class="verdict {c["verdict"]}">{c["verdict"]}</b></td></tr>'
+        for c in said['claims']
+    )
+    claims = (
+        '<table class="claims"><thead><tr><th>Claim</th><th>Measured here</th><th>Estimate [95 % '
+        f'interval]</th><th>Verdict</th></tr></thead><tbody>{rows}</tbody></table>'
+    )
+    picture = f'<img src="{_path(files / f"{item}.png", here)}" alt="{e(said["title"])}">'
     kinds = {'.pdf': 'PDF', '.csv': 'numbers (CSV)', '.html': 'interactive surface', '.png': 'PNG'}
-    which = lambda name: '' if Path(name).stem == item else Path(name).stem.split('_', 1)[-1]     # fig3_dominance.html: dominance
-    links = [_link(files/name, here, e(kinds.get(Path(name).suffix, name) + f' ({which(name)})'*bool(which(name)))) for name in said['files']]
+
+    def which(name):
+        return '' if Path(name).stem == item else Path(name).stem.split('_', 1)[-1]  # fig3_dominance.html: dominance
+
+    links = [
+        _link(files / name, here, e(kinds.get(Path(name).suffix, name) + f' ({which(name)})' * bool(which(name))))
+        for name in said['files']
+    ]
     links += [_link(page, here, 'executed notebook'), _link(notebook, here, '.ipynb')] if page else []
     faults = f'<p class="fails">Faults of the picture: {e("; ".join(said["faults"]))}</p>' if said['faults'] else ''
-    return f"""<section id="{item}"><h2>{e(_name(item))}. {e(said["title"])}{' <span class="tag">simulated data</span>' if said["simulated"] else ''}</h2>
-{_link(files/f'{item}.png', here, picture)}<p class="caption">{e(said["caption"])}</p>{faults}
-{claims if said['claims'] else ''}<p class="links">{' '.join(links)}</p><pre><code>{e(said["command"])}</code></pre></section>"""
+    return f"""<section id="{item}"><h2>{e(_name(item))}. {e(said['title'])}{' <span class="tag">simulated data</span>' if said['simulated'] else ''}</h2>
+{_link(files / f'{item}.png', here, picture)}<p class="caption">{e(said['caption'])}</p>{faults}
+{claims if said['claims'] else ''}<p class="links">{' '.join(links)}</p><pre><code>{e(said['command'])}</code></pre></section>"""  # noqa: E501
 
-def overview(said:list, # accounts
-             here:Path, # folder of the page
-             made:dict  # provenance of the page
-            ) -> str:
+
+def overview(
+    said: list,  # accounts
+    here: Path,  # folder of the page
+    made: dict,  # provenance of the page
+) -> str:
     "The page as text."
     e, cohort, total = html.escape, said[0]['cohort'], sum((_counts(a['claims']) for a in said), Counter())
-    cell = lambda n, v: f'<td class="count"><b class="{v if n else "zero"}">{n or "–"}</b></td>'
-    row = lambda a: f'<tr><td><a href="#{a["item"]}">{e(_name(a["item"]))}</a></td><td>{e(a["title"])}</td>{"".join(cell(_counts(a["claims"])[v], v) for v in VERDICTS)}</tr>'
-    simulated = any(a['simulated'] for a in said) or (root()/'data'/cohort/'truth'/'truth.h5').is_file()
-    banner = f'<p class="simulated"><b>Simulated data.</b> Nobody was scanned for the cohort “{e(cohort)}”: films, brains and the answers to be found were made by a program. Its numbers test the pipeline and say nothing about people.</p>'
+
+    def cell(n, v):
+        return f'<td class="count"><b class="{v if n else "zero"}">{n or "–"}</b></td>'
+
+    def row(a):
+        return (
+            '<tr><td><a '
+            f'href="#{a["item"]}">{e(_name(a["item"]))}</a></td><td>{e(a["title"])}</td>{"".join(cell(_counts(a["claims"])[v], v) for v in VERDICTS)}</tr>'
+        )
+
+    simulated = any(a['simulated'] for a in said) or (root() / 'data' / cohort / 'truth' / 'truth.h5').is_file()
+    banner = (
+        f'<p class="simulated"><b>Simulated data.</b> Nobody was scanned for the cohort “{e(cohort)}”: films, brains '
+        'and the answers to be found were made by a program. Its numbers test the pipeline and say nothing about '
+        'people.</p>'
+    )
     versions = ', '.join(f'{k} {v}' for k, v in made['versions'].items())
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="Content-Security-Policy" content="{OVERVIEW_POLICY}"><title>MIRAGE: {e(cohort)}</title><link rel="icon" href="data:,"><style>{CSS}</style></head><body>
-<h1>MIRAGE, every figure and table</h1><p>Cohort <b>{e(cohort)}</b>: {len(said)} items, {total.total()} claims, of which {total["holds"]} hold, {total["fails"]} fail and {total["undecided"]} are undecided.
+<h1>MIRAGE, every figure and table</h1><p>Cohort <b>{e(cohort)}</b>: {len(said)} items, {total.total()} claims, of which {total['holds']} hold, {total['fails']} fail and {total['undecided']} are undecided.
 A claim holds when its whole 95 % interval lies on the claimed side of a threshold that was fixed beforehand, and fails when the whole interval lies on the other side.</p>
 {banner if simulated else ''}
 <table><thead><tr><th>Item</th><th></th>{''.join(f'<th class="count">{v}</th>' for v in VERDICTS)}</tr></thead><tbody>{''.join(map(row, said))}</tbody></table>
 {''.join(section(a, here) for a in said)}
-<footer><p>Page made {e(made["time"])} at commit {e(made["commit"] or 'unknown')}{' with uncommitted changes' if made["dirty"] is True else ''}, Python {e(made["python"])} on {e(made["platform"])}; {e(versions)}.
+<footer><p>Page made {e(made['time'])} at commit {e(made['commit'] or 'unknown')}{' with uncommitted changes' if made['dirty'] is True else ''}, Python {e(made['python'])} on {e(made['platform'])}; {e(versions)}.
 Every picture has the digest that its notebook recorded when it drew it.</p></footer></body></html>
-"""
+"""  # noqa: E501
 
-def write_overview(cohort:str, items=(), # names; empty is every item that has an account
-                   page=None # figures/<cohort>/index.html
-                  ) -> Path:
+
+def write_overview(
+    cohort: str,
+    items=(),  # names; empty is every item that has an account
+    page=None,  # figures/<cohort>/index.html
+) -> Path:
     "Check all files, convert the notebooks, write the page."
-    cohort = cohort_id(cohort); page = Path(page or root()/'figures'/cohort/'index.html')
+    cohort = cohort_id(cohort)
+    page = Path(page or root() / 'figures' / cohort / 'index.html')
     text = overview(accounts(cohort, items), page.parent, provenance())
-    with atomic(page) as tmp: tmp.write_text(text)
+    with atomic(page) as tmp:
+        tmp.write_text(text)
     return page

@@ -21,172 +21,296 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt
 
 from ..core import DELAY, PARCELS, TR, atomic, progress
-from .cortex import DIVERGING, NETWORK_COLOURS, NETWORK_NAMES, POLICY, by_network, fill_page, flatmap, parcel_table, patch, script_json
+from .cortex import DIVERGING, NETWORK_COLOURS, NETWORK_NAMES, POLICY, by_network, fill_page, flatmap
+from .cortex import parcel_table, patch, script_json
 from .figures import PAGE_WIDTH, new_figure, simulated_tag
 from ..data.stimuli import RATE, Film
 
 # %% ../../nbs/08c_page.ipynb #2ca49547
-MEANING = ("What you see is a model's estimate of the fMRI response of people who were scanned while they watched other films. "
-           "It is not a measurement, and it says nothing about anyone's thoughts, feelings or state of mind.")
+MEANING = (
+    "What you see is a model's estimate of the fMRI response of people who were scanned while they watched other "
+    'films. '
+    "It is not a measurement, and it says nothing about anyone's thoughts, feelings or state of mind."
+)
 SIMULATED_NOTE = 'simulated: the model was trained on simulated BOLD, nobody was scanned for it'
+
 
 @dataclass
 class Prediction:
     "A film and the BOLD that is predicted for it."
-    name:str
-    film:Film
-    bold:dict             # subject → (n_tr, parcels) float32, z-scored units
-    source:str            # the weights, in words
-    simulated:bool        # whether they were trained on simulated BOLD
-    tr:float=TR
-    atlas:str|None='schaefer1000'
+
+    name: str
+    film: Film
+    bold: dict  # subject → (n_tr, parcels) float32, z-scored units
+    source: str  # the weights, in words
+    simulated: bool  # whether they were trained on simulated BOLD
+    tr: float = TR
+    atlas: str | None = 'schaefer1000'
 
     @property
-    def times(self): # (n_tr,) seconds at which the samples are taken
-        return self.tr*np.arange(len(next(iter(self.bold.values()))))
+    def times(self):  # (n_tr,) seconds at which the samples are taken
+        return self.tr * np.arange(len(next(iter(self.bold.values()))))
+
     @property
-    def seen(self): # (n_tr,) seconds into the film of the picture that each sample answers to; negative before it begins
+    def seen(
+        self,
+    ):  # (n_tr,) seconds into the film of the picture that each sample answers to; negative before it begins
         return np.round(self.times - DELAY, 6)
-    @property
-    def limit(self) -> float: # end of the colour scale, the same for all subjects
-        return float(np.percentile(np.abs(np.stack(list(self.bold.values()))), 98)) or 1.
 
-def on_the_atlas(p:Prediction) -> Prediction:
+    @property
+    def limit(self) -> float:  # end of the colour scale, the same for all subjects
+        return float(np.percentile(np.abs(np.stack(list(self.bold.values()))), 98)) or 1.0
+
+
+def on_the_atlas(p: Prediction) -> Prediction:
     "Refuse what cannot be drawn on the cortex."
     shapes = {s: y.shape for s, y in p.bold.items()}
-    if p.atlas == 'schaefer1000' and all(len(s) == 2 and s[1] == PARCELS for s in shapes.values()): return p
-    raise ValueError(f'{p.name}: a map needs the {PARCELS} parcels of the Schaefer atlas, this prediction has {shapes}; its numbers are in predictions.h5')
+    if p.atlas == 'schaefer1000' and all(len(s) == 2 and s[1] == PARCELS for s in shapes.values()):
+        return p
+    raise ValueError(
+        f'{p.name}: a map needs the {PARCELS} parcels of the Schaefer atlas, this prediction has {shapes}; its '
+        'numbers are in predictions.h5'
+    )
 
 # %% ../../nbs/08c_page.ipynb #933cff42
 @dataclass(frozen=True)
 class Stencil:
     "All that a flatmap is but for the colours of its parcels."
-    labels:np.ndarray   # (h, w) parcel of every pixel, 0 where there is none
-    base:np.ndarray     # (h, w, 3) 0 to 1
-    light:np.ndarray    # (h, w, 1) share of the parcel's colour
 
-    def paint(self, colours # (1000, 3) 0 to 1
-             ): # (h, w, 3) uint8
-        return ((self.base + self.light*np.concatenate([np.zeros((1, 3)), colours])[self.labels])*255 + .5).astype(np.uint8)
+    labels: np.ndarray  # (h, w) parcel of every pixel, 0 where there is none
+    base: np.ndarray  # (h, w, 3) 0 to 1
+    light: np.ndarray  # (h, w, 1) share of the parcel's colour
+
+    def paint(
+        self,
+        colours,  # (1000, 3) 0 to 1
+    ):  # (h, w, 3) uint8
+        return ((self.base + self.light * np.concatenate([np.zeros((1, 3)), colours])[self.labels]) * 255 + 0.5).astype(
+            np.uint8
+        )
 
     @property
-    def overlay(self): # (h, w, 4) uint8: the picture that, laid over plain colours, gives the same
+    def overlay(self):  # (h, w, 4) uint8: the picture that, laid over plain colours, gives the same
         cover = 1 - self.light
         plain = np.divide(self.base, cover, out=np.zeros_like(self.base), where=cover > 1e-6)
-        return (np.concatenate([plain, cover], -1)*255 + .5).astype(np.uint8)
+        return (np.concatenate([plain, cover], -1) * 255 + 0.5).astype(np.uint8)
+
 
 @functools.cache
-def stencil(width:int=1020, # pixels
-            dpi:int=144, names:bool=True # write the networks' names
-           ) -> Stencil:
+def stencil(
+    width: int = 1020,  # pixels
+    dpi: int = 144,
+    names: bool = True,  # write the networks' names
+) -> Stencil:
     "Draw the flatmap all black and all white."
     (x0, _, y0, y1), x1 = patch('left').extent, patch('right').extent[1]
-    height = round(width*(y1 - y0 + 8)/(x1 - x0 + 8)/2)*2
+    height = round(width * (y1 - y0 + 8) / (x1 - x0 + 8) / 2) * 2
+
     def shot(grey):
-        fig = Figure((width/dpi, height/dpi), dpi=dpi); FigureCanvasAgg(fig); ax = fig.add_axes((0, 0, 1, 1))
-        flatmap(np.full((PARCELS, 3), grey), ax, names=names); fig.canvas.draw()
-        return np.asarray(fig.canvas.buffer_rgba())[..., :3]/255, ax.transData.inverted()
-    (black, to_data), (white, _) = shot(0.), shot(1.)
-    x, y = to_data.transform(np.stack(np.meshgrid(np.arange(width) + .5, height - np.arange(height) - .5), -1).reshape(-1, 2)).T
-    labels = np.zeros(width*height, int)
+        fig = Figure((width / dpi, height / dpi), dpi=dpi)
+        FigureCanvasAgg(fig)
+        ax = fig.add_axes((0, 0, 1, 1))
+        flatmap(np.full((PARCELS, 3), grey), ax, names=names)
+        fig.canvas.draw()
+        return np.asarray(fig.canvas.buffer_rgba())[..., :3] / 255, ax.transData.inverted()
+
+    (black, to_data), (white, _) = shot(0.0), shot(1.0)
+    x, y = to_data.transform(
+        np.stack(np.meshgrid(np.arange(width) + 0.5, height - np.arange(height) - 0.5), -1).reshape(-1, 2)
+    ).T
+    labels = np.zeros(width * height, int)
     for p in map(patch, ('left', 'right')):
         (h, w), (left, right, bottom, top) = p.labels.shape, p.extent
-        i, j = (np.floor((v - a)/(b - a)*n).astype(int) for v, a, b, n in ((y, bottom, top, h), (x, left, right, w)))
-        inside = (i >= 0) & (i < h) & (j >= 0) & (j < w); labels[inside] = np.maximum(p.labels[i[inside], j[inside]], 0)
+        i, j = (
+            np.floor((v - a) / (b - a) * n).astype(int) for v, a, b, n in ((y, bottom, top, h), (x, left, right, w))
+        )
+        inside = (i >= 0) & (i < h) & (j >= 0) & (j < w)
+        labels[inside] = np.maximum(p.labels[i[inside], j[inside]], 0)
     labels = labels.reshape(height, width)
-    far, nearest = distance_transform_edt(labels == 0, return_indices=True)   # pixels on the edge belong to the parcel beside them
+    # pixels on the edge belong to the parcel beside them
+    far, nearest = distance_transform_edt(labels == 0, return_indices=True)
     labels = np.where(far < 3, labels[tuple(nearest)], 0)
-    light = (white - black).mean(-1, keepdims=True); light[labels == 0] = 0
+    light = (white - black).mean(-1, keepdims=True)
+    light[labels == 0] = 0
     return Stencil(labels, black, light)
 
-def encoded(picture, kind:str, **how) -> str: # base64
-    out = io.BytesIO(); Image.fromarray(picture).save(out, kind, **how)
+
+def encoded(picture, kind: str, **how) -> str:  # base64
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, kind, **how)
     return base64.b64encode(out.getvalue()).decode()
 
-def map_colours(values, # (..., 1000)
-                limit:float # end of the scale
-               ): # (..., 1000, 3) 0 to 1
-    return colormaps[DIVERGING](.5 + .5*np.asarray(values)/limit)[..., :3]
+
+def map_colours(
+    values,  # (..., 1000)
+    limit: float,  # end of the scale
+):  # (..., 1000, 3) 0 to 1
+    return colormaps[DIVERGING](0.5 + 0.5 * np.asarray(values) / limit)[..., :3]
 
 # %% ../../nbs/08c_page.ipynb #c0c35f28
-def key_samples(p:Prediction, n:int=6) -> np.ndarray: # (n,) samples, each the middle of an equal part of the film
-    first = int(np.argmax(p.seen >= 0)); count = len(p.times) - first
-    if p.seen[-1] < 0: raise ValueError(f'{p.name} ends before the first response to it: a film of {DELAY} s or more can be shown')
-    return np.unique(first + ((np.arange(n) + .5)*count/n).astype(int))
+def key_samples(p: Prediction, n: int = 6) -> np.ndarray:  # (n,) samples, each the middle of an equal part of the film
+    first = int(np.argmax(p.seen >= 0))
+    count = len(p.times) - first
+    if p.seen[-1] < 0:
+        raise ValueError(f'{p.name} ends before the first response to it: a film of {DELAY} s or more can be shown')
+    return np.unique(first + ((np.arange(n) + 0.5) * count / n).astype(int))
 
-def clock(seconds:float) -> str: return f'{int(seconds)//60}:{seconds % 60:04.1f}'
 
-def strip(p:Prediction, subject:str|None=None, # None: the first
-          n:int=6):
+def clock(seconds: float) -> str:
+    return f'{int(seconds) // 60}:{seconds % 60:04.1f}'
+
+
+def strip(
+    p: Prediction,
+    subject: str | None = None,  # None: the first
+    n: int = 6,
+):
     "Pictures above, maps below, time from left to right."
-    subject = subject or next(iter(on_the_atlas(p).bold)); rows = key_samples(p, n)
-    fig = new_figure(PAGE_WIDTH, 1.78); wide = .985/len(rows)
+    subject = subject or next(iter(on_the_atlas(p).bold))
+    rows = key_samples(p, n)
+    fig = new_figure(PAGE_WIDTH, 1.78)
+    wide = 0.985 / len(rows)
     for k, (i, picture) in enumerate(zip(rows, p.film.iter_frames(p.seen[rows]))):
-        ax = fig.add_axes((.0075 + k*wide, .46, wide*.96, .37)); ax.imshow(picture); ax.axis('off')
+        ax = fig.add_axes((0.0075 + k * wide, 0.46, wide * 0.96, 0.37))
+        ax.imshow(picture)
+        ax.axis('off')
         ax.set_title(f'film {clock(p.seen[i])}', pad=2, size=6.5)
-        ax = fig.add_axes((.0075 + k*wide, .17, wide*.96, .29)); key = flatmap(p.bold[subject][i], ax, DIVERGING, (-p.limit, p.limit))
-    bar = fig.colorbar(key, cax=fig.add_axes((.4, .115, .2, .03)), orientation='horizontal', extend='both', extendfrac=.06)
-    bar.outline.set_linewidth(.4); bar.ax.tick_params(width=.4, length=2, pad=1); bar.ax.locator_params(nbins=3)
-    fig.text(.0075, .1, f'predicted BOLD of {subject}, z-scored units,\n{DELAY:g} s after the picture', size=6.5, va='center')
-    fig.text(.0075, .975, p.name, size=7.5, va='top')
-    if p.simulated: simulated_tag(fig)
+        ax = fig.add_axes((0.0075 + k * wide, 0.17, wide * 0.96, 0.29))
+        key = flatmap(p.bold[subject][i], ax, DIVERGING, (-p.limit, p.limit))
+    bar = fig.colorbar(
+        key, cax=fig.add_axes((0.4, 0.115, 0.2, 0.03)), orientation='horizontal', extend='both', extendfrac=0.06
+    )
+    bar.outline.set_linewidth(0.4)
+    bar.ax.tick_params(width=0.4, length=2, pad=1)
+    bar.ax.locator_params(nbins=3)
+    fig.text(
+        0.0075,
+        0.1,
+        f'predicted BOLD of {subject}, z-scored units,\n{DELAY:g} s after the picture',
+        size=6.5,
+        va='center',
+    )
+    fig.text(0.0075, 0.975, p.name, size=7.5, va='top')
+    if p.simulated:
+        simulated_tag(fig)
     return fig
 
 # %% ../../nbs/08c_page.ipynb #013d3b86
-def draw_courses(ax, p:Prediction, subject:str, size:float=6.5):
+def draw_courses(ax, p: Prediction, subject: str, size: float = 6.5):
     "The mean of each network's parcels; the names stand at the right, in their colours."
-    table = by_network(p.bold[subject]); order = table.iloc[-1].sort_values().index
-    place = np.linspace(table.values.min(), table.values.max(), len(order))      # the names apart from one another, in the order in which the lines end
-    for n in table: ax.plot(p.times, table[n], color=NETWORK_COLOURS[n], lw=1)
-    for n, y in zip(order, place): ax.annotate(NETWORK_NAMES[n], (p.times[-1], y), (4, 0), textcoords='offset points', color=NETWORK_COLOURS[n], size=size, va='center', annotation_clip=False)
-    ax.axhline(0, color='.7', lw=.5, zorder=0); ax.set(xlim=(0, max(p.times[-1], p.tr)), xlabel='seconds of BOLD', ylabel='predicted BOLD (z)')
+    table = by_network(p.bold[subject])
+    order = table.iloc[-1].sort_values().index
+    # the names apart from one another, in the order in which the lines end
+    place = np.linspace(table.values.min(), table.values.max(), len(order))
+    for n in table:
+        ax.plot(p.times, table[n], color=NETWORK_COLOURS[n], lw=1)
+    for n, y in zip(order, place):
+        ax.annotate(
+            NETWORK_NAMES[n],
+            (p.times[-1], y),
+            (4, 0),
+            textcoords='offset points',
+            color=NETWORK_COLOURS[n],
+            size=size,
+            va='center',
+            annotation_clip=False,
+        )
+    ax.axhline(0, color='.7', lw=0.5, zorder=0)
+    ax.set(xlim=(0, max(p.times[-1], p.tr)), xlabel='seconds of BOLD', ylabel='predicted BOLD (z)')
 
-def courses(p:Prediction, subject:str|None=None):
+
+def courses(p: Prediction, subject: str | None = None):
     "Time courses of the seven networks."
-    fig = new_figure(PAGE_WIDTH, 1.7); subject = subject or next(iter(on_the_atlas(p).bold))
-    draw_courses(fig.add_axes((.08, .22, .75, .64)), p, subject); fig.text(.08, .97, f'{p.name}, {subject}', size=7.5, va='top')
-    if p.simulated: simulated_tag(fig)
+    fig = new_figure(PAGE_WIDTH, 1.7)
+    subject = subject or next(iter(on_the_atlas(p).bold))
+    draw_courses(fig.add_axes((0.08, 0.22, 0.75, 0.64)), p, subject)
+    fig.text(0.08, 0.97, f'{p.name}, {subject}', size=7.5, va='top')
+    if p.simulated:
+        simulated_tag(fig)
     return fig
 
 # %% ../../nbs/08c_page.ipynb #02e2fa36
-MEGABYTES = 8.       # of a page of a film of ten minutes or less; in proportion beyond
+MEGABYTES = 8.0  # of a page of a film of ten minutes or less; in proportion beyond
 STILLS = ((480, 75), (400, 72), (320, 70), (240, 65), (160, 60))  # (width, JPEG quality) to try
 
-def packed(array, kind:str='<i2') -> str: return base64.b64encode(np.ascontiguousarray(array, kind)).decode()
 
-def runs_of(labels # (h, w)
-           ): # (2·runs,) uint16: label, length, label, length, …
+def packed(array, kind: str = '<i2') -> str:
+    return base64.b64encode(np.ascontiguousarray(array, kind)).decode()
+
+
+def runs_of(
+    labels,  # (h, w)
+):  # (2·runs,) uint16: label, length, label, length, …
     "Run-length code, row after row."
-    flat = labels.ravel(); cuts = np.flatnonzero(np.r_[True, np.diff(flat) != 0, True])
+    flat = labels.ravel()
+    cuts = np.flatnonzero(np.r_[True, np.diff(flat) != 0, True])
     cuts = np.unique(np.r_[cuts, np.arange(0, flat.size, 65_535)])
     return np.stack([flat[cuts[:-1]], np.diff(cuts)], 1).ravel()
 
-def stills(film:Film, times, # seconds, ascending
-           room:float # bytes for all of them
-          ) -> list[str]: # base64 JPEG
+
+def stills(
+    film: Film,
+    times,  # seconds, ascending
+    room: float,  # bytes for all of them
+) -> list[str]:  # base64 JPEG
     "The pictures at these times, as large as there is room for."
     fit = {how: [] for how in STILLS}
     for picture in film.iter_frames(times):
         whole = Image.fromarray(picture)
         for width, quality in list(fit):
-            size = width, max(1, round(width*whole.height/whole.width))
-            fit[width, quality].append(encoded(np.asarray(whole.resize(size, Image.BILINEAR)), 'jpeg', quality=quality, optimize=True))
-            if len(fit) > 1 and sum(map(len, fit[width, quality])) > room: del fit[width, quality]
+            size = width, max(1, round(width * whole.height / whole.width))
+            fit[width, quality].append(
+                encoded(np.asarray(whole.resize(size, Image.BILINEAR)), 'jpeg', quality=quality, optimize=True)
+            )
+            if len(fit) > 1 and sum(map(len, fit[width, quality])) > room:
+                del fit[width, quality]
     return next(iter(fit.values()))
 
-def page_html(p:Prediction, path) -> Path:
+
+def page_html(p: Prediction, path) -> Path:
     "Write the interactive page of a prediction."
-    s, first, table = stencil(), int(np.argmax(on_the_atlas(p).seen >= 0)) if p.seen[-1] >= 0 else len(p.seen), parcel_table()
-    scale = {k: float(np.abs(y).max()) or 1. for k, y in p.bold.items()}
-    data = dict(tr=p.tr, delay=DELAY, n=len(p.times), first=first, limit=p.limit, scale=scale, width=s.labels.shape[1], height=s.labels.shape[0],
-                values={k: packed(np.round(127*y/scale[k]), 'i1') for k, y in p.bold.items()}, runs=packed(runs_of(s.labels), '<u2'), overlay=encoded(s.overlay, 'png', optimize=True),
-                colours=packed(np.round(255*colormaps[DIVERGING](np.linspace(0, 1, 256))[:, :3]), 'u1'), names=list(table.name), hemi=list(table.hemi),
-                net=[list(NETWORK_NAMES).index(n) for n in table.net], networks=list(NETWORK_NAMES.values()), inks=list(NETWORK_COLOURS.values()))
-    room = MEGABYTES*1e6*max(1., len(p.times)*p.tr/600) - 12_000 - sum(len(json.dumps(v)) for v in data.values()) - 3*len(p.times)
+    s = stencil()
+    first = int(np.argmax(on_the_atlas(p).seen >= 0)) if p.seen[-1] >= 0 else len(p.seen)
+    table = parcel_table()
+    scale = {k: float(np.abs(y).max()) or 1.0 for k, y in p.bold.items()}
+    data = dict(
+        tr=p.tr,
+        delay=DELAY,
+        n=len(p.times),
+        first=first,
+        limit=p.limit,
+        scale=scale,
+        width=s.labels.shape[1],
+        height=s.labels.shape[0],
+        values={k: packed(np.round(127 * y / scale[k]), 'i1') for k, y in p.bold.items()},
+        runs=packed(runs_of(s.labels), '<u2'),
+        overlay=encoded(s.overlay, 'png', optimize=True),
+        colours=packed(np.round(255 * colormaps[DIVERGING](np.linspace(0, 1, 256))[:, :3]), 'u1'),
+        names=list(table.name),
+        hemi=list(table.hemi),
+        net=[list(NETWORK_NAMES).index(n) for n in table.net],
+        networks=list(NETWORK_NAMES.values()),
+        inks=list(NETWORK_COLOURS.values()),
+    )
+    room = (
+        MEGABYTES * 1e6 * max(1.0, len(p.times) * p.tr / 600)
+        - 12_000
+        - sum(len(json.dumps(v)) for v in data.values())
+        - 3 * len(p.times)
+    )
     data['stills'] = stills(p.film, p.seen[first:], room)
     tag = f'<b class="tag">{SIMULATED_NOTE}</b>' if p.simulated else ''
-    marks = dict(TITLE=html.escape(p.name), SOURCE=html.escape(p.source), TAG=tag, MEANING=MEANING, DELAY=f'{DELAY:g}', DATA=script_json(data), POLICY=POLICY)
-    with atomic(path) as tmp: tmp.write_text(fill_page(MOVIE_PAGE, **marks), encoding='utf-8')
+    marks = dict(
+        TITLE=html.escape(p.name),
+        SOURCE=html.escape(p.source),
+        TAG=tag,
+        MEANING=MEANING,
+        DELAY=f'{DELAY:g}',
+        DATA=script_json(data),
+        POLICY=POLICY,
+    )
+    with atomic(path) as tmp:
+        tmp.write_text(fill_page(MOVIE_PAGE, **marks), encoding='utf-8')
     return Path(path)
 
 # %% ../../nbs/08c_page.ipynb #c0608f74
@@ -247,48 +371,87 @@ $('play').onclick = () => { if (timer) { clearInterval(timer); timer = null } el
 Object.keys(values).forEach(k => $('who').append(new Option(k, k))); $('who').onchange = onresize = () => { courses(); show(now) };
 const bar = $('bar').getContext('2d'), scale = bar.createImageData(256, 1); new Uint32Array(scale.data.buffer).forEach((_, k, a) => a[k] = shade((k - 127.5)/128*D.limit)); bar.putImageData(scale, 0, 0);
 $('low').textContent = '≤ −' + D.limit.toFixed(2); $('high').textContent = '≥ ' + D.limit.toFixed(2); courses(); show(Math.max(D.first, +location.hash.slice(1) || 0));
-</script></body></html>"""
+</script></body></html>"""  # noqa: E501
 
 # %% ../../nbs/08c_page.ipynb #ddc1df0b
-def movie_frame(p:Prediction, subject:str):
+def movie_frame(p: Prediction, subject: str):
     "Everything that does not move, and where the rest goes: picture (480 × 270), map (740 × 326), cursor and clock."
-    fig = new_figure(12.8, 5.6); fig.set_dpi(100); FigureCanvasAgg(fig); s = stencil(740, 100)
-    place = lambda x, y, w, h: (x/1280, 1 - (y + h)/560, w/1280, h/560)
-    ax = fig.add_axes(place(70, 385, 345, 110)); draw_courses(ax, p, subject, 9)
-    for t in (ax.xaxis.label, ax.yaxis.label, *ax.get_xticklabels(), *ax.get_yticklabels()): t.set_size(9)
-    key = fig.add_axes(place(780, 450, 280, 12)); key.imshow(np.linspace(0, 1, 256)[None], DIVERGING, aspect='auto', extent=(-p.limit, p.limit, 0, 1)); key.set_yticks([])
-    key.tick_params(labelsize=9); key.set_xlabel(f'predicted BOLD of {subject}, z-scored units, {DELAY:g} s after the picture', size=10)
-    fig.text(20/1280, 1 - 16/560, p.name, size=12, va='center'); fig.text(.99, .045, MEANING.replace('. It', '.\nIt'), size=7.5, color='.35', ha='right', va='center')
-    if p.simulated: fig.text(.99, 1 - 20/560, SIMULATED_NOTE, size=10, ha='right', va='center', color='#8A1C1C', weight='bold')
-    fig.canvas.draw(); still = np.asarray(fig.canvas.buffer_rgba())[..., :3].copy()
+    fig = new_figure(12.8, 5.6)
+    fig.set_dpi(100)
+    FigureCanvasAgg(fig)
+    s = stencil(740, 100)
+
+    def place(x, y, w, h):
+        return (x / 1280, 1 - (y + h) / 560, w / 1280, h / 560)
+
+    ax = fig.add_axes(place(70, 385, 345, 110))
+    draw_courses(ax, p, subject, 9)
+    for t in (ax.xaxis.label, ax.yaxis.label, *ax.get_xticklabels(), *ax.get_yticklabels()):
+        t.set_size(9)
+    key = fig.add_axes(place(780, 450, 280, 12))
+    key.imshow(np.linspace(0, 1, 256)[None], DIVERGING, aspect='auto', extent=(-p.limit, p.limit, 0, 1))
+    key.set_yticks([])
+    key.tick_params(labelsize=9)
+    key.set_xlabel(f'predicted BOLD of {subject}, z-scored units, {DELAY:g} s after the picture', size=10)
+    fig.text(20 / 1280, 1 - 16 / 560, p.name, size=12, va='center')
+    fig.text(0.99, 0.045, MEANING.replace('. It', '.\nIt'), size=7.5, color='.35', ha='right', va='center')
+    if p.simulated:
+        fig.text(0.99, 1 - 20 / 560, SIMULATED_NOTE, size=10, ha='right', va='center', color='#8A1C1C', weight='bold')
+    fig.canvas.draw()
+    still = np.asarray(fig.canvas.buffer_rgba())[..., :3].copy()
     edges = ax.transData.transform([(0, 0), (p.times[-1], 0)])[:, 0]
     return still, s, edges
 
-def movie_mp4(p:Prediction, path, subject:str|None=None, # None: the first
-              fps:int=4, sound:bool=True) -> Path:
+
+def movie_mp4(
+    p: Prediction,
+    path,
+    subject: str | None = None,  # None: the first
+    fps: int = 4,
+    sound: bool = True,
+) -> Path:
     "Write the film beside its map."
-    subject = subject or next(iter(on_the_atlas(p).bold)); still, s, (x0, x1) = movie_frame(p, subject)
+    subject = subject or next(iter(on_the_atlas(p).bold))
+    still, s, (x0, x1) = movie_frame(p, subject)
     maps, font = p.bold[subject], ImageFont.truetype(font_manager.findfont('DejaVu Sans'), 13)
-    times = np.arange(max(1, int(p.film.seconds*fps)))/fps; row = np.clip(np.round((times + DELAY)/p.tr).astype(int), 0, len(maps) - 1)
-    scale = min(480/p.film.size[1], 270/p.film.size[0]); h, w = (max(2, int(n*scale)) for n in p.film.size); top, left = 40 + (270 - h)//2, 20 + (480 - w)//2
+    times = np.arange(max(1, int(p.film.seconds * fps))) / fps
+    row = np.clip(np.round((times + DELAY) / p.tr).astype(int), 0, len(maps) - 1)
+    scale = min(480 / p.film.size[1], 270 / p.film.size[0])
+    h, w = (max(2, int(n * scale)) for n in p.film.size)
+    top, left = 40 + (270 - h) // 2, 20 + (480 - w) // 2
     with atomic(path) as tmp, av.open(str(tmp), 'w', format='mp4', options=dict(movflags='faststart')) as out:
-        video = out.add_stream('libx264', rate=fps, width=1280, height=560, pix_fmt='yuv420p', options=dict(crf='20', g=str(4*fps)))
+        video = out.add_stream(
+            'libx264', rate=fps, width=1280, height=560, pix_fmt='yuv420p', options=dict(crf='20', g=str(4 * fps))
+        )
         video.codec_context.color_range = 1
         voice = out.add_stream('aac', rate=RATE, layout='mono') if sound and p.film.has_sound else None
         shown, picture = None, np.array(still)
-        for k, (seen, i) in enumerate(progress(zip(p.film.iter_frames(times, (h, w)), row), 'film of the map', len(times))):
-            if i != shown: picture[60:60 + s.labels.shape[0], 520:1260] = s.paint(map_colours(maps[i], p.limit)); shown = i
-            picture[40:310, 20:500] = 17; picture[top:top + h, left:left + w] = seen
-            canvas = Image.fromarray(picture); draw = ImageDraw.Draw(canvas)
-            x = x0 + (x1 - x0)*i/max(1, len(maps) - 1); draw.line([(x, 385), (x, 495)], fill=(30, 30, 30), width=1)
-            late = row[k]*p.tr + .5*p.tr < times[k] + DELAY
-            draw.text((20, 322), f'film {clock(times[k])}     BOLD {clock(i*p.tr)}' + ('   (no later sample)' if late else ''), (30, 30, 30), font)
+        for k, (seen, i) in enumerate(
+            progress(zip(p.film.iter_frames(times, (h, w)), row), 'film of the map', len(times))
+        ):
+            if i != shown:
+                picture[60 : 60 + s.labels.shape[0], 520:1260] = s.paint(map_colours(maps[i], p.limit))
+                shown = i
+            picture[40:310, 20:500] = 17
+            picture[top : top + h, left : left + w] = seen
+            canvas = Image.fromarray(picture)
+            draw = ImageDraw.Draw(canvas)
+            x = x0 + (x1 - x0) * i / max(1, len(maps) - 1)
+            draw.line([(x, 385), (x, 495)], fill=(30, 30, 30), width=1)
+            late = row[k] * p.tr + 0.5 * p.tr < times[k] + DELAY
+            draw.text(
+                (20, 322),
+                f'film {clock(times[k])}     BOLD {clock(i * p.tr)}' + ('   (no later sample)' if late else ''),
+                (30, 30, 30),
+                font,
+            )
             out.mux(video.encode(av.VideoFrame.from_image(canvas)))
         out.mux(video.encode())
         if voice:
             wave = p.film.sound()
             for k in range(0, len(wave), 1024):
-                frame = av.AudioFrame.from_ndarray(wave[None, k:k + 1024], 'fltp', 'mono'); frame.rate, frame.pts, frame.time_base = RATE, k, Fraction(1, RATE)
+                frame = av.AudioFrame.from_ndarray(wave[None, k : k + 1024], 'fltp', 'mono')
+                frame.rate, frame.pts, frame.time_base = RATE, k, Fraction(1, RATE)
                 out.mux(voice.encode(frame))
             out.mux(voice.encode())
     return Path(path)

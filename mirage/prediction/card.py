@@ -19,47 +19,135 @@ from .recipe import Recipe
 # %% ../../nbs/09c_card.ipynb #53723e52
 SET_LABELS = dict(val='validation', s7='test: season 7', ood='test: out of distribution')
 
-def evaluation_of(trained:Run) -> Run|None:
+
+def evaluation_of(trained: Run) -> Run | None:
     "The evaluation of these very weights, if there is one."
     path = run_path(trained.config['cohort'], 'evaluate', trained.path.name)
-    if unfinished(path): return None
-    sha = lambda files: files.get('weights.safetensors', {}).get('sha256')
+    if unfinished(path):
+        return None
+
+    def sha(files):
+        return files.get('weights.safetensors', {}).get('sha256')
+
     return Run(path) if sha(Run(path).provenance.get('inputs', {})) == sha(trained.provenance['files']) else None
 
-def score_table(trained:Run) -> pd.DataFrame: # set, subject, r, 95 % interval
+
+def score_table(trained: Run) -> pd.DataFrame:  # set, subject, r, 95 % interval
     "Mean Pearson r over parcels."
     if found := evaluation_of(trained):
-        table = pd.read_csv(found.path/'intervals.csv').query('film == "all"').sort_values('set', key=lambda s: s.map(list(SET_LABELS).index), kind='stable')
-        return pd.DataFrame([(SET_LABELS.get(t.set, t.set), t.subject, f'{t.score:.3f}', f'{t.low:.3f} to {t.high:.3f}') for t in table.itertuples()], columns=['set', 'subject', 'r', '95 % interval'])
+        table = (
+            pd
+            .read_csv(found.path / 'intervals.csv')
+            .query('film == "all"')
+            .sort_values('set', key=lambda s: s.map(list(SET_LABELS).index), kind='stable')
+        )
+        return pd.DataFrame(
+            [
+                (SET_LABELS.get(t.set, t.set), t.subject, f'{t.score:.3f}', f'{t.low:.3f} to {t.high:.3f}')
+                for t in table.itertuples()
+            ],
+            columns=['set', 'subject', 'r', '95 % interval'],
+        )
     means = trained.scores.groupby(['set', 'subject']).r.mean()
-    rows = [(SET_LABELS.get(s, s), who, f'{r:.3f}', 'not computed') for s in SET_LABELS if s in means for table in [means[s]] for who, r in (('mean', table.mean()), *table.items())]
+    rows = [
+        (SET_LABELS.get(s, s), who, f'{r:.3f}', 'not computed')
+        for s in SET_LABELS
+        if s in means
+        for table in [means[s]]
+        for who, r in (('mean', table.mean()), *table.items())
+    ]
     return pd.DataFrame(rows, columns=['set', 'subject', 'r', '95 % interval'])
 
 # %% ../../nbs/09c_card.ipynb #6f2150f9
-def pipe_table(table:pd.DataFrame) -> str: # markdown
-    line = lambda cells: '| ' + ' | '.join(map(str, cells)) + ' |'
-    return '\n'.join([line(table.columns), line(['---']*len(table.columns)), *map(line, table.itertuples(index=False))])
+def pipe_table(table: pd.DataFrame) -> str:  # markdown
+    def line(cells):
+        return '| ' + ' | '.join(map(str, cells)) + ' |'
 
-def card(trained:Run, licence:str, # of the weights
-         recipe:Recipe) -> str: # markdown with the hub's front matter
+    return '\n'.join([
+        line(table.columns),
+        line(['---'] * len(table.columns)),
+        *map(line, table.itertuples(index=False)),
+    ])
+
+
+def card(
+    trained: Run,
+    licence: str,  # of the weights
+    recipe: Recipe,
+) -> str:  # markdown with the hub's front matter
     "What the model is, from the run's own files."
     c, m, manifest = trained.config, trained.metrics, load_manifest()
-    preset, shape, made = c['preset'], c['model'], trained.provenance; bases = [manifest[b] for b in recipe.backbones.values() if b in manifest]
-    front = dict(library_name='mirage', license=licence, tags=['fmri', 'brain-encoding', 'neuroscience', *['simulated']*recipe.simulated])
-    if bases: front['base_model'] = [b['source'].removeprefix('hub:') for b in bases]
+    preset, shape, made = c['preset'], c['model'], trained.provenance
+    bases = [manifest[b] for b in recipe.backbones.values() if b in manifest]
+    front = dict(
+        library_name='mirage',
+        license=licence,
+        tags=['fmri', 'brain-encoding', 'neuroscience', *['simulated'] * recipe.simulated],
+    )
+    if bases:
+        front['base_model'] = [b['source'].removeprefix('hub:') for b in bases]
     data = manifest.get(recipe.cohort)
-    about = (f'**Simulated.** Nobody was scanned: the BOLD of cohort `{recipe.cohort}` was simulated from a planted truth, to test the pipeline. The scores below say how well that truth is recovered, and nothing about people.'
-             if recipe.simulated else f'{data["name"]} ({data["provider"]}). Licence: {data["licence"]}. {data["terms"]}' if data else f'Cohort `{recipe.cohort}`, described by whoever shared this model.')
-    features = pd.DataFrame(dict(backbone=recipe.backbone, revision=recipe.revision or '-', fusion=recipe.fusion, protocol=recipe.protocol,
-                                 context=f'{recipe.contexts.words} words, {recipe.contexts.audio:g} s sound, {recipe.contexts.video:g} s picture', streams=', '.join(f'{k} {v}' for k, v in shape['streams'].items())), index=[0])
-    training = pd.DataFrame(dict(parameters=f'{m["parameters"]:,}', epochs=f'{preset["epochs"]} (best {m["best_epoch"]})', batch=preset['batch'], lr=preset['lr'], seed=c['seed'], precision=c['precision'], commit=made['commit'][:12]), index=[0])
-    ceiling = f'\n\nThe highest expected r against one run is {m["ceiling"]:.3f} (known, because the BOLD is simulated).' if m.get('ceiling') else ''
-    limits = [MEANING, f'It speaks for {len(shape["subjects"])} people ({", ".join(shape["subjects"])}) and does not transfer to others.',
-              'Films unlike those it was trained on are predicted worse; compare the test sets above.', 'It needs picture and sound; without a transcript its text stream is what the protocol puts in place of words.',
-              'Predictions are in z-scored units and smaller than measured BOLD: a least-squares model predicts the mean of what it cannot know.']
-    licences = [f'weights: {licence}', *(f'features, {b["name"]}: {b["licence"]}' for b in bases), *([f'data, {data["name"]}: {data["licence"]}'] if data else []),
-                *([f'parcellation, {manifest["schaefer1000"]["name"]}: {manifest["schaefer1000"]["licence"]}'] if recipe.atlas else [])]
-    bullets = lambda items: '\n'.join(f'- {i}' for i in items)
+    about = (
+        f'**Simulated.** Nobody was scanned: the BOLD of cohort `{recipe.cohort}` was simulated from a planted '
+        'truth, to test the pipeline. The scores below say how well that truth is recovered, and nothing about '
+        'people.'
+        if recipe.simulated
+        else f'{data["name"]} ({data["provider"]}). Licence: {data["licence"]}. {data["terms"]}'
+        if data
+        else f'Cohort `{recipe.cohort}`, described by whoever shared this model.'
+    )
+    features = pd.DataFrame(
+        dict(
+            backbone=recipe.backbone,
+            revision=recipe.revision or '-',
+            fusion=recipe.fusion,
+            protocol=recipe.protocol,
+            context=f'{recipe.contexts.words} words, {recipe.contexts.audio:g} s sound, {recipe.contexts.video:g} s '
+            'picture',
+            streams=', '.join(f'{k} {v}' for k, v in shape['streams'].items()),
+        ),
+        index=[0],
+    )
+    training = pd.DataFrame(
+        dict(
+            parameters=f'{m["parameters"]:,}',
+            epochs=f'{preset["epochs"]} (best {m["best_epoch"]})',
+            batch=preset['batch'],
+            lr=preset['lr'],
+            seed=c['seed'],
+            precision=c['precision'],
+            commit=made['commit'][:12],
+        ),
+        index=[0],
+    )
+    ceiling = (
+        f'\n\nThe highest expected r against one run is {m["ceiling"]:.3f} (known, because the BOLD is simulated).'
+        if m.get('ceiling')
+        else ''
+    )
+    limits = [
+        MEANING,
+        f'It speaks for {len(shape["subjects"])} people ({", ".join(shape["subjects"])}) and does not transfer '
+        'to others.',
+        'Films unlike those it was trained on are predicted worse; compare the test sets above.',
+        'It needs picture and sound; without a transcript its text stream is what the protocol puts in place of words.',
+        'Predictions are in z-scored units and smaller than measured BOLD: a least-squares model predicts the '
+        'mean of what it cannot know.',
+    ]
+    licences = [
+        f'weights: {licence}',
+        *(f'features, {b["name"]}: {b["licence"]}' for b in bases),
+        *([f'data, {data["name"]}: {data["licence"]}'] if data else []),
+        *(
+            [f'parcellation, {manifest["schaefer1000"]["name"]}: {manifest["schaefer1000"]["licence"]}']
+            if recipe.atlas
+            else []
+        ),
+    ]
+
+    def bullets(items):
+        return '\n'.join(f'- {i}' for i in items)
+
     return f"""---
 {yaml.safe_dump(front, sort_keys=False)}---
 # {trained.path.name}, trained on {recipe.cohort}
@@ -93,16 +181,25 @@ Pearson r between predicted and measured BOLD, mean over parcels.
 
 ## Licences
 {bullets(licences)}
-"""
+"""  # noqa: E501
 
 # %% ../../nbs/09c_card.ipynb #a47400d0
-def share(trained:Run, folder, licence:str='' # of the weights; a simulated run takes mit
-         ) -> Path:
+def share(
+    trained: Run,
+    folder,
+    licence: str = '',  # of the weights; a simulated run takes mit
+) -> Path:
     "Write model.safetensors, config.json, recipe.yaml, the digests of these, and README.md."
     recipe, folder = Recipe.of_run(trained.config), Path(folder)
-    if not licence and not recipe.simulated: raise ValueError('choose a licence for the weights, such as -p licence cc-by-4.0: it is yours to give, within the terms of data and backbone (data_manifest.yaml)')
-    load_model(trained).save_pretrained(folder); recipe.write(folder/'recipe.yaml')
-    with atomic(folder/'README.md') as tmp: tmp.write_text(card(trained, licence or 'mit', recipe), encoding='utf-8')
-    shared = 'model.safetensors', 'config.json', 'recipe.yaml'      # the card may be edited afterwards
-    write_sealed(folder/'digests.json', dict(files={name: file_digest(folder/name) for name in shared}))
+    if not licence and not recipe.simulated:
+        raise ValueError(
+            'choose a licence for the weights, such as -p licence cc-by-4.0: it is yours to give, within the '
+            'terms of data and backbone (data_manifest.yaml)'
+        )
+    load_model(trained).save_pretrained(folder)
+    recipe.write(folder / 'recipe.yaml')
+    with atomic(folder / 'README.md') as tmp:
+        tmp.write_text(card(trained, licence or 'mit', recipe), encoding='utf-8')
+    shared = 'model.safetensors', 'config.json', 'recipe.yaml'  # the card may be edited afterwards
+    write_sealed(folder / 'digests.json', dict(files={name: file_digest(folder / name) for name in shared}))
     return folder

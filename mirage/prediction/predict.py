@@ -15,7 +15,8 @@ from types import SimpleNamespace
 
 import h5py, numpy as np, pandas as pd, torch
 
-from ..core import DELAY, TR, atomic, check_name, check_overwrite, digest, finish_run, former_config, known_digest, open_run, plain_name, read_sealed, root, run_path, start_run, unfinished, write_sealed
+from ..core import DELAY, TR, atomic, check_name, check_overwrite, digest, finish_run, former_config, known_digest
+from ..core import open_run, plain_name, read_sealed, root, run_path, start_run, unfinished, write_sealed
 from ..processes import DiskFull
 from ..data.cohort import pick_subjects
 from ..plotting.cortex import parcel_table
@@ -31,41 +32,80 @@ from ..plotting.page import MEANING, Prediction, movie_mp4, page_html
 from .recipe import Weights, check_features, gigabytes, open_backbones, open_weights
 
 # %% ../../nbs/09b_predict.ipynb #becf537d
-def open_input(video, transcript=None, tr:float=TR, audio_track='') -> Film:
+def open_input(video, transcript=None, tr: float = TR, audio_track='') -> Film:
     "A film that can be used, or an error that says what to do."
     film = Film.open(video, transcript or None, tr, audio_track)
-    if not film.has_sound: film.sound()      # says what to do about it
-    next(film.iter_frames([0.]))
-    if film.transcript and len(words := read_words(film.transcript, tr)) and (late := words.onset.max() - film.seconds) > SHORT:
-        raise ValueError(f'{film.transcript}: its last word begins {late:.1f} s after {film.path} ends ({film.seconds:.1f} s); give the transcript of this cut, in seconds from its beginning')
+    if not film.has_sound:
+        film.sound()  # says what to do about it
+    next(film.iter_frames([0.0]))
+    if (
+        film.transcript
+        and len(words := read_words(film.transcript, tr))
+        and (late := words.onset.max() - film.seconds) > SHORT
+    ):
+        raise ValueError(
+            f'{film.transcript}: its last word begins {late:.1f} s after {film.path} ends ({film.seconds:.1f} '
+            's); give the transcript of this cut, in seconds from its beginning'
+        )
     film.words
     return film
 
 # %% ../../nbs/09b_predict.ipynb #284a42c0
-def heard_words(chunks, # of transformers: [{'text', 'timestamp': (begin, end)}]
-                seconds:float # of the film
-               ) -> list[dict]: # word, onset, offset
+def heard_words(
+    chunks,  # of transformers: [{'text', 'timestamp': (begin, end)}]
+    seconds: float,  # of the film
+) -> list[dict]:  # word, onset, offset
     "Recognised words that lie within the film; one without an end lasts a tenth of a second."
     words = []
     for c in chunks:
         begins, ends = c['timestamp']
-        if not c['text'].strip() or begins is None or begins >= seconds: continue
-        words.append(dict(word=c['text'].strip(), onset=float(begins), offset=float(min(seconds, begins + .1 if ends is None else max(begins, ends)))))
+        if not c['text'].strip() or begins is None or begins >= seconds:
+            continue
+        words.append(
+            dict(
+                word=c['text'].strip(),
+                onset=float(begins),
+                offset=float(min(seconds, begins + 0.1 if ends is None else max(begins, ends))),
+            )
+        )
     return words
 
-def transcribe(film:Film, model:str, # id on the hub, id@commit, or a folder
-               device:str='auto') -> Path: # of a .json that `read_words` reads
+
+def transcribe(
+    film: Film,
+    model: str,  # id on the hub, id@commit, or a folder
+    device: str = 'auto',
+) -> Path:  # of a .json that `read_words` reads
     "What a speech recogniser hears in a film; once per film and recogniser."
     repo, _, commit = (model, '', '') if Path(model).is_dir() else model.partition('@')
-    path = root()/'features'/'films'/'words'/f'{re.sub(r"[^A-Za-z0-9.-]+", "-", Path(repo).name)}-{digest([model, known_digest(film.path), film.audio_track], 16)}.json'
-    with contextlib.suppress(FileNotFoundError, ValueError):     # what was altered is heard again
+    path = (
+        root()
+        / 'features'
+        / 'films'
+        / 'words'
+        / f'{re.sub(r"[^A-Za-z0-9.-]+", "-", Path(repo).name)}-{digest([model, known_digest(film.path), film.audio_track], 16)}.json'
+    )
+    with contextlib.suppress(FileNotFoundError, ValueError):  # what was altered is heard again
         read_sealed(path)
         return path
-    from transformers import pipeline        # takes seconds to import, and few need it
-    ears = pipeline('automatic-speech-recognition', model=repo, revision=commit or None, trust_remote_code=False, chunk_length_s=30, ignore_warning=True,
-                    device='cuda' if device in ('auto', 'cuda') and torch.cuda.is_available() else 'cpu')
-    try: chunks = ears(dict(raw=film.sound(), sampling_rate=RATE), return_timestamps='word')['chunks']
-    except (ValueError, KeyError) as e: raise ValueError(f'{model} gives no words with times ({e}); choose a recogniser that does, such as openai/whisper-small, or give a transcript') from e
+    from transformers import pipeline  # takes seconds to import, and few need it
+
+    ears = pipeline(
+        'automatic-speech-recognition',
+        model=repo,
+        revision=commit or None,
+        trust_remote_code=False,
+        chunk_length_s=30,
+        ignore_warning=True,
+        device='cuda' if device in ('auto', 'cuda') and torch.cuda.is_available() else 'cpu',
+    )
+    try:
+        chunks = ears(dict(raw=film.sound(), sampling_rate=RATE), return_timestamps='word')['chunks']
+    except (ValueError, KeyError) as e:
+        raise ValueError(
+            f'{model} gives no words with times ({e}); choose a recogniser that does, such as '
+            'openai/whisper-small, or give a transcript'
+        ) from e
     write_sealed(path, dict(words=heard_words(chunks, film.seconds), recogniser=model))
     return path
 
@@ -73,190 +113,370 @@ def transcribe(film:Film, model:str, # id on the hub, id@commit, or a folder
 @dataclass
 class Job:
     "One film for one model, checked."
-    name:str
-    film:Film
-    weights:Weights
-    subjects:tuple
-    backbones:dict
-    device:str
+
+    name: str
+    film: Film
+    weights: Weights
+    subjects: tuple
+    backbones: dict
+    device: str
 
     @property
-    def config(self) -> dict: # what shapes the result
+    def config(self) -> dict:  # what shapes the result
         words = self.film.source.split()
         made_of = dict(zip(words[::2], words[1::2])) | dict(weights=self.weights.digest, source=self.weights.source)
         made_of |= dict(subjects=list(self.subjects), recipe=asdict(self.weights.recipe))
         return dict(name=self.name, movie=made_of.pop('movie'), inputs=made_of)
+
     @property
-    def said(self) -> str: # what the text stream is made of
+    def said(self) -> str:  # what the text stream is made of
         heard = f'{self.film.heard}; ' if self.film.heard else ''
         plan = Schedule(self.film, get_protocol(self.weights.recipe.protocol))
-        if n := len(plan.words): return f'{heard}{n} words of {Path(self.film.transcript).name}'
+        if n := len(plan.words):
+            return f'{heard}{n} words of {Path(self.film.transcript).name}'
         instead = get_protocol(self.weights.recipe.protocol).speechless
-        return f'{heard}no words: the text stream is {dict(zeros="silence", mean="the mean of sound and picture")[instead]}, as the protocol {self.weights.recipe.protocol} says'
+        return (
+            f'{heard}no words: the text stream is '
+            f'{dict(zeros="silence", mean="the mean of sound and picture")[instead]}, as the protocol '
+            f'{self.weights.recipe.protocol} says'
+        )
+
     @property
-    def n_tr(self) -> int: # samples that are taken while the film runs
+    def n_tr(self) -> int:  # samples that are taken while the film runs
         "`released` rounds; ours counts every sample that has begun."
-        samples = self.film.seconds/self.weights.recipe.tr
+        samples = self.film.seconds / self.weights.recipe.tr
         rounded = get_protocol(self.weights.recipe.protocol).last_step == 'rounded'
         return max(1, round(samples) if rounded else math.ceil(samples - 1e-6))
 
     @property
-    def undrawn(self) -> str: # why there will be no page and no film of the map; '' where there will be
-        r, last = self.weights.recipe, (self.n_tr - 1)*self.weights.recipe.tr
-        if r.atlas != 'schaefer1000': return 'numbers only: its parcels are not those of the atlas that pages and films of the map draw'
-        if last < DELAY: return f'numbers only, no page and no film of the map: its last sample is taken at {last:.2f} s, and BOLD answers {DELAY:g} s late'
+    def undrawn(self) -> str:  # why there will be no page and no film of the map; '' where there will be
+        r, last = self.weights.recipe, (self.n_tr - 1) * self.weights.recipe.tr
+        if r.atlas != 'schaefer1000':
+            return 'numbers only: its parcels are not those of the atlas that pages and films of the map draw'
+        if last < DELAY:
+            return (
+                f'numbers only, no page and no film of the map: its last sample is taken at {last:.2f} s, and BOLD '
+                f'answers {DELAY:g} s late'
+            )
         return ''
 
     def cost(self) -> pd.Series:
         "Told before anything is computed: nothing of this needs the weights."
-        r, row = self.weights.recipe, pd.DataFrame([dict(split='film', video=self.film.path, transcript=self.film.transcript, audio_track=self.film.audio_track)])
+        r = self.weights.recipe
+        row = pd.DataFrame([
+            dict(split='film', video=self.film.path, transcript=self.film.transcript, audio_track=self.film.audio_track)
+        ])
         each = [estimate(row, b, r.fusion, r.protocol, r.contexts, tr=r.tr) for b in self.backbones.values()]
-        total = lambda k: sum(e[k] for e in each); here = speed(self.device)
-        free = {'free on the GPU, GB': torch.cuda.mem_get_info()[0]/1e9} if torch.cuda.is_available() and self.device != 'cpu' else {}
-        values = {'film, s': self.film.seconds, 'words': len(self.film.words), 'samples': self.n_tr, 'subjects': len(self.subjects), 'forwards of the backbone': total('forwards'),
-                  'memory of the backbone, GB': sum(map(gigabytes, self.backbones.values())), 'memory of MIRAGE, GB': sum(p.numel() for p in self.weights.model.parameters())*4e-9,
-                  **free, 'features on disk, GB': total('GB on disk'), 'PFLOP': total('PFLOP'), 'time, at least, s': 1000*total('PFLOP')/here}
+
+        def total(k):
+            return sum(e[k] for e in each)
+
+        here = speed(self.device)
+        free = (
+            {'free on the GPU, GB': torch.cuda.mem_get_info()[0] / 1e9}
+            if torch.cuda.is_available() and self.device != 'cpu'
+            else {}
+        )
+        values = {
+            'film, s': self.film.seconds,
+            'words': len(self.film.words),
+            'samples': self.n_tr,
+            'subjects': len(self.subjects),
+            'forwards of the backbone': total('forwards'),
+            'memory of the backbone, GB': sum(map(gigabytes, self.backbones.values())),
+            'memory of MIRAGE, GB': sum(p.numel() for p in self.weights.model.parameters()) * 4e-9,
+            **free,
+            'features on disk, GB': total('GB on disk'),
+            'PFLOP': total('PFLOP'),
+            'time, at least, s': 1000 * total('PFLOP') / here,
+        }
         return pd.Series(values, dtype=float)
 
-def speed(device:str) -> float: # TFLOP/s
+
+def speed(device: str) -> float:  # TFLOP/s
     "A large matrix product on this device: what a real run stays below."
     gpu = torch.cuda.is_available() and device != 'cpu'
-    a = torch.randn(*[8192 if gpu else 1024]*2, device='cuda' if gpu else 'cpu', dtype=torch.bfloat16 if gpu else torch.float32); a @ a
+    a = torch.randn(
+        *[8192 if gpu else 1024] * 2, device='cuda' if gpu else 'cpu', dtype=torch.bfloat16 if gpu else torch.float32
+    )
+    a @ a
     wait = torch.cuda.synchronize if gpu else lambda: None
-    wait(); began = time.perf_counter()
-    for _ in range(3): a @ a
-    wait(); return 3*2*len(a)**3/(time.perf_counter() - began)/1e12
+    wait()
+    began = time.perf_counter()
+    for _ in range(3):
+        a @ a
+    wait()
+    return 3 * 2 * len(a) ** 3 / (time.perf_counter() - began) / 1e12
+
 
 def default_name(video) -> str:
     "The film's own name; with six digits of its digest if another film was predicted under that name."
     name = plain_name(Path(video).stem) or 'film'
     former = former_config(run_path('films', 'predict', name)) if Path(video).is_file() else None
-    if former is None or former.get('movie') == (sha := known_digest(video)): return name
+    if former is None or former.get('movie') == (sha := known_digest(video)):
+        return name
     print(f'{name} is the prediction of another film, and stays: this one goes by {name}-{sha[:6]}')
     return f'{name}-{sha[:6]}'
 
-def prepare(video, transcript=None, weights='auto', subjects='all', name:str='', asr:str='', preset:str='auto', revision:str='', device:str='auto', audio_track='') -> Job:
+
+def prepare(
+    video,
+    transcript=None,
+    weights='auto',
+    subjects='all',
+    name: str = '',
+    asr: str = '',
+    preset: str = 'auto',
+    revision: str = '',
+    device: str = 'auto',
+    audio_track='',
+) -> Job:
     "Open and check everything; nothing is written but what a speech recogniser hears."
-    if device not in ('auto', 'cpu', 'cuda'): raise ValueError(f'device is auto, cpu or cuda, not {device!r}')
-    if device == 'cuda' and not torch.cuda.is_available(): raise ValueError('device is cuda, but this machine has none that torch can use; choose cpu or auto')
+    if device not in ('auto', 'cpu', 'cuda'):
+        raise ValueError(f'device is auto, cpu or cuda, not {device!r}')
+    if device == 'cuda' and not torch.cuda.is_available():
+        raise ValueError('device is cuda, but this machine has none that torch can use; choose cpu or auto')
     name = name or default_name(video)
     check_name('name', name)
     w = weights if isinstance(weights, Weights) else open_weights(weights, preset, revision)
     people = pick_subjects(subjects, w.model.config.subjects, w.source)
     backbones, film = open_backbones(w, device), open_input(video, transcript, w.recipe.tr, audio_track)
-    if asr and not transcript: film = open_input(video, transcribe(film, asr, device), w.recipe.tr, audio_track)
+    if asr and not transcript:
+        film = open_input(video, transcribe(film, asr, device), w.recipe.tr, audio_track)
     return Job(name, film, w, people, backbones, device)
 
 # %% ../../nbs/09b_predict.ipynb #b5543951
-def film_features(job:Job): # FeatureSet, and the film's name in it
+def film_features(job: Job):  # FeatureSet, and the film's name in it
     "Extract what is not there yet."
     r, film, parts = job.weights.recipe, job.film, {}
-    split = film.digest[:16]; row = pd.DataFrame([dict(split=split, video=film.path, transcript=film.transcript, audio_track=film.audio_track)])
+    split = film.digest[:16]
+    row = pd.DataFrame([dict(split=split, video=film.path, transcript=film.transcript, audio_track=film.audio_track)])
     for name, backbone in job.backbones.items():
         path = store_path('films', name, r.fusion, r.protocol, r.contexts)
-        parts[name] = extract_splits(row, path, name, r.fusion, r.protocol, r.contexts, device=backbone.device, revision=r.revision, tr=r.tr)
-    return (parts[r.backbone] if '' in r.backbones else Joined({m: parts[name] for m, name in r.backbones.items()})), split
+        parts[name] = extract_splits(
+            row, path, name, r.fusion, r.protocol, r.contexts, device=backbone.device, revision=r.revision, tr=r.tr
+        )
+    return (
+        parts[r.backbone] if '' in r.backbones else Joined({m: parts[name] for m, name in r.backbones.items()})
+    ), split
 
-def predict_bold(weights:Weights, features, split:str, n_tr:int, subjects, per_step:int=4 # windows at once
-                ) -> dict: # subject → (n_tr, parcels) float32
+
+def predict_bold(
+    weights: Weights,
+    features,
+    split: str,
+    n_tr: int,
+    subjects,
+    per_step: int = 4,  # windows at once
+) -> dict:  # subject → (n_tr, parcels) float32
     "Every window once, for all subjects."
     check_features(weights, features)
     model, window = weights.model, weights.model.config.n_output
     table = window_table(pd.DataFrame(dict(split=[split], n_tr=[n_tr])), window, window, weights.recipe.tr, features.hz)
-    people = SimpleNamespace(subjects=model.config.subjects, tr=weights.recipe.tr, parcels=model.config.parcels)   # nobody's BOLD is read
-    tiles = predict_windows(model, Loader(people, Reader(features, [split]), window), [Window(*row) for row in table.itertuples(index=False)], per_step)
+    # nobody's BOLD is read
+    people = SimpleNamespace(subjects=model.config.subjects, tr=weights.recipe.tr, parcels=model.config.parcels)
+    tiles = predict_windows(
+        model,
+        Loader(people, Reader(features, [split]), window),
+        [Window(*row) for row in table.itertuples(index=False)],
+        per_step,
+    )
     bold = np.concatenate([y for _, y in tiles], 1)[:, :n_tr]
-    if not np.isfinite(bold).all(): raise FloatingPointError(f'{weights.source} predicts {int((~np.isfinite(bold)).sum())} values that are not finite: damaged weights')
+    if not np.isfinite(bold).all():
+        raise FloatingPointError(
+            f'{weights.source} predicts {int((~np.isfinite(bold)).sum())} values that are not finite: damaged weights'
+        )
     return {s: bold[people.subjects.index(s)] for s in subjects}
 
-def compute(job:Job) -> Prediction:
-    features, split = film_features(job); r = job.weights.recipe
-    job.weights.model.to('cuda' if torch.cuda.is_available() and job.device != 'cpu' else 'cpu')
-    return Prediction(job.name, job.film, predict_bold(job.weights, features, split, job.n_tr, job.subjects), job.weights.source, r.simulated, r.tr, r.atlas)
 
-def predict(video, # any file FFmpeg reads
-            transcript=None, # .tsv, .csv, .json, .srt or .vtt; None: without words, or asr
-            weights='auto', # as in `open_weights`, or what it returned
-            subjects='all', # or a list, or 'sub-01,sub-03'
-            **how # name, asr, preset, revision, device, audio_track, as in `prepare`
-           ) -> Prediction: # .bold: subject → (n_tr, parcels)
+def compute(job: Job) -> Prediction:
+    features, split = film_features(job)
+    r = job.weights.recipe
+    job.weights.model.to('cuda' if torch.cuda.is_available() and job.device != 'cpu' else 'cpu')
+    return Prediction(
+        job.name,
+        job.film,
+        predict_bold(job.weights, features, split, job.n_tr, job.subjects),
+        job.weights.source,
+        r.simulated,
+        r.tr,
+        r.atlas,
+    )
+
+
+def predict(
+    video,  # any file FFmpeg reads
+    transcript=None,  # .tsv, .csv, .json, .srt or .vtt; None: without words, or asr
+    weights='auto',  # as in `open_weights`, or what it returned
+    subjects='all',  # or a list, or 'sub-01,sub-03'
+    **how,  # name, asr, preset, revision, device, audio_track, as in `prepare`
+) -> Prediction:  # .bold: subject → (n_tr, parcels)
     "Predicted BOLD of a film."
     return compute(prepare(video, transcript, weights, subjects, **how))
 
 # %% ../../nbs/09b_predict.ipynb #6e06195f
-def parcel_names(p:Prediction) -> pd.DataFrame: # parcel (from 1), name, and on the atlas hemi and net
+def parcel_names(p: Prediction) -> pd.DataFrame:  # parcel (from 1), name, and on the atlas hemi and net
     n = next(iter(p.bold.values())).shape[1]
-    return parcel_table() if p.atlas == 'schaefer1000' else pd.DataFrame(dict(parcel=np.arange(1, n + 1), name=[f'parcel {i}' for i in range(1, n + 1)]))
+    return (
+        parcel_table()
+        if p.atlas == 'schaefer1000'
+        else pd.DataFrame(dict(parcel=np.arange(1, n + 1), name=[f'parcel {i}' for i in range(1, n + 1)]))
+    )
 
-def write_prediction(p:Prediction, folder):
+
+def write_prediction(p: Prediction, folder):
     "The numbers."
     folder, names = Path(folder), parcel_names(p)
-    with atomic(folder/'predictions.h5') as tmp, h5py.File(tmp, 'w') as f:
+    with atomic(folder / 'predictions.h5') as tmp, h5py.File(tmp, 'w') as f:
         f.attrs.update(tr=p.tr, units='z-scored BOLD', source=p.source, simulated=p.simulated, meaning=MEANING)
         f['seconds'], f['parcel'] = p.times, names.name.to_numpy(dtype='S')
-        for s, y in p.bold.items(): f[f'bold/{s}'] = y
+        for s, y in p.bold.items():
+            f[f'bold/{s}'] = y
     for s, y in p.bold.items():
-        with atomic(folder/f'bold_{s}.npy') as tmp: np.save(tmp, y)
-    for file, table in (('parcels.csv', names), ('times.csv', pd.DataFrame(dict(sample=range(len(p.times)), seconds=p.times, film=p.seen)))):
-        with atomic(folder/file) as tmp: table.to_csv(tmp, index=False, float_format='%.6g')
+        with atomic(folder / f'bold_{s}.npy') as tmp:
+            np.save(tmp, y)
+    for file, table in (
+        ('parcels.csv', names),
+        ('times.csv', pd.DataFrame(dict(sample=range(len(p.times)), seconds=p.times, film=p.seen))),
+    ):
+        with atomic(folder / file) as tmp:
+            table.to_csv(tmp, index=False, float_format='%.6g')
 
-def read_prediction(folder, job:Job) -> Prediction:
+
+def read_prediction(folder, job: Job) -> Prediction:
     "A finished prediction."
     r = job.weights.recipe
-    with h5py.File(Path(folder)/'predictions.h5') as f: return Prediction(job.name, job.film, {s: f['bold'][s][()] for s in job.subjects}, f.attrs['source'], r.simulated, r.tr, r.atlas)
+    with h5py.File(Path(folder) / 'predictions.h5') as f:
+        return Prediction(
+            job.name,
+            job.film,
+            {s: f['bold'][s][()] for s in job.subjects},
+            f.attrs['source'],
+            r.simulated,
+            r.tr,
+            r.atlas,
+        )
 
-def make(job:Job, page:bool=True, movie:bool=True, overwrite:bool=False) -> tuple: # Prediction, its Run, whether it was there
+
+def make(
+    job: Job, page: bool = True, movie: bool = True, overwrite: bool = False
+) -> tuple:  # Prediction, its Run, whether it was there
     "Predict and write, unless that was done."
     path, config = run_path('films', 'predict', job.name), job.config
     config['inputs'] |= dict(drawn=dict(page=page, movie=movie))
-    if not unfinished(path, config): return read_prediction(path, job), open_run(path), True
-    check_overwrite(path, config, overwrite)                   # before hours of work
-    began = time.perf_counter(); p = compute(job); run = start_run(path, config, overwrite)
-    for old in run.path.glob('*.npy'): old.unlink()
+    if not unfinished(path, config):
+        return read_prediction(path, job), open_run(path), True
+    check_overwrite(path, config, overwrite)  # before hours of work
+    began = time.perf_counter()
+    p = compute(job)
+    run = start_run(path, config, overwrite)
+    for old in run.path.glob('*.npy'):
+        old.unlink()
     write_prediction(p, run.path)
     drawn = not job.undrawn
     for wanted, file, draw in ((page, 'page.html', page_html), (movie, 'map.mp4', movie_mp4)):
-        (run.path/file).unlink(missing_ok=True)
-        if wanted and drawn: draw(p, run.path/file)
-    finish_run(run, dict(samples=job.n_tr, seconds=round(time.perf_counter() - began, 1), drawn=drawn, notes=list(job.film.notes), cost=job.cost().to_dict()))
+        (run.path / file).unlink(missing_ok=True)
+        if wanted and drawn:
+            draw(p, run.path / file)
+    finish_run(
+        run,
+        dict(
+            samples=job.n_tr,
+            seconds=round(time.perf_counter() - began, 1),
+            drawn=drawn,
+            notes=list(job.film.notes),
+            cost=job.cost().to_dict(),
+        ),
+    )
     return p, run, False
 
 # %% ../../nbs/09b_predict.ipynb #3546c584
-class PredictionError(RuntimeError): "Some films could not be predicted."
+class PredictionError(RuntimeError):
+    "Some films could not be predicted."
 
-def read_films(path) -> pd.DataFrame: # video, transcript, name, audio_track
+
+def read_films(path) -> pd.DataFrame:  # video, transcript, name, audio_track
     "A table of films; one that cannot be right is an error."
     path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f'there is no table {path}; it has the columns video, transcript, name')
-    try: table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding='utf-8-sig')
-    except Exception as e: raise ValueError(f'{path} is not a table ({e})') from None   # a damaged file may fail in any way
-    if 'video' not in table or set(table) - {'video', 'transcript', 'name', 'audio_track'}: raise ValueError(f'{path} has the columns {", ".join(table)}; expected video, and perhaps transcript, name and audio_track')
-    for c in ('transcript', 'name', 'audio_track'): table[c] = table.get(c, '')
-    table['name'] = [n or default_name(path.parent/v) for n, v in zip(table.name, table.video)]
-    if not len(table) or (table.video == '').any(): raise ValueError(f'{path} lists no films' if not len(table) else f'{path}, line {int((table.video == "").argmax()) + 2}: no video')
-    for k, name in enumerate(table.name): check_name(f'{path}, line {k + 2}: name', name)
-    if (twice := table.name[table.name.duplicated()]).any(): raise ValueError(f'{path} has two films of the name {twice.iloc[0]!r}; give each its own name')
-    at = lambda v: str(path.parent/v) if v else ''
-    return table.assign(video=table.video.map(at), transcript=table.transcript.map(at))[['video', 'transcript', 'name', 'audio_track']]
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no table {path}; it has the columns video, transcript, name')
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding='utf-8-sig')
+    except Exception as e:
+        raise ValueError(f'{path} is not a table ({e})') from None  # a damaged file may fail in any way
+    if 'video' not in table or set(table) - {'video', 'transcript', 'name', 'audio_track'}:
+        raise ValueError(
+            f'{path} has the columns {", ".join(table)}; expected video, and perhaps transcript, name and audio_track'
+        )
+    for c in ('transcript', 'name', 'audio_track'):
+        table[c] = table.get(c, '')
+    table['name'] = [n or default_name(path.parent / v) for n, v in zip(table.name, table.video)]
+    if not len(table) or (table.video == '').any():
+        raise ValueError(
+            f'{path} lists no films'
+            if not len(table)
+            else f'{path}, line {int((table.video == "").argmax()) + 2}: no video'
+        )
+    for k, name in enumerate(table.name):
+        check_name(f'{path}, line {k + 2}: name', name)
+    if (twice := table.name[table.name.duplicated()]).any():
+        raise ValueError(f'{path} has two films of the name {twice.iloc[0]!r}; give each its own name')
 
-def predict_films(films, # table: video, transcript, name, perhaps audio_track
-                  weights:Weights, subjects='all', asr:str='', device:str='auto', page:bool=True, movie:bool=True, overwrite:bool=False
-                 ) -> tuple: # table: name, state, error; and name → Prediction
+    def at(v):
+        return str(path.parent / v) if v else ''
+
+    return table.assign(video=table.video.map(at), transcript=table.transcript.map(at))[
+        ['video', 'transcript', 'name', 'audio_track']
+    ]
+
+
+def predict_films(
+    films,  # table: video, transcript, name, perhaps audio_track
+    weights: Weights,
+    subjects='all',
+    asr: str = '',
+    device: str = 'auto',
+    page: bool = True,
+    movie: bool = True,
+    overwrite: bool = False,
+) -> tuple:  # table: name, state, error; and name → Prediction
     "All of them, whatever happens to one."
-    pick_subjects(subjects, weights.model.config.subjects, weights.source); open_backbones(weights, device)    # what is wrong for one is wrong for all
+    pick_subjects(subjects, weights.model.config.subjects, weights.source)
+    open_backbones(weights, device)  # what is wrong for one is wrong for all
     rows, done = [], {}
     for f in films.itertuples(index=False):
         try:
-            job = prepare(f.video, f.transcript or None, weights, subjects, f.name, asr, device=device, audio_track=getattr(f, 'audio_track', '')); print(f'{f.name}: {job.said}', flush=True)
-            if (page or movie) and job.undrawn: print(f'{f.name}: {job.undrawn}', flush=True)
+            job = prepare(
+                f.video,
+                f.transcript or None,
+                weights,
+                subjects,
+                f.name,
+                asr,
+                device=device,
+                audio_track=getattr(f, 'audio_track', ''),
+            )
+            print(f'{f.name}: {job.said}', flush=True)
+            if (page or movie) and job.undrawn:
+                print(f'{f.name}: {job.undrawn}', flush=True)
             done[f.name], run, there = make(job, page, movie, overwrite)
             rows.append((f.name, 'there' if there else 'predicted', ''))
-        except DiskFull: raise      # the others would fail too
-        except Exception as e: rows.append((f.name, 'failed', f'{type(e).__name__}: {e}'))
+        except DiskFull:
+            raise  # the others would fail too
+        except Exception as e:
+            rows.append((f.name, 'failed', f'{type(e).__name__}: {e}'))
         print(f'{f.name}: {rows[-1][1]} {rows[-1][2]}'.strip(), flush=True)
     return pd.DataFrame(rows, columns=['name', 'state', 'error']), done
 
-def stop_if_failed(table:pd.DataFrame # of `predict_films`
-                  ):
+
+def stop_if_failed(
+    table: pd.DataFrame,  # of `predict_films`
+):
     failed = table[table.state == 'failed']
-    if len(failed): raise PredictionError('\n'.join([f'{len(failed)} of {len(table)} films failed, the others are there:', *(f'  {r.name}: {r.error}' for r in failed.itertuples(index=False))]))
+    if len(failed):
+        raise PredictionError(
+            '\n'.join([
+                f'{len(failed)} of {len(table)} films failed, the others are there:',
+                *(f'  {r.name}: {r.error}' for r in failed.itertuples(index=False)),
+            ])
+        )

@@ -14,7 +14,8 @@ from types import SimpleNamespace
 
 import torch, yaml
 
-from ..core import PARCELS, TR, TR_RANGE, Contexts, atomic, build, check_name, check_number, cohort_id, cohort_name, file_digest, get_preset, open_run, own_preset, read_sealed, read_yaml, root, run_path, shown
+from ..core import PARCELS, TR, TR_RANGE, Contexts, atomic, build, check_name, check_number, cohort_id, cohort_name
+from ..core import file_digest, get_preset, open_run, own_preset, read_sealed, read_yaml, root, run_path, shown
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from ..data.cohort import Cohort
@@ -28,16 +29,17 @@ from ..training.train import SIMULATED_COHORTS
 @dataclass(frozen=True)
 class Recipe:
     "How the features that a model reads are made, and on whom it was trained."
-    backbone:str
-    fusion:str = 'native'
-    protocol:str = 'released'
-    contexts:Contexts = Contexts()
-    cohort:str = 'algonauts2025'
-    simulated:bool = False
-    tr:float = TR
-    atlas:str|None = 'schaefer1000'
-    revision:str = ''             # commit of the backbone
-    made:dict = field(default_factory=dict)  # backbone → identity of the training features, where known
+
+    backbone: str
+    fusion: str = 'native'
+    protocol: str = 'released'
+    contexts: Contexts = Contexts()
+    cohort: str = 'algonauts2025'
+    simulated: bool = False
+    tr: float = TR
+    atlas: str | None = 'schaefer1000'
+    revision: str = ''  # commit of the backbone
+    made: dict = field(default_factory=dict)  # backbone → identity of the training features, where known
 
     def __post_init__(self):
         "A recipe comes with a shared model: what is not on a list, or out of its range, is refused."
@@ -49,7 +51,8 @@ class Recipe:
         get_protocol(self.protocol)
         check_name('cohort', self.cohort)
         check_number('tr', self.tr, *TR_RANGE)
-        if not isinstance(self.contexts, Contexts): raise ValueError(f'contexts is {shown(self.contexts)}')
+        if not isinstance(self.contexts, Contexts):
+            raise ValueError(f'contexts is {shown(self.contexts)}')
         if not isinstance(self.simulated, bool):
             raise ValueError(f'simulated is {shown(self.simulated)}, expected true or false')
         if self.atlas not in (None, 'schaefer1000'):
@@ -58,16 +61,19 @@ class Recipe:
             raise ValueError(f'revision is {shown(self.revision)}, expected the 40 digits of a commit, or nothing')
         known = isinstance(self.made, dict) and not set(self.made) - set(self.backbones.values())
         if not known or not all(isinstance(v, dict) for v in self.made.values()):
-            raise ValueError(f'made is {shown(self.made)}, expected the identity of the features of '
-                             f'{", ".join(self.backbones.values())}')
+            raise ValueError(
+                f'made is {shown(self.made)}, expected the identity of the features of '
+                f'{", ".join(self.backbones.values())}'
+            )
 
     @property
-    def backbones(self) -> dict: # stream → name; all streams, if one gives them all
+    def backbones(self) -> dict:  # stream → name; all streams, if one gives them all
         return FAMILIES.get(self.backbone, {'': self.backbone})
 
     def write(self, path):
         "As recipe.yaml."
-        with atomic(path) as tmp: tmp.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(self))), sort_keys=False))
+        with atomic(path) as tmp:
+            tmp.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(self))), sort_keys=False))
 
     @classmethod
     def read(cls, path):
@@ -76,54 +82,87 @@ class Recipe:
             values = read_yaml(path)
             return cls(**values | dict(contexts=Contexts(**values['contexts'])))
         except (TypeError, KeyError, ValueError) as e:
-            raise ValueError(f'{path} is no recipe ({e}); write it again with nbs/09c_card.ipynb, or take it '
-                             f'away to use preset') from None
+            raise ValueError(
+                f'{path} is no recipe ({e}); write it again with nbs/09c_card.ipynb, or take it away to use preset'
+            ) from None
 
     @classmethod
-    def of_run(cls, config:dict # of a training run
-              ):
+    def of_run(
+        cls,
+        config: dict,  # of a training run
+    ):
         try:
             name, preset, fusion = config['cohort'], config['preset'], config['fusion']
             contexts = Contexts(**preset['contexts'])
         except (KeyError, TypeError) as e:
             raise ValueError(f'the config of this run does not say how its features are made: {e!r}') from None
-        about = SimpleNamespace(tr=TR, atlas='schaefer1000', simulated=name != 'algonauts2025', rates={}) if name in (*SIMULATED_COHORTS, 'algonauts2025') else Cohort.open(name)
-        if about.rates: raise ValueError(f'the features of cohort {name} came ready-made; they cannot be made for another film. Train on features of a backbone.')
-        recipe = cls(preset['backbone'], fusion, preset['protocol'], contexts, cohort_id(name),
-                     about.simulated, about.tr, about.atlas)
-        stores = {b: store_path(name, b, recipe.fusion, recipe.protocol, recipe.contexts) for b in recipe.backbones.values()}
-        made = {b: Store.open(path).identity for b, path in stores.items() if (path/'store.json').is_file()}
+        about = (
+            SimpleNamespace(tr=TR, atlas='schaefer1000', simulated=name != 'algonauts2025', rates={})
+            if name in (*SIMULATED_COHORTS, 'algonauts2025')
+            else Cohort.open(name)
+        )
+        if about.rates:
+            raise ValueError(
+                f'the features of cohort {name} came ready-made; they cannot be made for another film. Train on '
+                'features of a backbone.'
+            )
+        recipe = cls(
+            preset['backbone'],
+            fusion,
+            preset['protocol'],
+            contexts,
+            cohort_id(name),
+            about.simulated,
+            about.tr,
+            about.atlas,
+        )
+        stores = {
+            b: store_path(name, b, recipe.fusion, recipe.protocol, recipe.contexts) for b in recipe.backbones.values()
+        }
+        made = {b: Store.open(path).identity for b, path in stores.items() if (path / 'store.json').is_file()}
         return replace(recipe, made=made, revision=next((i['backbone'].get('revision', '') for i in made.values()), ''))
+
 
 @dataclass
 class Weights:
     "A model, and all that is needed to use it."
-    model:Mirage
-    recipe:Recipe
-    source:str     # in words
-    digest:str     # of the parameters' file
 
-def _fetch(source:str, name:str, revision:str|None): # a file of a folder or of the hub; None where there is none
-    if Path(source).is_dir(): return Path(source)/name if (Path(source)/name).is_file() else None
-    try: return Path(hf_hub_download(source, name, revision=revision))
+    model: Mirage
+    recipe: Recipe
+    source: str  # in words
+    digest: str  # of the parameters' file
+
+
+def _fetch(source: str, name: str, revision: str | None):  # a file of a folder or of the hub; None where there is none
+    if Path(source).is_dir():
+        return Path(source) / name if (Path(source) / name).is_file() else None
+    try:
+        return Path(hf_hub_download(source, name, revision=revision))
     except LocalEntryNotFoundError as e:
-        raise FileNotFoundError(f'{source} is no folder here, and the hub cannot be reached for {name}. Fetch it where there is a network (hf download {source}), and give its folder.') from e
-    except EntryNotFoundError: return None
+        raise FileNotFoundError(
+            f'{source} is no folder here, and the hub cannot be reached for {name}. Fetch it where there is a '
+            f'network (hf download {source}), and give its folder.'
+        ) from e
+    except EntryNotFoundError:
+        return None
 
-def _came_with(path:Path) -> str: # hexadecimal; '' where it is not known
+
+def _came_with(path: Path) -> str:  # hexadecimal; '' where it is not known
     "The digest that the hub gave a file: its blob's name in the cache, or a note beside a downloaded folder."
-    note = path.parent/'.cache'/'huggingface'/'download'/f'{path.name}.metadata'
+    note = path.parent / '.cache' / 'huggingface' / 'download' / f'{path.name}.metadata'
     told = note.read_text().split()[1:2] if note.is_file() else [path.resolve().name]
     return told[0] if told and re.fullmatch('[0-9a-f]{40}|[0-9a-f]{64}', told[0]) else ''
 
-def _git_digest(path:Path) -> str: # SHA-1 in hexadecimal
+
+def _git_digest(path: Path) -> str:  # SHA-1 in hexadecimal
     "What git, and so the hub, calls a small file."
     data = path.read_bytes()
     return hashlib.sha1(b'blob %d\0' % len(data) + data).hexdigest()
 
-def check_shared(source:str, revision:str|None=None) -> str: # SHA-256 of model.safetensors
+
+def check_shared(source: str, revision: str | None = None) -> str:  # SHA-256 of model.safetensors
     "Compare the files of a shared model with the digests that came with them."
-    listed = Path(source)/'digests.json'
+    listed = Path(source) / 'digests.json'
     wanted = read_sealed(listed)['files'] if listed.is_file() else {}
     found = {name: _fetch(source, name, revision) for name in ('model.safetensors', 'config.json', 'recipe.yaml')}
     sha = {name: file_digest(path) for name, path in found.items() if path}
@@ -135,81 +174,122 @@ def check_shared(source:str, revision:str|None=None) -> str: # SHA-256 of model.
             raise ValueError(f'{found[name]} was altered or cut short since it was shared: fetch it again')
     return sha['model.safetensors']
 
-def found_recipe(source:str, commit:str|None, preset:str) -> Recipe:
+
+def found_recipe(source: str, commit: str | None, preset: str) -> Recipe:
     "The recipe beside the weights; without one, the published form means features cut as `released`."
     written, published = _fetch(source, 'recipe.yaml', commit), _fetch(source, 'config.yaml', commit)
     if written and preset != 'auto':
         raise ValueError(f'{source} says in recipe.yaml how its features are made; leave preset at auto')
     if not written and not published:
-        raise ValueError(f'{source} has neither recipe.yaml nor the published config.yaml: nothing says with '
-                         f'which protocol the '
-                         'features that it read were cut. Put its recipe.yaml beside it (nbs/09c_card.ipynb writes one)')
+        raise ValueError(
+            f'{source} has neither recipe.yaml nor the published config.yaml: nothing says with '
+            f'which protocol the '
+            'features that it read were cut. Put its recipe.yaml beside it (nbs/09c_card.ipynb writes one)'
+        )
     if not written:
         chosen = get_preset('paper' if preset == 'auto' else preset)
         return Recipe(chosen.backbone, protocol='released', contexts=chosen.contexts)
     recipe = Recipe.read(written)
     if published and recipe.protocol.split(',')[0] != 'released':
-        raise ValueError(f'{source} holds weights in the published form, which read features cut as released, '
-                         f'but its recipe.yaml '
-                         f'says {recipe.protocol}. Take recipe.yaml away, or correct it')
+        raise ValueError(
+            f'{source} holds weights in the published form, which read features cut as released, '
+            f'but its recipe.yaml '
+            f'says {recipe.protocol}. Take recipe.yaml away, or correct it'
+        )
     return recipe
 
-def find_folder(weights # a path, from here or from the project's root
-               ) -> Path|None: return next((p for p in (Path(weights), root()/weights) if p.is_dir()), None)
 
-def open_weights(weights='auto', # a training run, a folder, an id on the hub, id@commit, or auto: the tiny model
-                 preset:str='auto', # for weights that do not say how their features are made; auto is paper
-                 revision:str='' # commit of the backbone on the hub
-                ) -> Weights:
+def find_folder(
+    weights,  # a path, from here or from the project's root
+) -> Path | None:
+    return next((p for p in (Path(weights), root() / weights) if p.is_dir()), None)
+
+
+def open_weights(
+    weights='auto',  # a training run, a folder, an id on the hub, id@commit, or auto: the tiny model
+    preset: str = 'auto',  # for weights that do not say how their features are made; auto is paper
+    revision: str = '',  # commit of the backbone on the hub
+) -> Weights:
     "Open what was trained, here or elsewhere; the tiny model is made if it is missing."
     if weights == 'auto':
-        weights = run_path(cohort_name(), 'train', 'mirage-native-s0'); build(weights/'provenance.json', cohort=cohort_name(), preset=own_preset(cohort_name()))
+        weights = run_path(cohort_name(), 'train', 'mirage-native-s0')
+        build(weights / 'provenance.json', cohort=cohort_name(), preset=own_preset(cohort_name()))
     folder = find_folder(weights)
-    if folder and (folder/'weights.safetensors').is_file():
+    if folder and (folder / 'weights.safetensors').is_file():
         run = open_run(folder)
-        if preset != 'auto': raise ValueError(f'{folder} says how its features were made; leave preset at auto')
-        recipe, model, digest_ = Recipe.of_run(run.config), load_model(run), run.provenance['files']['weights.safetensors']['sha256']
+        if preset != 'auto':
+            raise ValueError(f'{folder} says how its features were made; leave preset at auto')
+        recipe = Recipe.of_run(run.config)
+        model = load_model(run)
+        digest_ = run.provenance['files']['weights.safetensors']['sha256']
     else:
         source, _, commit = (str(folder), '', '') if folder else str(weights).partition('@')
         if not folder and not re.fullmatch(r'[\w.-]+/[\w.-]+', source):
-            raise FileNotFoundError(f'there are no weights {weights!r}: give a training run (results/<cohort>/train/<name>), a folder with model.safetensors, or an id on the hub (owner/name)')
+            raise FileNotFoundError(
+                f'there are no weights {weights!r}: give a training run (results/<cohort>/train/<name>), a '
+                'folder with model.safetensors, or an id on the hub (owner/name)'
+            )
         if not _fetch(source, 'model.safetensors', commit or None):
             raise FileNotFoundError(f'{source} has no model.safetensors: no model to predict with')
         digest_ = check_shared(source, commit or None)
         recipe = found_recipe(source, commit or None, preset)
         model = Mirage.from_pretrained(source, **dict(revision=commit) if commit else {})
     if revision and recipe.revision and revision != recipe.revision:
-        raise ValueError(f'{weights} was trained on features of revision {recipe.revision} of {recipe.backbone}, not {revision}: leave revision empty')
+        raise ValueError(
+            f'{weights} was trained on features of revision {recipe.revision} of {recipe.backbone}, not '
+            f'{revision}: leave revision empty'
+        )
     if recipe.atlas and model.config.parcels != PARCELS:
-        raise ValueError(f'{weights}: the recipe says atlas {recipe.atlas}, which has {PARCELS} parcels; the '
-                         f'model has {model.config.parcels}')
+        raise ValueError(
+            f'{weights}: the recipe says atlas {recipe.atlas}, which has {PARCELS} parcels; the '
+            f'model has {model.config.parcels}'
+        )
     where = folder.relative_to(root()) if folder and folder.is_relative_to(root()) else folder or weights
-    return Weights(model, replace(recipe, revision=revision or recipe.revision), f'{where}, trained on {recipe.cohort}', digest_)
+    return Weights(
+        model, replace(recipe, revision=revision or recipe.revision), f'{where}, trained on {recipe.cohort}', digest_
+    )
 
 # %% ../../nbs/09a_recipe.ipynb #23f1d203
-def open_backbones(weights:Weights, device:str='auto') -> dict: # name → Backbone, without weights
+def open_backbones(weights: Weights, device: str = 'auto') -> dict:  # name → Backbone, without weights
     "The recipe's backbones; an error where the model cannot read what they give."
     r, needed, given = weights.recipe, weights.model.config.streams, {}
     where = device if device != 'auto' else 'auto' if torch.cuda.is_available() else 'cpu'
     opened = {name: load_backbone(name, where, r.revision) for name in r.backbones.values()}
     for m, name in r.backbones.items():
-        streams = opened[name].streams(r.fusion); given |= {k: D for k, (L, D) in streams.items() if m in ('', k)}
+        streams = opened[name].streams(r.fusion)
+        given |= {k: D for k, (L, D) in streams.items() if m in ('', k)}
     if any(given.get(m) != D for m, D in needed.items()):
-        say = lambda streams: ', '.join(f'{m} {D}' for m, D in streams.items())
-        raise ValueError(f'{weights.source}: the model reads streams of width {say(needed)}, but {r.backbone} ({r.fusion}) gives {say(given)}. Choose the weights, or the preset, that belong together.')
+
+        def say(streams):
+            return ', '.join(f'{m} {D}' for m, D in streams.items())
+
+        raise ValueError(
+            f'{weights.source}: the model reads streams of width {say(needed)}, but {r.backbone} ({r.fusion}) '
+            f'gives {say(given)}. Choose the weights, or the preset, that belong together.'
+        )
     for name, made in r.made.items():
         now = json.loads(json.dumps(identity(opened[name], r.fusion, r.protocol, r.contexts), default=str))
         if why := outdated(made):
-            raise ValueError(f'{weights.source}: {why}. Train it again on features made anew, or use the code of its time.')
+            raise ValueError(
+                f'{weights.source}: {why}. Train it again on features made anew, or use the code of its time.'
+            )
         if different := [k for k, v in made.items() if now.get(k) != v]:
-            raise ValueError(f'{weights.source}: its features were made with another {" and ".join(different)} than {name} has now ({made[different[0]]}). Train it again, or use the code of its time.')
+            raise ValueError(
+                f'{weights.source}: its features were made with another {" and ".join(different)} than {name} '
+                f'has now ({made[different[0]]}). Train it again, or use the code of its time.'
+            )
     return opened
 
-def check_features(weights:Weights, features # FeatureSet
-                  ):
+
+def check_features(
+    weights: Weights,
+    features,  # FeatureSet
+):
     "Features that were cut by another protocol than those that the weights were trained on are refused."
     recipe = weights.recipe
-    wanted = dict(fusion=recipe.fusion, protocol=asdict(get_protocol(recipe.protocol)), contexts=asdict(recipe.contexts))
+    wanted = dict(
+        fusion=recipe.fusion, protocol=asdict(get_protocol(recipe.protocol)), contexts=asdict(recipe.contexts)
+    )
     wanted = json.loads(json.dumps(wanted))
     for part in getattr(features, 'parts', dict(all=features)).values():
         given = getattr(part, 'identity', {})
@@ -217,13 +297,18 @@ def check_features(weights:Weights, features # FeatureSet
             raise ValueError(f'{part.path}: {why}. Extract them again with nbs/02h_extract.ipynb.')
         for k, v in wanted.items():
             if k in given and given[k] != v:
-                raise ValueError(f'{weights.source}: the weights read features whose {k} is {short(v)}, those at {part.path} '
-                                 f'have {short(given[k])}. Extract the films with {k} {short(v)}')
+                raise ValueError(
+                    f'{weights.source}: the weights read features whose {k} is {short(v)}, those at {part.path} '
+                    f'have {short(given[k])}. Extract the films with {k} {short(v)}'
+                )
 
-def short(value) -> str: # a protocol by its name
+
+def short(value) -> str:  # a protocol by its name
     return value.get('name', str(value)) if isinstance(value, dict) else str(value)
+
 
 def gigabytes(backbone) -> float:
     "Memory of a backbone's parameters, counted on an empty model."
-    with torch.device('meta'): model = backbone.classes[0]._from_config(backbone.config)
-    return sum(p.numel() for p in model.parameters())*backbone.dtype.itemsize/1e9
+    with torch.device('meta'):
+        model = backbone.classes[0]._from_config(backbone.config)
+    return sum(p.numel() for p in model.parameters()) * backbone.dtype.itemsize / 1e9

@@ -21,148 +21,238 @@ from ..data.stimuli import frames_in_window, window_table
 @dataclass(frozen=True)
 class Window:
     "A stretch of film and the runs recorded while it was shown."
-    split:str
-    start:int        # TR
-    frame:int        # first feature frame: negative before the film begins
-    onset:float = 0. # second of the movie at row 0 of these runs
-    runs:tuple = ()  # (subject index, repeat counted from 0, row of the cohort's runs)
 
-    def __str__(self): return f'{self.split} from TR {self.start}'
+    split: str
+    start: int  # TR
+    frame: int  # first feature frame: negative before the film begins
+    onset: float = 0.0  # second of the movie at row 0 of these runs
+    runs: tuple = ()  # (subject index, repeat counted from 0, row of the cohort's runs)
 
-def make_windows(cohort,
-                 which:str, # train, val, s7, ood
-                 window:int, # TRs
-                 stride:int, # TRs between starts
-                 batches:str='paired', # 'paired': all runs of a window together; 'independent': a window for each run, as published
-                hz:float=HZ # of the features
-                ) -> list[Window]:
+    def __str__(self):
+        return f'{self.split} from TR {self.start}'
+
+
+def make_windows(
+    cohort,
+    which: str,  # train, val, s7, ood
+    window: int,  # TRs
+    stride: int,  # TRs between starts
+    # 'paired': all runs of a window together; 'independent': a window for each run, as published
+    batches: str = 'paired',
+    hz: float = HZ,  # of the features
+) -> list[Window]:
     "The windows of a set, in the order of the films."
-    if batches not in ('paired', 'independent'): raise ValueError(f"batches is 'paired' or 'independent', not {batches!r}")
+    if batches not in ('paired', 'independent'):
+        raise ValueError(f"batches is 'paired' or 'independent', not {batches!r}")
     runs = cohort.runs[cohort.runs['set'] == which]
-    if not len(runs): raise ValueError(f'cohort {cohort.name} has no runs in its {which} set')
-    rows = {split: [(cohort.subjects.index(r.subject), r.repeat - 1, r) for r in table.itertuples(index=False)] for split, table in runs.groupby('split')}
+    if not len(runs):
+        raise ValueError(f'cohort {cohort.name} has no runs in its {which} set')
+    rows = {
+        split: [(cohort.subjects.index(r.subject), r.repeat - 1, r) for r in table.itertuples(index=False)]
+        for split, table in runs.groupby('split')
+    }
     windows = []
     for split, start, frame, onset in window_table(runs, window, stride, cohort.tr, hz).itertuples(index=False):
-        seen = [run for run in rows[split] if run[2].n_tr > start and getattr(run[2], 'onset', 0.) == onset]
-        windows += [Window(split, start, frame, onset, tuple(group)) for group in ([seen] if batches == 'paired' else [[run] for run in seen])]
+        seen = [run for run in rows[split] if run[2].n_tr > start and getattr(run[2], 'onset', 0.0) == onset]
+        windows += [
+            Window(split, start, frame, onset, tuple(group))
+            for group in ([seen] if batches == 'paired' else [[run] for run in seen])
+        ]
     return windows
 
 # %% ../../nbs/04a_loader.ipynb #1690875f
 class Reader:
     "Stretches of a feature set, with a count of the bytes read."
-    def __init__(self, features, # a FeatureSet
-                 splits, # the films that will be asked for
-                 budget:float=2e9 # bytes: everything is kept in memory if it fits
-                ):
+
+    def __init__(
+        self,
+        features,  # a FeatureSet
+        splits,  # the films that will be asked for
+        budget: float = 2e9,  # bytes: everything is kept in memory if it fits
+    ):
         self.features, self.streams, self.bytes_read, self.lock = features, dict(features.streams), 0, Lock()
         self.steps = {s: features.steps(s) for s in splits}
         self.distinct = sum(map(self.size, self.steps))
         self.kept = {} if self.distinct <= budget else None
 
-    def size(self, split) -> int: # bytes of one film's features
-        return 2*self.steps[split]*sum(L*D for L, D in self.streams.values())
+    def size(self, split) -> int:  # bytes of one film's features
+        return 2 * self.steps[split] * sum(L * D for L, D in self.streams.values())
 
-    def read(self, stream:str, split:str, start:int, # first frame, may be negative
-             out # (frames, L, D) float16, filled in place
-            ):
+    def read(
+        self,
+        stream: str,
+        split: str,
+        start: int,  # first frame, may be negative
+        out,  # (frames, L, D) float16, filled in place
+    ):
         "Fill `out` with the frames from `start` on, zero where there is no film."
         begin, end = (min(max(k, 0), self.steps[split]) for k in (start, start + len(out)))
         if self.kept is None:
             self.features.read(stream, split, start, start + len(out), out=out)
-            self.bytes_read += out[:end - begin].nbytes
+            self.bytes_read += out[: end - begin].nbytes
             return
         with self.lock:
             if (stream, split) not in self.kept:
                 self.kept[stream, split] = self.features.read(stream, split, 0, self.steps[split])
                 self.bytes_read += self.kept[stream, split].nbytes
-        out[:] = 0; out[begin - start:end - start] = self.kept[stream, split][begin:end]
+        out[:] = 0
+        out[begin - start : end - start] = self.kept[stream, split][begin:end]
 
 # %% ../../nbs/04a_loader.ipynb #60a44039
 @dataclass
 class Batch:
-    windows:list  # of Window, B long
-    features:dict # stream → (B, T, L, D) float16
-    bold:torch.Tensor # (B, S, repeats, N, P) float32, zero where not seen
-    seen:torch.Tensor # (B, S, repeats, N) bool
-    measured:torch.Tensor|None=None # (S, P) bool, the same in every window; None: every parcel of everybody
+    windows: list  # of Window, B long
+    features: dict  # stream → (B, T, L, D) float16
+    bold: torch.Tensor  # (B, S, repeats, N, P) float32, zero where not seen
+    seen: torch.Tensor  # (B, S, repeats, N) bool
+    measured: torch.Tensor | None = None  # (S, P) bool, the same in every window; None: every parcel of everybody
 
     @classmethod
-    def empty(cls, windows, streams:dict, subjects:int, frames:int, window:int, parcels:int, pin:bool=False) -> 'Batch':
+    def empty(
+        cls, windows, streams: dict, subjects: int, frames: int, window: int, parcels: int, pin: bool = False
+    ) -> 'Batch':
         "Memory for these windows; page-locked where a GPU will fetch it."
         B, R = len(windows), max((repeat + 1 for w in windows for _, repeat, _ in w.runs), default=1)
-        return cls(windows, {m: torch.empty(B, frames, L, D, dtype=torch.float16, pin_memory=pin) for m, (L, D) in streams.items()},
-                   torch.zeros(B, subjects, R, window, parcels, pin_memory=pin), torch.zeros(B, subjects, R, window, dtype=torch.bool, pin_memory=pin))
+        return cls(
+            windows,
+            {m: torch.empty(B, frames, L, D, dtype=torch.float16, pin_memory=pin) for m, (L, D) in streams.items()},
+            torch.zeros(B, subjects, R, window, parcels, pin_memory=pin),
+            torch.zeros(B, subjects, R, window, dtype=torch.bool, pin_memory=pin),
+        )
 
     def to(self, device) -> 'Batch':
-        move = lambda x: x.to(device, non_blocking=True)
-        measured = None if self.measured is None else move(self.measured)
-        return Batch(self.windows, {m: move(x) for m, x in self.features.items()}, move(self.bold), move(self.seen), measured)
+        def move(x):
+            return x.to(device, non_blocking=True)
 
-    def __getitem__(self, i:int) -> 'Batch': # one window
-        return Batch(self.windows[i:i + 1], {m: x[i:i + 1] for m, x in self.features.items()}, self.bold[i:i + 1], self.seen[i:i + 1], self.measured)
+        measured = None if self.measured is None else move(self.measured)
+        return Batch(
+            self.windows, {m: move(x) for m, x in self.features.items()}, move(self.bold), move(self.seen), measured
+        )
+
+    def __getitem__(self, i: int) -> 'Batch':  # one window
+        return Batch(
+            self.windows[i : i + 1],
+            {m: x[i : i + 1] for m, x in self.features.items()},
+            self.bold[i : i + 1],
+            self.seen[i : i + 1],
+            self.measured,
+        )
 
 # %% ../../nbs/04a_loader.ipynb #dff2df6e
 IN_FLIGHT = 4  # windows a worker, at most
 
+
 class Loader:
     "Batches of a cohort, read ahead by threads."
-    def __init__(self, cohort, reader:Reader, window:int, # TRs
-                 workers:int=2, pin:bool=False):
-        self.cohort, self.reader, self.window, self.workers, self.pin, self.lock = cohort, reader, window, workers, pin, Lock()
-        self.frames, self.waited = frames_in_window(window, cohort.tr, reader.features.hz), 0.
 
-    def fill(self, batch:Batch, i:int):
+    def __init__(
+        self,
+        cohort,
+        reader: Reader,
+        window: int,  # TRs
+        workers: int = 2,
+        pin: bool = False,
+    ):
+        self.cohort, self.reader, self.window, self.workers, self.pin, self.lock = (
+            cohort,
+            reader,
+            window,
+            workers,
+            pin,
+            Lock(),
+        )
+        self.frames, self.waited = frames_in_window(window, cohort.tr, reader.features.hz), 0.0
+
+    def fill(self, batch: Batch, i: int):
         "Read window `i` of a batch."
         w = batch.windows[i]
         for m, x in batch.features.items():
-            try: self.reader.read(m, w.split, w.frame, x[i].numpy())
-            except Exception as e: e.add_note(f'while reading the {m} stream of {w}'); raise
+            try:
+                self.reader.read(m, w.split, w.frame, x[i].numpy())
+            except Exception as e:
+                e.add_note(f'while reading the {m} stream of {w}')
+                raise
         for subject, repeat, row in w.runs:
             bold = self.cohort.bold_window(row, w.start, min(w.start + self.window, row.n_tr))
             if np.isnan(bold).any():
-                with self.lock: batch.measured = self.without(batch.measured, subject, ~np.isnan(bold).any(0))
-            batch.bold[i, subject, repeat, :len(bold)] = torch.from_numpy(np.nan_to_num(bold))
-            batch.seen[i, subject, repeat, :len(bold)] = True
+                with self.lock:
+                    batch.measured = self.without(batch.measured, subject, ~np.isnan(bold).any(0))
+            batch.bold[i, subject, repeat, : len(bold)] = torch.from_numpy(np.nan_to_num(bold))
+            batch.seen[i, subject, repeat, : len(bold)] = True
 
-    def without(self, measured, # (S, P) bool so far, or None
-                subject:int, there # (P,) bool
-               ) -> torch.Tensor: # (S, P) bool
+    def without(
+        self,
+        measured,  # (S, P) bool so far, or None
+        subject: int,
+        there,  # (P,) bool
+    ) -> torch.Tensor:  # (S, P) bool
         "Note the parcels that a subject has."
-        if measured is None: measured = torch.ones(len(self.cohort.subjects), self.cohort.parcels, dtype=torch.bool)
+        if measured is None:
+            measured = torch.ones(len(self.cohort.subjects), self.cohort.parcels, dtype=torch.bool)
         measured[subject] = torch.from_numpy(there)
         return measured
 
-    def __call__(self, plan # lists of windows, one list a batch
-                ):
+    def __call__(
+        self,
+        plan,  # lists of windows, one list a batch
+    ):
         "Yield the batches of a plan in order."
-        plan = list(plan); size = max(map(len, plan), default=1)
-        workers = max(self.workers, math.ceil(size/IN_FLIGHT)); ahead = IN_FLIGHT*workers//size
+        plan = list(plan)
+        size = max(map(len, plan), default=1)
+        workers = max(self.workers, math.ceil(size / IN_FLIGHT))
+        ahead = IN_FLIGHT * workers // size
         pool, pending = ThreadPoolExecutor(workers, 'windows'), deque()
+
         def top_up():
             while plan and len(pending) < ahead:
-                batch = Batch.empty(w := plan.pop(0), self.reader.streams, len(self.cohort.subjects), self.frames, self.window, self.cohort.parcels, self.pin)
+                batch = Batch.empty(
+                    w := plan.pop(0),
+                    self.reader.streams,
+                    len(self.cohort.subjects),
+                    self.frames,
+                    self.window,
+                    self.cohort.parcels,
+                    self.pin,
+                )
                 pending.append((batch, [pool.submit(self.fill, batch, i) for i in range(len(w))]))
+
         try:
             top_up()
             while pending:
-                batch, tasks = pending.popleft(); began = time.perf_counter()
-                for task in tasks: task.result()
+                batch, tasks = pending.popleft()
+                began = time.perf_counter()
+                for task in tasks:
+                    task.result()
                 self.waited += time.perf_counter() - began
                 top_up()
                 yield batch
-        finally: pool.shutdown(wait=False, cancel_futures=True)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 # %% ../../nbs/04a_loader.ipynb #59041d2b
-def epoch_plan(windows, per_step:int, # windows a step, over all processes
-               seed:int, epoch:int, rank:int=0, world:int=1 # this process of how many
-              ) -> list[list[Window]]: # one list a step
+def epoch_plan(
+    windows,
+    per_step: int,  # windows a step, over all processes
+    seed: int,
+    epoch: int,
+    rank: int = 0,
+    world: int = 1,  # this process of how many
+) -> list[list[Window]]:  # one list a step
     "The windows in the order of this epoch."
-    steps = math.ceil(len(windows)/per_step)
-    if len(windows)//steps < world: raise ValueError(f'{world} processes share {len(windows)//steps} windows a step: use fewer processes or a larger batch')
+    steps = math.ceil(len(windows) / per_step)
+    if len(windows) // steps < world:
+        raise ValueError(
+            f'{world} processes share {len(windows) // steps} windows a step: use fewer processes or a larger batch'
+        )
     order = np.random.default_rng([seed, epoch]).permutation(len(windows))
     return [[windows[i] for i in np.array_split(step, world)[rank]] for step in np.array_split(order, steps)]
 
-def tile_plan(windows, per_step:int, rank:int=0, world:int=1) -> list[list[Window]]:
-    "The windows in order, for prediction. Every process gets the same number: the last window stands in where one is missing."
-    steps = [windows[i:i + per_step*world] for i in range(0, len(windows), per_step*world)]
-    return [(step + step[-1:]*(-len(step) % world))[rank*math.ceil(len(step)/world):][:math.ceil(len(step)/world)] for step in steps]
+
+def tile_plan(windows, per_step: int, rank: int = 0, world: int = 1) -> list[list[Window]]:
+    """The windows in order, for prediction. Every process gets the same number: the last window stands in where one is
+    missing."""
+    steps = [windows[i : i + per_step * world] for i in range(0, len(windows), per_step * world)]
+    return [
+        (step + step[-1:] * (-len(step) % world))[rank * math.ceil(len(step) / world) :][: math.ceil(len(step) / world)]
+        for step in steps
+    ]

@@ -14,112 +14,202 @@ from dataclasses import asdict, replace
 
 import numpy as np, torch
 
-from ..core import (PRESETS, Contexts, Preset, Run, cohort_id, differences, file_digest, get_preset, name_differences,
-                         own_precision, own_preset, read_json, root, run_path, seal_broken, unfinished, write_json)
+from ..core import PRESETS, Contexts, Preset, Run, cohort_id, differences, file_digest, get_preset
+from ..core import name_differences, own_precision, own_preset, read_json, root, run_path, seal_broken, unfinished
+from ..core import write_json
 from ..data.cohort import Cohort
 from ..features.store import features_there, inputs_of, open_features, store_faults
 
 # %% ../../nbs/04b_runs.ipynb #ba8d7b5c
-AGGREGATES = {'mirage': 'queries', 'encoder': 'groups', 'mean': 'mean'}   # the model's name: how it pools over depth
-BACKBONES = get_preset('paper').sweep_backbones   # their twins are called tiny-…
+AGGREGATES = {'mirage': 'queries', 'encoder': 'groups', 'mean': 'mean'}  # the model's name: how it pools over depth
+BACKBONES = get_preset('paper').sweep_backbones  # their twins are called tiny-…
 PROTOCOL_NAMES = 'released', 'aligned', 'streaming'
-PRECISIONS = {'fp32': 'no', 'fp16': 'fp16', 'bf16': 'bf16'}   # in a name: of accelerate
+PRECISIONS = {'fp32': 'no', 'fp16': 'fp16', 'bf16': 'bf16'}  # in a name: of accelerate
 
-def _either(names) -> str: return '|'.join(map(re.escape, names))
+
+def _either(names) -> str:
+    return '|'.join(map(re.escape, names))
+
 
 def _pattern() -> re.Pattern:
-    parts = [rf'(?P<aggregate>{_either(AGGREGATES)})', rf'(-(?P<backbone>(tiny-)?({_either(BACKBONES)})))?',
-             rf'(-(?P<protocol>({_either(PROTOCOL_NAMES)})(,\w+=[\w.]+)*))?', rf'(-(?P<preset>{_either(PRESETS)}))?',
-             r'(-of\+(?P<subjects>([\w.-]+\+)+))?', r'(-(?P<batches>independent))?', r'(-q(?P<queries>\d+))?',
-             r'(-drop(?P<modality_dropout>[\d.]+))?', r'(-w(?P<window>\d+))?', r'(-e(?P<epochs>\d+))?',
-             rf'(-(?P<precision>{_either(PRECISIONS)}))?', r'-(?P<fusion>native|tower)-s(?P<seed>\d+)']
+    parts = [
+        rf'(?P<aggregate>{_either(AGGREGATES)})',
+        rf'(-(?P<backbone>(tiny-)?({_either(BACKBONES)})))?',
+        rf'(-(?P<protocol>({_either(PROTOCOL_NAMES)})(,\w+=[\w.]+)*))?',
+        rf'(-(?P<preset>{_either(PRESETS)}))?',
+        r'(-of\+(?P<subjects>([\w.-]+\+)+))?',
+        r'(-(?P<batches>independent))?',
+        r'(-q(?P<queries>\d+))?',
+        r'(-drop(?P<modality_dropout>[\d.]+))?',
+        r'(-w(?P<window>\d+))?',
+        r'(-e(?P<epochs>\d+))?',
+        rf'(-(?P<precision>{_either(PRECISIONS)}))?',
+        r'-(?P<fusion>native|tower)-s(?P<seed>\d+)',
+    ]
     return re.compile(''.join(parts))
 
-def exact(number:float) -> str:
+
+def exact(number: float) -> str:
     "All digits that tell a number from its neighbours, and no exponent: 0.3, 0.30000000000000004, 0.0000001."
     return np.format_float_positional(number, trim='-')
 
-def run_name(fusion, aggregate, seed, backbone='auto', protocol='auto', subjects='all', batches='paired', queries=0,
-             modality_dropout=-1., window=0, epochs=0, # as in chapter 05
-             preset='auto', precision='auto' # auto: the cohort's own
-            ) -> str:
+
+def run_name(
+    fusion,
+    aggregate,
+    seed,
+    backbone='auto',
+    protocol='auto',
+    subjects='all',
+    batches='paired',
+    queries=0,
+    modality_dropout=-1.0,
+    window=0,
+    epochs=0,  # as in chapter 05
+    preset='auto',
+    precision='auto',  # auto: the cohort's own
+) -> str:
     "mirage-native-s0; what differs from the preset is named."
     what = {v: k for k, v in AGGREGATES.items()}.get(aggregate, aggregate)
     who = subjects if isinstance(subjects, str) else ','.join(subjects)
     listed = [s.strip() for s in who.split(',')] if who != 'all' else []
     kind = {v: k for k, v in PRECISIONS.items()}.get(precision, '')
-    people = ('of+' + ''.join(f'{s}+' for s in listed))*bool(listed)
-    extra = [backbone*(backbone != 'auto'), protocol*(protocol != 'auto'), preset*(preset != 'auto'), people,
-             batches*(batches != 'paired'), f'q{queries}'*(queries > 0),
-             f'drop{exact(modality_dropout)}'*bool(modality_dropout >= 0), f'w{window}'*(window > 0), f'e{epochs}'*(epochs > 0),
-             kind]
+    people = ('of+' + ''.join(f'{s}+' for s in listed)) * bool(listed)
+    extra = [
+        backbone * (backbone != 'auto'),
+        protocol * (protocol != 'auto'),
+        preset * (preset != 'auto'),
+        people,
+        batches * (batches != 'paired'),
+        f'q{queries}' * (queries > 0),
+        f'drop{exact(modality_dropout)}' * bool(modality_dropout >= 0),
+        f'w{window}' * (window > 0),
+        f'e{epochs}' * (epochs > 0),
+        kind,
+    ]
     return '-'.join([what, *filter(None, extra), fusion, f's{seed}'])
 
-def parameters_of(name:str) -> dict: # those of chapter 05 that the name gives
+
+def parameters_of(name: str) -> dict:  # those of chapter 05 that the name gives
     "Read a run's name."
     found = _pattern().fullmatch(name)
     if found:
         number = dict(queries=int, modality_dropout=float, window=int, epochs=int, seed=int)
         given = {k: number.get(k, str)(v) for k, v in found.groupdict().items() if v is not None}
         given['aggregate'] = AGGREGATES[given['aggregate']]
-        if 'precision' in given: given['precision'] = PRECISIONS[given['precision']]
-        if 'subjects' in given: given['subjects'] = given['subjects'].rstrip('+').replace('+', ',')
-        if run_name(**given) == name: return given
-    raise ValueError(f'{name!r} names no training run; names are like mirage-native-s0, encoder-tower-s0, mirage-q8-native-s1, '
-                     f'mirage-{BACKBONES[-1]}-tower-s0')
+        if 'precision' in given:
+            given['precision'] = PRECISIONS[given['precision']]
+        if 'subjects' in given:
+            given['subjects'] = given['subjects'].rstrip('+').replace('+', ',')
+        if run_name(**given) == name:
+            return given
+    raise ValueError(
+        f'{name!r} names no training run; names are like mirage-native-s0, encoder-tower-s0, mirage-q8-native-s1, '
+        f'mirage-{BACKBONES[-1]}-tower-s0'
+    )
 
 # %% ../../nbs/04b_runs.ipynb #e6b487cc
-def with_window(preset:Preset, window:int # TRs
-               ) -> Preset:
-    "Another length of context and nothing else: an epoch keeps its steps, but for what does not fit into a film, a step its samples."
-    share = window/preset.window
-    return replace(preset, window=window, stride=max(1, round(preset.stride*share)), batch=max(1, round(preset.batch/share)))
+def with_window(
+    preset: Preset,
+    window: int,  # TRs
+) -> Preset:
+    """Another length of context and nothing else: an epoch keeps its steps, but for what does not fit into a film, a
+    step its samples."""
+    share = window / preset.window
+    return replace(
+        preset, window=window, stride=max(1, round(preset.stride * share)), batch=max(1, round(preset.batch / share))
+    )
 
-def chosen_preset(cohort:str, preset:str='auto', backbone='auto', protocol='auto', queries=0, modality_dropout=-1., window=0,
-                  epochs=0) -> Preset:
+
+def chosen_preset(
+    cohort: str,
+    preset: str = 'auto',
+    backbone='auto',
+    protocol='auto',
+    queries=0,
+    modality_dropout=-1.0,
+    window=0,
+    epochs=0,
+) -> Preset:
     "The preset asked for, or the cohort's own, with what was changed in it."
-    given = [('queries', queries, queries > 0), ('modality_dropout', modality_dropout, modality_dropout >= 0),
-             ('epochs', epochs, epochs > 0), ('backbone', backbone, backbone != 'auto'), ('protocol', protocol, protocol != 'auto')]
-    chosen = get_preset(own_preset(cohort) if preset == 'auto' else preset, **{k: v for k, v, changed in given if changed})
+    given = [
+        ('queries', queries, queries > 0),
+        ('modality_dropout', modality_dropout, modality_dropout >= 0),
+        ('epochs', epochs, epochs > 0),
+        ('backbone', backbone, backbone != 'auto'),
+        ('protocol', protocol, protocol != 'auto'),
+    ]
+    chosen = get_preset(
+        own_preset(cohort) if preset == 'auto' else preset, **{k: v for k, v, changed in given if changed}
+    )
     return with_window(chosen, window) if window > 0 else chosen
 
-def chosen_precision(cohort:str, precision:str='auto') -> str: # no, fp16 or bf16
+
+def chosen_precision(cohort: str, precision: str = 'auto') -> str:  # no, fp16 or bf16
     "The precision asked for, or the cohort's own, or what the device is made for."
-    if precision != 'auto': return precision
+    if precision != 'auto':
+        return precision
     return own_precision(cohort) or ('fp16' if torch.cuda.is_available() else 'no')
 
-def training_settings(cohort:str, preset='auto', seed=-1, fusion='native', aggregate='queries', batches='paired', precision='auto',
-                      **changes # of the preset
-                     ) -> dict:
+
+def training_settings(
+    cohort: str,
+    preset='auto',
+    seed=-1,
+    fusion='native',
+    aggregate='queries',
+    batches='paired',
+    precision='auto',
+    **changes,  # of the preset
+) -> dict:
     "What shapes a training beside its inputs."
     chosen = chosen_preset(cohort, preset, **changes)
-    return dict(cohort=str(cohort), preset=asdict(chosen), seed=chosen.seed if seed < 0 else seed, fusion=fusion,
-                aggregate=aggregate, batches=batches, precision=chosen_precision(cohort, precision))
+    return dict(
+        cohort=str(cohort),
+        preset=asdict(chosen),
+        seed=chosen.seed if seed < 0 else seed,
+        fusion=fusion,
+        aggregate=aggregate,
+        batches=batches,
+        precision=chosen_precision(cohort, precision),
+    )
 
-def asked_settings(cohort:str, stage:str, name:str, preset:str='auto') -> dict: # those that the name decides
+
+def asked_settings(cohort: str, stage: str, name: str, preset: str = 'auto') -> dict:  # those that the name decides
     "The settings that a run of this name should have been made with."
-    if stage == 'ridge': return dict(preset=asdict(chosen_preset(cohort, preset)))
-    if stage != 'train': return {}
-    try: given = parameters_of(name)
-    except ValueError: return {}                     # a name of somebody's own asks for nothing
+    if stage == 'ridge':
+        return dict(preset=asdict(chosen_preset(cohort, preset)))
+    if stage != 'train':
+        return {}
+    try:
+        given = parameters_of(name)
+    except ValueError:
+        return {}  # a name of somebody's own asks for nothing
     asked = training_settings(cohort, **dict(preset=preset) | {k: v for k, v in given.items() if k != 'subjects'})
-    if own_precision(cohort) is None and 'precision' not in given: del asked['precision']      # what the device allowed
-    if 'subjects' in given: asked['subjects'] = given['subjects'].split(',')
-    del asked['cohort']                              # the folder that the run lies in says it
+    if own_precision(cohort) is None and 'precision' not in given:
+        del asked['precision']  # what the device allowed
+    if 'subjects' in given:
+        asked['subjects'] = given['subjects'].split(',')
+    del asked['cohort']  # the folder that the run lies in says it
     return asked
 
 # %% ../../nbs/04b_runs.ipynb #7f81a59b
-def inputs_now(cohort:str, config:dict # of a run
-              ) -> dict:
+def inputs_now(
+    cohort: str,
+    config: dict,  # of a run
+) -> dict:
     "What the run would read now, in the fields that it wrote down; features count where they are at hand."
     people = Cohort.open(cohort, subjects=list(config['inputs']['runs']))
-    if 'features' not in config['inputs'] or 'preset' not in config: return inputs_of(people)
+    if 'features' not in config['inputs'] or 'preset' not in config:
+        return inputs_of(people)
     p = config['preset']
     chosen = get_preset(p['name'], backbone=p['backbone'], protocol=p['protocol'], contexts=Contexts(**p['contexts']))
-    if not features_there(people, chosen, config['fusion']): return inputs_of(people)
+    if not features_there(people, chosen, config['fusion']):
+        return inputs_of(people)
     return inputs_of(people, open_features(people, chosen, fusion=config['fusion']))
 
-def changed_inputs(cohort:str, run:Run) -> str: # empty where they are the same
+
+def changed_inputs(cohort: str, run: Run) -> str:  # empty where they are the same
     "What has changed of the inputs of a run since it was made."
     config = run.config
     read = config.get('inputs')
@@ -127,90 +217,126 @@ def changed_inputs(cohort:str, run:Run) -> str: # empty where they are the same
         return f'{run.path} does not say what it was made from: it comes from an earlier version'
     now = inputs_now(cohort, config)
     found = [d for d in differences(read, now) if d[0].split('.')[0] in now]
-    return f'{run.path} was made with other inputs than are there now: {name_differences(found)}'*bool(found)
+    return f'{run.path} was made with other inputs than are there now: {name_differences(found)}' * bool(found)
 
-def why_not(cohort:str, stage:str, name:str, preset:str='auto') -> str: # empty where it is as asked
+
+def why_not(cohort: str, stage: str, name: str, preset: str = 'auto') -> str:  # empty where it is as asked
     "Why a run is not the one asked for: other settings, other inputs, or runs behind it that are not what they were."
     run = Run(run_path(cohort, stage, name))
     config = run.config
     read = config.get('inputs')
-    if not isinstance(read, dict): return changed_inputs(cohort, run)
+    if not isinstance(read, dict):
+        return changed_inputs(cohort, run)
     asked = asked_settings(cohort, stage, name, preset)
     if found := differences({k: config.get(k) for k in asked}, asked):
         return f'{run.path} was made with other settings than asked for: {name_differences(found)}'
     for other, was in read.get('of', {}).items():
         source = Run(run_path(cohort, *other.split('/')))
-        if not (source.path/'provenance.json').is_file():
+        if not (source.path / 'provenance.json').is_file():
             return f'{run.path} was made of {source.path}, which is not finished'
-        if was != identity_of(source): return f'{run.path} was made of another {other} than the one that is there now'
-        if why := why_not(cohort, *other.split('/'), preset): return why
+        if was != identity_of(source):
+            return f'{run.path} was made of another {other} than the one that is there now'
+        if why := why_not(cohort, *other.split('/'), preset):
+            return why
     return changed_inputs(cohort, run)
 
-def identity_of(run:Run) -> dict: # file → digest
+
+def identity_of(run: Run) -> dict:  # file → digest
     "What others read of a run: its numbers and weights, but not the time they took."
     return {k: f['sha256'][:16] for k, f in run.provenance['files'].items() if k not in ('metrics.json', 'history.csv')}
 
 # %% ../../nbs/04b_runs.ipynb #2b53f913
-def _not_as_asked(cohort:str, name:str, preset:str) -> str: # empty where it is
+def _not_as_asked(cohort: str, name: str, preset: str) -> str:  # empty where it is
     stage, run = name.split('/')
     try:
-        if why := unfinished(run_path(cohort, stage, run)): return why
-        if stage != 'extract': return why_not(cohort, stage, run, preset)
+        if why := unfinished(run_path(cohort, stage, run)):
+            return why
+        if stage != 'extract':
+            return why_not(cohort, stage, run, preset)
         backbone, fusion, protocol = run.rsplit('-', 2)
         people, chosen = Cohort.open(cohort), chosen_preset(cohort, preset, backbone, protocol)
-        if not features_there(people, chosen, fusion): return ''        # moved away after use; who needs them says so
+        if not features_there(people, chosen, fusion):
+            return ''  # moved away after use; who needs them says so
         faults = store_faults(people, chosen, backbone, fusion, protocol)
-        return faults[0] + f' (and {len(faults) - 1} more like it)'*(len(faults) > 1) if faults else ''
-    except (FileNotFoundError, ValueError) as e: return str(e)
+        return faults[0] + f' (and {len(faults) - 1} more like it)' * (len(faults) > 1) if faults else ''
+    except (FileNotFoundError, ValueError) as e:
+        return str(e)
 
-def set_aside(cohort:str, names, # stage/name: runs that the pipeline asks for
-              preset:str='auto', dry:bool=False # only say it
-             ) -> dict: # stage/name → digest of the last one that was set aside
+
+def set_aside(
+    cohort: str,
+    names,  # stage/name: runs that the pipeline asks for
+    preset: str = 'auto',
+    dry: bool = False,  # only say it
+) -> dict:  # stage/name → digest of the last one that was set aside
     "Runs that are there but not as asked no longer count; who is told of them makes them again."
-    note = root()/'results'/cohort_id(cohort)/'set_aside.json'
+    note = root() / 'results' / cohort_id(cohort) / 'set_aside.json'
     known, found = read_json(note) if note.is_file() else {}, {}
-    truth = root()/'data'/cohort_id(cohort)/'truth'/'truth.h5'
+    truth = root() / 'data' / cohort_id(cohort) / 'truth' / 'truth.h5'
     if truth.is_file() and seal_broken(truth):
         found['data/truth'] = file_digest(truth)[:16]
         print(f'{truth} was altered. It is made again.', file=sys.stderr)
         write_json(note, known | found)
-        if not dry: truth.unlink()
+        if not dry:
+            truth.unlink()
         return known | found
-    try: Cohort.open(cohort)
-    except (FileNotFoundError, ValueError): return known      # nothing can be said without the data
+    try:
+        Cohort.open(cohort)
+    except (FileNotFoundError, ValueError):
+        return known  # nothing can be said without the data
     for name in names:
-        proof = run_path(cohort, *name.split('/'))/'provenance.json'
-        if not proof.is_file() or not (why := _not_as_asked(cohort, name, preset)): continue
+        proof = run_path(cohort, *name.split('/')) / 'provenance.json'
+        if not proof.is_file() or not (why := _not_as_asked(cohort, name, preset)):
+            continue
         found[name] = file_digest(proof)[:16]
         print(f'{why}. {name} is made again.', file=sys.stderr)
-        if not dry: proof.unlink()
-    if found: write_json(note, known | found)
+        if not dry:
+            proof.unlink()
+    if found:
+        write_json(note, known | found)
     return known | found
 
 # %% ../../nbs/04b_runs.ipynb #cbf212c2
-def variant(preset:Preset, seed:int=0, fusion:str='native', **changes # parameters of chapter 05
-           ) -> str:
+def variant(
+    preset: Preset,
+    seed: int = 0,
+    fusion: str = 'native',
+    **changes,  # parameters of chapter 05
+) -> str:
     "The name of the run that differs from the preset in these parameters."
     return run_name(fusion, 'queries', seed, **{k: v for k, v in changes.items() if v != getattr(preset, k)})
 
-def sweep(preset:Preset, parameter:str, # of chapter 05
-          values, seeds:int) -> dict: # (value, seed) → run
+
+def sweep(
+    preset: Preset,
+    parameter: str,  # of chapter 05
+    values,
+    seeds: int,
+) -> dict:  # (value, seed) → run
     "Every value with every seed."
     return {(v, seed): variant(preset, seed, **{parameter: v}) for v in values for seed in range(seeds)}
 
-def seed_sweep(preset, fusion:str='native') -> dict: # seed → run
+
+def seed_sweep(preset, fusion: str = 'native') -> dict:  # seed → run
     "The members of the ensemble."
     return {seed: variant(preset, seed, fusion) for seed in range(preset.members)}
 
-def query_sweep(preset) -> dict: # (queries, seed) → run
+
+def query_sweep(preset) -> dict:  # (queries, seed) → run
     return sweep(preset, 'queries', preset.sweep_queries, preset.sweep_seeds)
 
-def sensitivity_sweeps(preset) -> dict: # parameter → (value, seed) → run
+
+def sensitivity_sweeps(preset) -> dict:  # parameter → (value, seed) → run
     "The window, how the film is cut for the backbone, and modality dropout."
-    grids = dict(window=preset.sweep_windows, protocol=PROTOCOL_NAMES, modality_dropout=(0., preset.modality_dropout))
+    grids = dict(window=preset.sweep_windows, protocol=PROTOCOL_NAMES, modality_dropout=(0.0, preset.modality_dropout))
     return {k: sweep(preset, k, values, preset.sensitivity_seeds) for k, values in grids.items()}
 
-def backbone_sweep(preset) -> dict: # (backbone, fusion) → run
+
+def backbone_sweep(preset) -> dict:  # (backbone, fusion) → run
     "Families and scales of backbones; separate models of one modality (the family `tribe`) cannot be fused natively."
-    return {(b, fusion): variant(preset, fusion=fusion, backbone=b) for b in preset.sweep_backbones for fusion in ('tower', 'native')
-            if (b.removeprefix('tiny-'), fusion) != ('tribe', 'native')}
+    return {
+        (b, fusion): variant(preset, fusion=fusion, backbone=b)
+        for b in preset.sweep_backbones
+        for fusion in ('tower', 'native')
+        if (b.removeprefix('tiny-'), fusion) != ('tribe', 'native')
+    }

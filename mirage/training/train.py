@@ -15,9 +15,9 @@ from pathlib import Path
 import h5py, numpy as np, pandas as pd, torch
 from safetensors.torch import load_file
 
-from ..core import (SUBJECTS, Pearson, Preset, Run, atomic, build, check_number, check_overwrite, cohort_name,
-                         digest, finish_run, mean_of, open_run, own_preset, progress, root, run_path, seal, seal_broken,
-                         start_run, unfinished)
+from ..core import SUBJECTS, Pearson, Preset, Run, atomic, build, check_number, check_overwrite, cohort_name
+from ..core import digest, finish_run, mean_of, open_run, own_preset, progress, root, run_path, seal, seal_broken
+from ..core import start_run, unfinished
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from ..processes import gives_locks_back, take
@@ -28,269 +28,443 @@ from .runs import AGGREGATES, PRECISIONS, chosen_precision, chosen_preset, run_n
 from .loader import Loader, Reader, epoch_plan, make_windows, tile_plan
 
 # %% ../../nbs/05_train.ipynb #d49f87e6
-def squared_error(predicted, # (B, S, N, P)
-                  batch # its .bold (B, S, R, N, P), .seen (B, S, R, N) and, where not every parcel was measured, .measured (S, P)
-                 ): # sum over seen samples of the mean over measured parcels
+def squared_error(
+    predicted,  # (B, S, N, P)
+    batch,  # its .bold (B, S, R, N, P), .seen (B, S, R, N) and, where not every parcel was measured, .measured (S, P)
+):  # sum over seen samples of the mean over measured parcels
     errors = (predicted.float()[:, :, None] - batch.bold).square()
-    if batch.measured is None: mean = errors.mean(-1)
-    else: mean = (errors*batch.measured[:, None, None]).sum(-1)/batch.measured.sum(-1)[:, None, None]
-    return (mean*batch.seen).sum()
+    if batch.measured is None:
+        mean = errors.mean(-1)
+    else:
+        mean = (errors * batch.measured[:, None, None]).sum(-1) / batch.measured.sum(-1)[:, None, None]
+    return (mean * batch.seen).sum()
+
 
 @torch.no_grad()
-def silent_where(model, absent # (S, P) bool: parcels that were not measured
-                ): # the model
+def silent_where(
+    model,
+    absent,  # (S, P) bool: parcels that were not measured
+):  # the model
     "A readout of zeros predicts 0 and stays so, since nothing is learned there."
     absent = torch.from_numpy(absent)
-    model.head.weights.masked_fill_(absent[:, None].to(model.head.weights.device), 0.)
-    model.head.bias_param.masked_fill_(absent.to(model.head.bias_param.device), 0.)
+    model.head.weights.masked_fill_(absent[:, None].to(model.head.weights.device), 0.0)
+    model.head.bias_param.masked_fill_(absent.to(model.head.bias_param.device), 0.0)
     return model
 
 # %% ../../nbs/05_train.ipynb #029dded8
 @torch.no_grad()
-def predict_windows(model, loader, windows, per_step:int,
-            accelerator=None # None: this process alone
-           ):
+def predict_windows(
+    model,
+    loader,
+    windows,
+    per_step: int,
+    accelerator=None,  # None: this process alone
+):
     "Yield each window and its prediction, (S, N, P) float32, in order; with an accelerator, on every process."
-    model.eval(); device, count = next(model.parameters()).device, 0
+    model.eval()
+    device, count = next(model.parameters()).device, 0
     share = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    stimuli = [replace(w, runs=()) for w in windows]   # nobody's BOLD is needed to predict it
+    stimuli = [replace(w, runs=()) for w in windows]  # nobody's BOLD is needed to predict it
     for batch in loader(tile_plan(stimuli, per_step, *share)):
         y = model(batch.to(device).features).float()
         y = (accelerator.gather(y) if accelerator else y).cpu().numpy()
-        y = y[:len(windows) - count]                   # without the stand-ins that fill the last step
+        y = y[: len(windows) - count]  # without the stand-ins that fill the last step
         yield from zip(windows[count:], y)
         count += len(y)
 
-def parcel_r(predictions, # (window, prediction) pairs
-             cohort) -> np.ndarray: # (S, P)
-    "Pearson's r of each subject and parcel over all measured samples; 0 where the prediction is constant, NaN where nothing was measured."
+
+def parcel_r(
+    predictions,  # (window, prediction) pairs
+    cohort,
+) -> np.ndarray:  # (S, P)
+    """Pearson's r of each subject and parcel over all measured samples; 0 where the prediction is constant, NaN where
+    nothing was measured."""
     sums = [Pearson() for _ in cohort.subjects]
     for w, y in predictions:
         for subject, _, row in w.runs:
-            if row.bold is None: continue
+            if row.bold is None:
+                continue
             bold = cohort.bold_window(row, w.start, min(w.start + y.shape[1], row.n_tr))
-            sums[subject].update(y[subject, :len(bold)], bold)
-    return np.stack([s.r(constant=0.) if s.n else np.full(cohort.parcels, np.nan) for s in sums])
+            sums[subject].update(y[subject, : len(bold)], bold)
+    return np.stack([s.r(constant=0.0) if s.n else np.full(cohort.parcels, np.nan) for s in sums])
 
 # %% ../../nbs/05_train.ipynb #a52daab5
 def find_fault(model, batch) -> str:
     "Which window and stream of a batch give a loss or gradient that is not finite."
     for i, w in enumerate(batch.windows):
         one = batch[i]
-        if not one.bold.isfinite().all(): return f'the BOLD of {w}'
+        if not one.bold.isfinite().all():
+            return f'the BOLD of {w}'
         for m in model.config.streams:
-            loss = squared_error(model(one.features, present=(m,)), one)/one.seen.sum().clamp_min(1)
+            loss = squared_error(model(one.features, present=(m,)), one) / one.seen.sum().clamp_min(1)
             gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
             if not loss.isfinite() or not all(g.isfinite().all() for g in gradients if g is not None):
                 bad = 0 if (x := one.features[m]).isfinite().all() else int((~x.isfinite()).sum())
-                return f'the {m} stream of {w}' + (f', {bad} of {x.numel()} of its values are not finite: extract it again' if bad else
-                                                   ': its values are finite, so lower the learning rate or the precision was too coarse (precision no or bf16)')
+                return f'the {m} stream of {w}' + (
+                    f', {bad} of {x.numel()} of its values are not finite: extract it again'
+                    if bad
+                    else ': its values are finite, so lower the learning rate or the precision was too coarse '
+                    '(precision no or bf16)'
+                )
     return f'no window alone, but {", ".join(map(str, batch.windows))} together: lower the learning rate'
 
-def stop_if_broken(step:int, loss:float, norm:float, model, batch, accelerator):
-    "An error that names step, window and stream. Mixed precision may overflow now and then: the scaler skips that step and halves its scale."
-    if math.isfinite(loss) and (math.isfinite(norm) or (accelerator.scaler is not None and accelerator.scaler.get_scale() > 1)): return
-    raise FloatingPointError(f'step {step}: the {"gradient" if math.isfinite(loss) else "loss"} is not finite. The cause is {find_fault(model, batch)}. '
-                             'The weights before this step are untouched.')
+
+def stop_if_broken(step: int, loss: float, norm: float, model, batch, accelerator):
+    """An error that names step, window and stream. Mixed precision may overflow now and then: the scaler skips that
+    step and halves its scale."""
+    if math.isfinite(loss) and (
+        math.isfinite(norm) or (accelerator.scaler is not None and accelerator.scaler.get_scale() > 1)
+    ):
+        return
+    raise FloatingPointError(
+        f'step {step}: the {"gradient" if math.isfinite(loss) else "loss"} is not finite. The cause is '
+        f'{find_fault(model, batch)}. '
+        'The weights before this step are untouched.'
+    )
 
 # %% ../../nbs/05_train.ipynb #e44b9777
-def draw_seed(*numbers:int) -> int:
+def draw_seed(*numbers: int) -> int:
     "A seed that is a function of these numbers (a last zero does not count)."
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
-def load_state(path, config:dict # of the run that wants to go on
-              ) -> dict|None:
+
+def load_state(
+    path,
+    config: dict,  # of the run that wants to go on
+) -> dict | None:
     "The state saved at `path`, if it is of a run with this config."
-    if not Path(path).is_file(): return None
+    if not Path(path).is_file():
+        return None
     if seal_broken(path):
-        raise ValueError(f'{path} cannot be read: it was altered or cut short, its digest does not fit its content. '
-                         'Delete it to train from the beginning.')
-    try: state = torch.load(path, weights_only=True, map_location='cpu')
-    except Exception as e: raise ValueError(f'{path} cannot be read ({type(e).__name__}). Delete it to train from the beginning.') from e
+        raise ValueError(
+            f'{path} cannot be read: it was altered or cut short, its digest does not fit its content. '
+            'Delete it to train from the beginning.'
+        )
+    try:
+        state = torch.load(path, weights_only=True, map_location='cpu')
+    except Exception as e:
+        raise ValueError(f'{path} cannot be read ({type(e).__name__}). Delete it to train from the beginning.') from e
     return state if state['config'] == digest(config) else None
 
 # %% ../../nbs/05_train.ipynb #c064ecf9
-def fit(run:Run, cohort, model, windows, val, # windows of the training and validation sets
-        loader, preset:Preset, per_step:int, # windows a step, over all processes
-        seed:int, accelerator, save_every:int=200, on_epoch=None # called with the history so far
-       ) -> list[dict]: # one row an epoch
+def fit(
+    run: Run,
+    cohort,
+    model,
+    windows,
+    val,  # windows of the training and validation sets
+    loader,
+    preset: Preset,
+    per_step: int,  # windows a step, over all processes
+    seed: int,
+    accelerator,
+    save_every: int = 200,
+    on_epoch=None,  # called with the history so far
+) -> list[dict]:  # one row an epoch
     "Train; afterwards the run's folder holds the weights with the highest validation r."
     rank, world = accelerator.process_index, accelerator.num_processes
     plan = [step for epoch in range(preset.epochs) for step in epoch_plan(windows, per_step, seed, epoch, rank, world)]
-    steps = len(plan)//preset.epochs
+    steps = len(plan) // preset.epochs
     optimizer = torch.optim.AdamW(model.parameters(), lr=preset.lr, weight_decay=preset.weight_decay, fused=False)
-    length = max(len(plan), 3)                         # up and down again: two steps would divide by zero
-    warmup = max(preset.warmup, min(.5, 2/length))     # at least a step, for the same reason
+    length = max(len(plan), 3)  # up and down again: two steps would divide by zero
+    warmup = max(preset.warmup, min(0.5, 2 / length))  # at least a step, for the same reason
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.lr, total_steps=length, pct_start=warmup)
     net, optimizer = accelerator.prepare(model, optimizer)
     done, best, history, losses, norms = 0, -math.inf, [], [], []
-    if state := load_state(run.path/'resume.pt', run.config):
-        model.load_state_dict(state['model']); optimizer.load_state_dict(state['optimizer']); schedule.load_state_dict(state['schedule'])
-        if accelerator.scaler: accelerator.scaler.load_state_dict(state['scaler'])
+    if state := load_state(run.path / 'resume.pt', run.config):
+        model.load_state_dict(state['model'])
+        optimizer.load_state_dict(state['optimizer'])
+        schedule.load_state_dict(state['schedule'])
+        if accelerator.scaler:
+            accelerator.scaler.load_state_dict(state['scaler'])
         done, best, history, losses, norms = (state[k] for k in ('done', 'best', 'history', 'losses', 'norms'))
         accelerator.print(f'Going on after step {done} of {len(plan)}.')
     began, waited, read = time.perf_counter(), loader.waited, loader.reader.bytes_read
 
     for step, batch in enumerate(progress(loader(plan[done:]), 'training', len(plan) - done), done + 1):
-        net.train(); torch.manual_seed(draw_seed(seed, step, 1 + rank))
+        net.train()
+        torch.manual_seed(draw_seed(seed, step, 1 + rank))
         batch = batch.to(accelerator.device)
         present = model.draw_present(torch.Generator().manual_seed(draw_seed(seed, step)))
-        loss = squared_error(net(batch.features, present=present), batch)/accelerator.reduce(batch.seen.sum())
+        loss = squared_error(net(batch.features, present=present), batch) / accelerator.reduce(batch.seen.sum())
         optimizer.zero_grad()
-        accelerator.backward(loss*world)               # processes are averaged, samples are summed
+        accelerator.backward(loss * world)  # processes are averaged, samples are summed
         norm = accelerator.clip_grad_norm_(net.parameters(), preset.clip)
-        losses.append(float(accelerator.reduce(loss.detach()))); norms.append(float(norm))
+        losses.append(float(accelerator.reduce(loss.detach())))
+        norms.append(float(norm))
         stop_if_broken(step, losses[-1], norms[-1], model, batch, accelerator)
-        optimizer.step(); schedule.step()
+        optimizer.step()
+        schedule.step()
 
         if step % steps == 0:
             r = parcel_r(predict_windows(model, loader, val, per_step, accelerator), cohort)
-            subject_r = mean_of(r)                     # over the parcels that were measured
+            subject_r = mean_of(r)  # over the parcels that were measured
             now = time.perf_counter()
-            history.append(dict(epoch=step//steps, step=step, loss=float(np.mean(losses)), val_r=float(mean_of(subject_r)), lr=schedule.get_last_lr()[0],
-                                grad_norm=float(np.mean(norms)), **{f'val_r {s}': float(v) for s, v in zip(cohort.subjects, subject_r)}, seconds=now - began,
-                                waited=loader.waited - waited, read=loader.reader.bytes_read - read))
+            history.append(
+                dict(
+                    epoch=step // steps,
+                    step=step,
+                    loss=float(np.mean(losses)),
+                    val_r=float(mean_of(subject_r)),
+                    lr=schedule.get_last_lr()[0],
+                    grad_norm=float(np.mean(norms)),
+                    **{f'val_r {s}': float(v) for s, v in zip(cohort.subjects, subject_r)},
+                    seconds=now - began,
+                    waited=loader.waited - waited,
+                    read=loader.reader.bytes_read - read,
+                )
+            )
             began, waited, read, losses, norms = now, loader.waited, loader.reader.bytes_read, [], []
             if accelerator.is_main_process:
-                if history[-1]['val_r'] > best: save_weights(model, run.path/'weights.safetensors')
-                with atomic(run.path/'history.csv') as tmp: pd.DataFrame(history).to_csv(tmp, index=False)
-                if on_epoch: on_epoch(history)
+                if history[-1]['val_r'] > best:
+                    save_weights(model, run.path / 'weights.safetensors')
+                with atomic(run.path / 'history.csv') as tmp:
+                    pd.DataFrame(history).to_csv(tmp, index=False)
+                if on_epoch:
+                    on_epoch(history)
             best = max(best, history[-1]['val_r'])
         if (step % save_every == 0 or step == len(plan)) and accelerator.is_main_process:
-            with atomic(run.path/'resume.pt') as tmp:
-                torch.save(dict(config=digest(run.config), model=model.state_dict(), optimizer=optimizer.state_dict(), schedule=schedule.state_dict(),
-                                scaler=accelerator.scaler and accelerator.scaler.state_dict(), done=step, best=best, history=history, losses=losses, norms=norms), tmp)
+            with atomic(run.path / 'resume.pt') as tmp:
+                torch.save(
+                    dict(
+                        config=digest(run.config),
+                        model=model.state_dict(),
+                        optimizer=optimizer.state_dict(),
+                        schedule=schedule.state_dict(),
+                        scaler=accelerator.scaler and accelerator.scaler.state_dict(),
+                        done=step,
+                        best=best,
+                        history=history,
+                        losses=losses,
+                        norms=norms,
+                    ),
+                    tmp,
+                )
                 seal(tmp)
     accelerator.wait_for_everyone()
     return history
 
 # %% ../../nbs/05_train.ipynb #27fbffea
-def write_predictions(run:Run, cohort, model, loader, window:int, per_step:int) -> pd.DataFrame: # subject, parcel, set, r
+def write_predictions(
+    run: Run, cohort, model, loader, window: int, per_step: int
+) -> pd.DataFrame:  # subject, parcel, set, r
     "Write /<set>/<subject>/<split> to predictions.h5, and scores.parquet; returns the scores."
     tables, hz, first = [], loader.reader.features.hz, cohort.runs.groupby(['subject', 'split']).repeat.min()
-    with atomic(run.path/'predictions.h5') as tmp, h5py.File(tmp, 'w') as f:
+    with atomic(run.path / 'predictions.h5') as tmp, h5py.File(tmp, 'w') as f:
+
         def kept(which):
             for w, y in predict_windows(model, loader, make_windows(cohort, which, window, window, hz=hz), per_step):
                 for subject, _, row in w.runs:
-                    if row.repeat > first[row.subject, row.split]: continue        # one prediction a movie, at the first showing's rows
+                    if row.repeat > first[row.subject, row.split]:
+                        continue  # one prediction a movie, at the first showing's rows
                     d = f.require_dataset(f'{which}/{row.subject}/{row.split}', (row.n_tr, cohort.parcels), np.float32)
-                    d[w.start:w.start + window] = y[subject, :row.n_tr - w.start]
+                    d[w.start : w.start + window] = y[subject, : row.n_tr - w.start]
                 yield w, y
+
         for which in [s for s in ('val', 's7', 'ood') if (cohort.runs['set'] == s).any()]:
             r = parcel_r(kept(which), cohort)
-            tables += [pd.DataFrame(dict(subject=s, parcel=np.arange(1, cohort.parcels + 1), set=which, r=values))
-                       for s, values in zip(cohort.subjects, r) if np.isfinite(values).any()]
+            tables += [
+                pd.DataFrame(dict(subject=s, parcel=np.arange(1, cohort.parcels + 1), set=which, r=values))
+                for s, values in zip(cohort.subjects, r)
+                if np.isfinite(values).any()
+            ]
     scores = pd.concat(tables, ignore_index=True)
-    with atomic(run.path/'scores.parquet') as tmp: scores.to_parquet(tmp, index=False)
+    with atomic(run.path / 'scores.parquet') as tmp:
+        scores.to_parquet(tmp, index=False)
     return scores
 
+
 def summary(scores, cohort) -> dict:
-    "Mean r per set, and per subject on the validation set beside the highest r that can be expected, where it is known."
-    mean = lambda table, column='r': table.groupby('subject')[column].mean()
+    """Mean r per set, and per subject on the validation set beside the highest r that can be expected, where it is
+    known."""
+
+    def mean(table, column='r'):
+        return table.groupby('subject')[column].mean()
+
     val = mean(scores[scores['set'] == 'val'])
     ceiling = None if cohort.ceiling is None else mean(cohort.ceiling, 'ceiling')[val.index]
-    return dict(val_r=float(val.mean()), ceiling=None if ceiling is None else float(ceiling.mean()), per_subject=val.to_dict(),
-                parcels={s: int(n) for s, n in zip(cohort.subjects, cohort.measured.sum(1))},
-                per_subject_ceiling=None if ceiling is None else ceiling.to_dict(),
-                r={which: float(mean(table).mean()) for which, table in scores.groupby('set')})
+    return dict(
+        val_r=float(val.mean()),
+        ceiling=None if ceiling is None else float(ceiling.mean()),
+        per_subject=val.to_dict(),
+        parcels={s: int(n) for s, n in zip(cohort.subjects, cohort.measured.sum(1))},
+        per_subject_ceiling=None if ceiling is None else ceiling.to_dict(),
+        r={which: float(mean(table).mean()) for which, table in scores.groupby('set')},
+    )
 
 # %% ../../nbs/05_train.ipynb #68a17105
 SIMULATED_COHORTS = 'embedded', 'smoke'
 
-def build_inputs(cohort:str, preset:Preset, fusion:str, subjects='all'):
+
+def build_inputs(cohort: str, preset: Preset, fusion: str, subjects='all'):
     "Make what a simulated cohort lacks; a real one is there, or the chapters that open it say what is missing."
-    if fusion not in ('native', 'tower'): raise ValueError(f'fusion is native or tower, not {fusion!r}')
-    if cohort not in SIMULATED_COHORTS: return
+    if fusion not in ('native', 'tower'):
+        raise ValueError(f'fusion is native or tower, not {fusion!r}')
+    if cohort not in SIMULATED_COHORTS:
+        return
     pick_subjects(subjects, SUBJECTS, cohort)
     backbones = FAMILIES.get(preset.backbone, {0: preset.backbone}).values()
-    features = [run_path(cohort, 'extract', f'{b}-{fusion}-{preset.protocol}')/'provenance.json' for b in backbones]
-    build(root()/'data'/cohort/'truth'/'truth.h5', *features, preset=preset.name)
+    features = [run_path(cohort, 'extract', f'{b}-{fusion}-{preset.protocol}') / 'provenance.json' for b in backbones]
+    build(root() / 'data' / cohort / 'truth' / 'truth.h5', *features, preset=preset.name)
 
-def check_arguments(given:dict # of `train`
-                   ):
+
+def check_arguments(
+    given: dict,  # of `train`
+):
     "Refuse arguments of another type or beyond their range, before anything is made."
     for k, value in given.items():
         kind = type(inspect.signature(train).parameters[k].default)
-        if kind is float and type(value) is int: continue
+        if kind is float and type(value) is int:
+            continue
         listed = k == 'subjects' and isinstance(value, (list, tuple)) or k == 'cohort' and isinstance(value, Path)
         if type(value) is not kind and not listed:
             raise ValueError(f'{k} is {value!r}: a {type(value).__name__}, expected {kind.__name__}')
-    choices = dict(fusion=('native', 'tower'), aggregate=tuple(AGGREGATES.values()), batches=('paired', 'independent'),
-                   precision=('auto', *PRECISIONS.values()))
+    choices = dict(
+        fusion=('native', 'tower'),
+        aggregate=tuple(AGGREGATES.values()),
+        batches=('paired', 'independent'),
+        precision=('auto', *PRECISIONS.values()),
+    )
     for k, may_be in choices.items():
-        if given[k] not in may_be: raise ValueError(f'{k} is {given[k]!r}; it may be {", ".join(may_be)}')
-    ranges = dict(seed=(-1, 2**63 - 1), queries=(0, 1024), modality_dropout=(-1, 1), window=(0, 1024), epochs=(0, 10**6),
-                  workers=(0, 1024), memory=(0, 1e6), save_every=(1, 10**9))
-    for k, (low, high) in ranges.items(): check_number(k, given[k], low, high)
+        if given[k] not in may_be:
+            raise ValueError(f'{k} is {given[k]!r}; it may be {", ".join(may_be)}')
+    ranges = dict(
+        seed=(-1, 2**63 - 1),
+        queries=(0, 1024),
+        modality_dropout=(-1, 1),
+        window=(0, 1024),
+        epochs=(0, 10**6),
+        workers=(0, 1024),
+        memory=(0, 1e6),
+        save_every=(1, 10**9),
+    )
+    for k, (low, high) in ranges.items():
+        check_number(k, given[k], low, high)
 
-def not_own(cohort:str, said:dict # of `training_settings`
-           ) -> dict: # for `run_name`
+
+def not_own(
+    cohort: str,
+    said: dict,  # of `training_settings`
+) -> dict:  # for `run_name`
     "Preset and precision where they are not the cohort's own."
     own = dict(preset=own_preset(cohort), precision=chosen_precision(cohort))
     given = dict(preset=said['preset']['name'], precision=said['precision'])
     return {k: v for k, v in given.items() if v != own[k]}
 
+
 @gives_locks_back
-def train(cohort='auto', preset='auto', seed=-1, fusion='native', aggregate='queries', backbone='auto', protocol='auto', subjects='all', batches='paired',
-          queries=0, modality_dropout=-1., window=0, epochs=0, precision='auto', workers=2, memory=2., save_every=200, name='auto', overwrite=False, # as in the parameters above
-          on_epoch=None # called with the history after every epoch
-         ) -> Run: # finished
+def train(
+    cohort='auto',
+    preset='auto',
+    seed=-1,
+    fusion='native',
+    aggregate='queries',
+    backbone='auto',
+    protocol='auto',
+    subjects='all',
+    batches='paired',
+    queries=0,
+    modality_dropout=-1.0,
+    window=0,
+    epochs=0,
+    precision='auto',
+    workers=2,
+    memory=2.0,
+    save_every=200,
+    name='auto',
+    overwrite=False,  # as in the parameters above
+    on_epoch=None,  # called with the history after every epoch
+) -> Run:  # finished
     "Everything from parameters to a finished run."
     check_arguments({k: v for k, v in locals().items() if k != 'on_epoch'})
     cohort = cohort_name(cohort)
-    changes = dict(backbone=backbone, protocol=protocol, queries=queries, modality_dropout=modality_dropout, window=window,
-                   epochs=epochs)
+    changes = dict(
+        backbone=backbone,
+        protocol=protocol,
+        queries=queries,
+        modality_dropout=modality_dropout,
+        window=window,
+        epochs=epochs,
+    )
     chosen = chosen_preset(cohort, preset, **changes)
     said = training_settings(cohort, preset, seed, fusion, aggregate, batches, precision, **changes)
     seed = said['seed']
-    if name == 'auto': name = run_name(fusion, aggregate, seed, subjects=subjects, batches=batches, **changes, **not_own(cohort, said))
+    if name == 'auto':
+        name = run_name(fusion, aggregate, seed, subjects=subjects, batches=batches, **changes, **not_own(cohort, said))
     path = run_path(cohort, 'train', name)
     build_inputs(cohort, chosen, fusion, subjects)
     people = Cohort.open(cohort, subjects=subjects)
     features = open_features(people, chosen, fusion=fusion)
 
-    shape = ModelConfig.from_preset(chosen, {m: D for m, (L, D) in features.streams.items()}, people.subjects, people.parcels, aggregate=aggregate)
+    shape = ModelConfig.from_preset(
+        chosen, {m: D for m, (L, D) in features.streams.items()}, people.subjects, people.parcels, aggregate=aggregate
+    )
     config = said | dict(subjects=list(people.subjects), model=asdict(shape), inputs=inputs_of(people, features))
     if not unfinished(path, config):
         said = f'{path.relative_to(root())} is finished and was made with this very config: nothing to train.'
-        if not int(os.environ.get('RANK', 0)): print(said)
+        if not int(os.environ.get('RANK', 0)):
+            print(said)
         return open_run(path)
-    check_overwrite(path, config, overwrite)           # on every process, before anything is written
+    check_overwrite(path, config, overwrite)  # on every process, before anything is written
     if said['precision'] == 'fp16' and not torch.cuda.is_available():
-        raise ValueError('precision fp16 needs a GPU, and torch finds none here. With precision no or bf16 the run is another one, '
-                         'and named so')
+        raise ValueError(
+            'precision fp16 needs a GPU, and torch finds none here. With precision no or bf16 the run is another one, '
+            'and named so'
+        )
     windows = make_windows(people, 'train', chosen.window, chosen.stride, batches, features.hz)
     val = make_windows(people, 'val', chosen.window, chosen.window, hz=features.hz)
     model = silent_where(first_model(config), ~people.measured)
-    AcceleratorState._reset_state()                    # a second call in one kernel may ask for another precision
+    AcceleratorState._reset_state()  # a second call in one kernel may ask for another precision
     accelerator = Accelerator(mixed_precision=said['precision'])
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process: take(path/'.lock', f'the training run {name}')
+    if accelerator.is_main_process:
+        take(path / '.lock', f'the training run {name}')
     run = start_run(path, config, overwrite) if accelerator.is_main_process else Run(path)
     accelerator.wait_for_everyone()
 
-    per_step = max(1, chosen.batch//(len(people.subjects) if batches == 'paired' else 1))
-    loader = Loader(people, Reader(features, people.splits.split, memory*1e9), chosen.window, workers, pin=accelerator.device.type == 'cuda')
+    per_step = max(1, chosen.batch // (len(people.subjects) if batches == 'paired' else 1))
+    loader = Loader(
+        people,
+        Reader(features, people.splits.split, memory * 1e9),
+        chosen.window,
+        workers,
+        pin=accelerator.device.type == 'cuda',
+    )
     began = time.perf_counter()
     history = fit(run, people, model, windows, val, loader, chosen, per_step, seed, accelerator, save_every, on_epoch)
     if accelerator.is_main_process:
         seconds = time.perf_counter() - began
-        model.load_state_dict(load_file(run.path/'weights.safetensors'))
+        model.load_state_dict(load_file(run.path / 'weights.safetensors'))
         scores = write_predictions(run, people, model, loader, chosen.window, per_step)
-        (run.path/'resume.pt').unlink()                # as large as three models, and no longer needed
+        (run.path / 'resume.pt').unlink()  # as large as three models, and no longer needed
         best = max(history, key=lambda row: row['val_r'])
-        finish_run(run, summary(scores, people) | dict(best_epoch=best['epoch'], steps=history[-1]['step'], seconds=round(seconds, 1),
-                                                       parameters=sum(p.numel() for p in model.parameters())), seed=seed)
+        finish_run(
+            run,
+            summary(scores, people)
+            | dict(
+                best_epoch=best['epoch'],
+                steps=history[-1]['step'],
+                seconds=round(seconds, 1),
+                parameters=sum(p.numel() for p in model.parameters()),
+            ),
+            seed=seed,
+        )
     accelerator.wait_for_everyone()
     return open_run(path)
 
 # %% ../../nbs/05_train.ipynb #58edfc01
 def main():
     "`train` with its parameters as options."
-    parser = argparse.ArgumentParser(prog='mirage.training.train', description='Train MIRAGE; start it with accelerate launch for several processes.')
+    parser = argparse.ArgumentParser(
+        prog='mirage.training.train', description='Train MIRAGE; start it with accelerate launch for several processes.'
+    )
     for k, p in inspect.signature(train).parameters.items():
-        if type(p.default) is bool: parser.add_argument(f'--{k}', action='store_true')
-        elif k != 'on_epoch': parser.add_argument(f'--{k}', type=type(p.default), default=p.default)
+        if type(p.default) is bool:
+            parser.add_argument(f'--{k}', action='store_true')
+        elif k != 'on_epoch':
+            parser.add_argument(f'--{k}', type=type(p.default), default=p.default)
     train(**vars(parser.parse_args()))
 
-if __name__ == '__main__' and '__file__' in globals(): main()
+
+if __name__ == '__main__' and '__file__' in globals():
+    main()
