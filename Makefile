@@ -31,7 +31,10 @@ paper: env
 # one more at work than there are cores: some wait for a cluster's queue, or for what another one builds
 test: env
 	$(BIN)/python tests/sync.py
-	$(BIN)/ruff check --select F821,F811,E9 mirage tests
+	$(BIN)/ruff check nbs tests
+	$(BIN)/ruff format --check nbs tests
+	$(BIN)/ruff check --select F821,F811,E9 mirage
+	$(BIN)/python tests/style.py
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/nbdev_test --n_workers $(TESTERS) --do_print --timing
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 25

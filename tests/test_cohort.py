@@ -108,7 +108,7 @@ def test_skeleton_counts(whole):
 def test_every_key_is_a_run(whole):
     "Nothing is dropped: the table has exactly the keys of the files, each with its own length."
     runs = open_small(whole).runs.dropna(subset='key')
-    for (bold, subject), mine in runs.groupby(['bold', 'subject']):
+    for (bold, _subject), mine in runs.groupby(['bold', 'subject']):
         with h5py.File(bold) as f:
             assert {k: len(v) for k, v in f.items()} == mine.set_index('key').n_tr.to_dict()
     assert len(runs) == 1408

@@ -1,6 +1,6 @@
 """Extraction under faults: kills, two shards at once, films that fail, stores of another identity."""
 
-import os, signal, time
+import signal, time
 from multiprocessing import get_context
 
 import numpy as np, pandas as pd, pytest, torch

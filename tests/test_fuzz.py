@@ -2,7 +2,6 @@
 and nothing hangs or takes the memory."""
 
 import io, os, random, re, struct
-from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, pytest, torch, yaml
 

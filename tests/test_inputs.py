@@ -1,17 +1,17 @@
 """What changed is noticed and named, a finished run is never replaced in silence, altered files are recognised."""
 
-import json, os, shutil, time
+import json, os, time
 from pathlib import Path
 
 import h5py, numpy as np, pytest, torch
 
 import mirage.core, mirage.training.train
-from mirage.data.cohort import Cohort, open_truth
-from mirage.core import atomic, file_digest, finish_run, get_preset, known_digest, open_run, provenance, read_sealed
-from mirage.core import remembered, root, run_path, seal, seal_broken, start_run, unfinished, write_sealed
+from mirage.data.cohort import open_truth
+from mirage.core import atomic, file_digest, finish_run, known_digest, provenance
+from mirage.core import remembered, root, run_path, seal, seal_broken, start_run, unfinished
 from mirage.plotting.figures import input_run
-from mirage.training.runs import changed_inputs, parameters_of, run_name, set_aside, why_not
-from mirage.features.store import ArrayFeatures, Store, inputs_of
+from mirage.training.runs import parameters_of, run_name, set_aside, why_not
+from mirage.features.store import Store
 from mirage.training.train import train
 
 

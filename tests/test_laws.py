@@ -4,7 +4,7 @@ import json, tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np, pandas as pd, pytest, torch, yaml
+import numpy as np, pytest, torch, yaml
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from mirage.core import DELAY, Contexts, check_name, plain_name, read_yaml
@@ -13,7 +13,7 @@ from mirage.training.loader import make_windows
 from mirage.models.model import Mirage, ModelConfig
 from mirage.prediction.recipe import Recipe
 from mirage.data.release import runs_table
-from mirage.data.stimuli import first_frame, frames_in_window
+from mirage.data.stimuli import first_frame
 from mirage.features.store import Store
 from mirage.evaluation.submission import content_digest, read_submission, write_submission
 

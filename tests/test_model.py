@@ -3,8 +3,8 @@ should be."""
 
 import json, struct
 
-import numpy as np, pytest, torch, torch.nn.functional as F, yaml
-from safetensors.torch import load_file, save_file
+import numpy as np, pytest, torch, yaml
+from safetensors.torch import save_file
 
 from mirage.models import pooler
 from mirage.models.model import Mirage, ModelConfig, load_model

@@ -11,7 +11,7 @@ import numpy as np, pytest
 
 import mirage.core
 from mirage.core import build, package_version, pipeline_name, provenance, start_run, write_json
-from mirage.processes import DiskFull, InUse, atomic, cores, give, hold, machine, pipelines, read_holder, take
+from mirage.processes import InUse, atomic, cores, give, hold, machine, pipelines, read_holder, take
 from mirage.processes import worker_pool
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -469,7 +469,7 @@ def test_workers_end_when_the_block_fails():
         for _ in range(4):
             pool.submit(time.sleep, 60)
         workers = list(pool._processes)
-        1 / 0
+        _ = 1 / 0
     assert len(workers) == 2
     wait_for(lambda: gone(*workers), 10)
 

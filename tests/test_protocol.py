@@ -382,7 +382,7 @@ class Literal:
     def text(self, fused):
         length = round(2 * max(self.rows * TR, *(onset + duration for _, onset, duration in self.words)))
         out = None
-        for i, (word, onset, duration) in enumerate(self.words):
+        for i, (_word, onset, duration) in enumerate(self.words):
             cut = onset + duration
             text, spans = self.prompt(cut)
             if fused:

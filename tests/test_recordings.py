@@ -1,7 +1,6 @@
 "Recordings as people keep them: what a table's first row is, whose parcels are whose, and what was not measured."
 
 import warnings
-from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, pytest
 

@@ -222,7 +222,7 @@ def test_words_beyond_the_end(tmp_path):
         words = Film.open(video, written(tmp_path / 'w.tsv', head + 'in\t1\t1\nover\t7.8\t3\nout\t9\t1\n')).words
     assert words.word.tolist() == ['in', 'over'] and words.offset.tolist() == [2.0, 8.0]
     with pytest.raises(ValueError, match='w.tsv: 2 of 3 words .* not in seconds'):
-        Film.open(video, written(tmp_path / 'w.tsv', head + 'a\t1\t1\nb\t1500\t1\nc\t2000\t1\n')).words
+        _ = Film.open(video, written(tmp_path / 'w.tsv', head + 'a\t1\t1\nb\t1500\t1\nc\t2000\t1\n')).words
 
 
 # windows

@@ -1,12 +1,12 @@
 """What strangers send does nothing: files that would run code, take the memory or the machine, or place something
 elsewhere are refused, and what is real stays readable."""
 
-import io, pickle, random, resource, struct, subprocess, sys, zipfile
+import io, pickle, resource, struct, subprocess, sys, zipfile
 from pathlib import Path
 
 import numpy as np, pytest
 
-from mirage.data.release import read_lengths, read_object
+from mirage.data.release import read_lengths
 from mirage.evaluation.submission import dump_npy, read_submission
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,7 +7,7 @@ __all__ = ['HOW', 'read_about', 'own_run', 'on_the_atlas', 'own_parcels', 'own_r
            'open_truth', 'Cohort']
 
 # %% ../../nbs/01c_cohort.ipynb #1ca8892e
-import functools, importlib.resources, re, threading, warnings
+import importlib.resources, re, threading, warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -347,7 +347,7 @@ class Cohort:
                         'lack most.'
                     )
                 if not measured.all():
-                    warnings.warn(self._told(subject, runs, faults))
+                    warnings.warn(self._told(subject, runs, faults), stacklevel=2)
                 self._measured[subject] = measured
         return self._measured[subject]
 

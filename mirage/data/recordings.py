@@ -9,7 +9,7 @@ __all__ = ['WORDS_FOR_NOTHING', 'Table', 'TABLES', 'BINARIES', 'Parcels', 'FAULT
            'common_names', 'some', 'match_parcels', 'place_columns', 'look_at', 'say_faults', 'inside']
 
 # %% ../../nbs/01b_recordings.ipynb #4ec00002
-import csv, functools, io, os, re, stat
+import functools, io, os, re, stat
 from collections import namedtuple
 from pathlib import Path
 

@@ -93,7 +93,7 @@ class Film:
             raise FilmError(f'{video} holds no pictures; fetch it again, or convert it with FFmpeg')
         notes = (*_notes(seen, picture, sound, start, seconds, audio_track), *notes)
         for note in notes:
-            warnings.warn(f'{video}: {note}')
+            warnings.warn(f'{video}: {note}', stacklevel=2)
         sounds = [t for t in seen.tracks if t.kind == 'audio']
         taken = f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({features(sound)})' if len(sounds) > 1 else ''
         return cls(
@@ -171,9 +171,11 @@ class Film:
                     holes.append((end, self.seconds))
             finally:
                 if damaged:
-                    warnings.warn(f'{self.path}: {damaged} pieces of the {kind} are damaged')
+                    warnings.warn(f'{self.path}: {damaged} pieces of the {kind} are damaged', stacklevel=2)
                 if holes:
-                    warnings.warn(f'{self.path}: no {kind} at ' + ', '.join(f'{a:.1f}–{b:.1f} s' for a, b in holes))
+                    warnings.warn(
+                        f'{self.path}: no {kind} at ' + ', '.join(f'{a:.1f}–{b:.1f} s' for a, b in holes), stacklevel=2
+                    )
 
     def _near(self, time: float):  # (seconds, frame) not after it, and the rest
         "The pictures from a key frame on; where the index is no help, from one further back."
@@ -256,7 +258,8 @@ class Film:
         inside = self._begun(words)
         if late := (~inside).sum():
             warnings.warn(
-                f'{self.transcript}: {late} words begin after the film ends ({self.seconds:.1f} s) and are left out'
+                f'{self.transcript}: {late} words begin after the film ends ({self.seconds:.1f} s) and are left out',
+                stacklevel=2,
             )
         return words[inside].assign(offset=words.offset.clip(upper=self.seconds)).reset_index(drop=True)
 

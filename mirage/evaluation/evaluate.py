@@ -12,7 +12,7 @@ from pathlib import Path
 
 import h5py, numpy as np, pandas as pd
 
-from ..core import Pearson, mean_of
+from ..core import Pearson
 from .statistics import TRIM, Bootstrap, paired, resample
 
 # %% ../../nbs/06b_evaluate.ipynb #4659a6fb
@@ -101,45 +101,45 @@ def challenge_score(
 
 # %% ../../nbs/06b_evaluate.ipynb #7a00514d
 # the subjects' columns are on ood
+_published = [
+    ('Linear', 'Linear [17]', 'linear-challenge', None, 0.203, 0.090, 0.099, 0.086, 0.102, 0.071),
+    ('Linear', 'Linear (Post-hoc Fusion)', 'linear-tower', 0.211, 0.204, 0.104, 0.115, 0.103, 0.111, 0.087),
+    ('Linear', 'Linear (Native Fusion)', 'linear-native', 0.227, 0.223, 0.134, 0.152, 0.131, 0.141, 0.112),
+    ('Single model', 'TRIBE v1 [11]', '', None, 0.303, 0.196, 0.221, 0.191, 0.214, 0.157),
+    ('Single model', 'TRIBE v2 [12]', '', 0.195, 0.187, 0.116, 0.130, 0.112, 0.125, 0.097),
+    (
+        'Single model',
+        'Brain Encoder (Post-hoc Fusion)',
+        'encoder-tower',
+        0.292,
+        0.282,
+        0.174,
+        0.192,
+        0.171,
+        0.193,
+        0.141,
+    ),
+    (
+        'Single model',
+        'Brain Encoder (Native Fusion)',
+        'encoder-native',
+        0.301,
+        0.291,
+        0.195,
+        0.212,
+        0.194,
+        0.213,
+        0.162,
+    ),
+    ('Single model', 'MIRAGE', 'mirage-native', 0.319, 0.310, 0.217, 0.244, 0.210, 0.235, 0.179),
+    ('Ensemble', 'MedARC [46]', '', None, 0.288, 0.209, 0.230, 0.200, 0.230, 0.174),
+    ('Ensemble', 'ModalityRNN [14]', '', None, 0.313, 0.209, 0.223, 0.207, 0.227, 0.180),
+    ('Ensemble', 'TRIBE v1 [11]', '', None, 0.320, 0.215, 0.238, 0.210, 0.238, 0.172),
+    ('Ensemble', 'VIBE [35]', '', None, 0.320, 0.210, 0.235, 0.205, 0.227, 0.172),
+    ('Ensemble', 'MIRAGE', 'ensemble', 0.335, 0.323, 0.227, 0.253, 0.221, 0.246, 0.189),
+]
 PUBLISHED = pd.DataFrame(
-    [
-        ('Linear', 'Linear [17]', 'linear-challenge', None, 0.203, 0.090, 0.099, 0.086, 0.102, 0.071),
-        ('Linear', 'Linear (Post-hoc Fusion)', 'linear-tower', 0.211, 0.204, 0.104, 0.115, 0.103, 0.111, 0.087),
-        ('Linear', 'Linear (Native Fusion)', 'linear-native', 0.227, 0.223, 0.134, 0.152, 0.131, 0.141, 0.112),
-        ('Single model', 'TRIBE v1 [11]', '', None, 0.303, 0.196, 0.221, 0.191, 0.214, 0.157),
-        ('Single model', 'TRIBE v2 [12]', '', 0.195, 0.187, 0.116, 0.130, 0.112, 0.125, 0.097),
-        (
-            'Single model',
-            'Brain Encoder (Post-hoc Fusion)',
-            'encoder-tower',
-            0.292,
-            0.282,
-            0.174,
-            0.192,
-            0.171,
-            0.193,
-            0.141,
-        ),
-        (
-            'Single model',
-            'Brain Encoder (Native Fusion)',
-            'encoder-native',
-            0.301,
-            0.291,
-            0.195,
-            0.212,
-            0.194,
-            0.213,
-            0.162,
-        ),
-        ('Single model', 'MIRAGE', 'mirage-native', 0.319, 0.310, 0.217, 0.244, 0.210, 0.235, 0.179),
-        ('Ensemble', 'MedARC [46]', '', None, 0.288, 0.209, 0.230, 0.200, 0.230, 0.174),
-        ('Ensemble', 'ModalityRNN [14]', '', None, 0.313, 0.209, 0.223, 0.207, 0.227, 0.180),
-        ('Ensemble', 'TRIBE v1 [11]', '', None, 0.320, 0.215, 0.238, 0.210, 0.238, 0.172),
-        ('Ensemble', 'VIBE [35]', '', None, 0.320, 0.210, 0.235, 0.205, 0.227, 0.172),
-        ('Ensemble', 'MIRAGE', 'ensemble', 0.335, 0.323, 0.227, 0.253, 0.221, 0.246, 0.189),
-    ],
-    columns=['group', 'row', 'id', 'val', 's7', 'ood', 'sub-01', 'sub-02', 'sub-03', 'sub-05'],
+    _published, columns=['group', 'row', 'id', 'val', 's7', 'ood', 'sub-01', 'sub-02', 'sub-03', 'sub-05']
 )
 
 # %% ../../nbs/06b_evaluate.ipynb #7a975717

@@ -221,10 +221,8 @@ def extract_splits(
         if isinstance(done, Exception):
             failed[row.split] = done
     if failed:
+        lines = [f'  {s}: {type(e).__name__}: {e}' for s, e in failed.items()]
         raise ExtractionError(
-            '\n'.join([
-                f'{len(failed)} of {len(rows)} stimuli failed, the others are stored:',
-                *(f'  {s}: {type(e).__name__}: {e}' for s, e in failed.items()),
-            ])
+            '\n'.join([f'{len(failed)} of {len(rows)} stimuli failed, the others are stored:', *lines])
         )
     return store

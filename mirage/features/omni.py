@@ -108,11 +108,9 @@ class Omni(Backbone):
 
     @property
     def pixels(self):  # bounds on a picture's area, which fix its number of tokens
-        return (
-            dict(self.classes[1].videos_kwargs['size'])
-            if self.spec.repo
-            else dict(shortest_edge=self.factor**2, longest_edge=self.twin_pixels)
-        )
+        if self.spec.repo:
+            return dict(self.classes[1].videos_kwargs['size'])
+        return dict(shortest_edge=self.factor**2, longest_edge=self.twin_pixels)
 
     def identity(self):
         return super().identity() | dict(pixels=self.pixels)
@@ -203,9 +201,8 @@ class Hears(Omni):
                 segments += mels[i][:, first:].split(self.window, 1)
                 reads.append(at + index - skipped)
                 at += n - skipped
-            for i, state in zip(
-                mine, self.tap['audio'](lambda: self.core.audio_tower(**self.audio_inputs(segments, pad)), reads)
-            ):
+            states = self.tap['audio'](lambda: self.core.audio_tower(**self.audio_inputs(segments, pad)), reads)
+            for i, state in zip(mine, states):
                 out[i] = state
         return out
 
@@ -226,7 +223,7 @@ class Hears(Omni):
     ):  # list of (segment, pad), list of the tokens to keep of each, counted from its end
         """For every second of sound the attention window that ends with it: a token hears what came before, and less
         than a second of what follows."""
-        n, stops = mel.shape[1], list(range(100, mel.shape[1], 100)) + [mel.shape[1]]
+        stops = [*range(100, mel.shape[1], 100), mel.shape[1]]
         parts = [mel[:, max(0, -(-stop // 100) * 100 - window) : stop] for stop in stops]
         return [(p, min(self.piece, p.shape[1])) for p in parts], np.diff([0, *map(self.sound_tokens, stops)])
 
@@ -258,14 +255,8 @@ class Sees(Hears):
         self, pairs
     ) -> list:  # tuple of (tokens, D) of each pair: the pictures, and what deep-stack adds to the first layers
         out = self.core.visual(**self.video_inputs(pairs))
-        return list(
-            zip(
-                *(
-                    x.reshape(len(pairs), -1, x.shape[-1])
-                    for x in (out.pooler_output, *(getattr(out, 'deepstack_features', None) or ()))
-                )
-            )
-        )
+        states = out.pooler_output, *(getattr(out, 'deepstack_features', None) or ())
+        return list(zip(*(x.reshape(len(pairs), -1, x.shape[-1]) for x in states)))
 
     def see_tower(self, pairs):  # (pairs, L, D): the vision tower's own states, averaged over the patches
         inputs = self.video_inputs(pairs)
@@ -280,7 +271,7 @@ def counted(
     what: str,
 ):
     "Sound that silently never reaches the model is a known failure of such pipelines; here it is an error."
-    if not len(embeddings) or (n := int(where.sum())) != len(embeddings):
+    if not len(embeddings) or int(where.sum()) != len(embeddings):
         raise RuntimeError(
             f'{int(where.sum())} {what} tokens in the sequences for {len(embeddings)} {what} embeddings: the '
             'media did not reach the model'

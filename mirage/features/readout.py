@@ -196,15 +196,8 @@ class InHops(CutByCut):
             mine = hops[k : k + n]
             ends = [round(min(math.ceil(hop.cuts[-1].time * HZ), plan.steps) / HZ * RATE) for hop in mine]
             mels = [sound.windows([a := round(hop.start * RATE)], b - a)[0] for hop, b in zip(mine, ends)]
-            yield (
-                mine,
-                Block(
-                    [hop.cuts for hop in mine],
-                    [hop.pairs for hop in mine],
-                    self.pictures(take, [p for hop in mine for p in hop.pairs]),
-                    mels,
-                ),
-            )
+            frames = self.pictures(take, [p for hop in mine for p in hop.pairs])
+            yield mine, Block([hop.cuts for hop in mine], [hop.pairs for hop in mine], frames, mels)
 
     def native_hops(self, plan: Schedule, out):
         "One forward a hop."
@@ -264,9 +257,8 @@ class InHops(CutByCut):
                 ends = np.cumsum([0] * (first + 1) + sizes[first:])[1:]  # where each window that is needed ends
                 token = np.concatenate([np.arange(e - (b - a), e) for a, b, e in zip(total, total[1:], ends)])
                 inputs = self.audio_inputs([p for p, _ in parts[first:]], max(pad for _, pad in parts))
-                for c, state in zip(
-                    steps, self.tap['audio'](lambda: self.core.audio_tower(**inputs), [token[r] for r in reads])
-                ):
+                states = self.tap['audio'](lambda: self.core.audio_tower(**inputs), [token[r] for r in reads])
+                for c, state in zip(steps, states):
                     out['audio'][c.index], out['vision'][c.index] = (
                         state,
                         look[hop.pairs[newest_pair(c.time, hop.pairs)]],

@@ -87,8 +87,8 @@ def hop_sequence(
     ends,  # (len(words),) seconds
     marks: dict,  # ids: open, audio, video, newline
     span: float,  # seconds of sound averaged in one read-out
-):  # ids (n,), positions (3, n), [token indices of each read-out]: sound and pictures of a step, or the word, as in hop.cuts
-    "Everything in the order in which it happens."
+):  # ids (n,), positions (3, n), token indices of each read-out
+    "Everything in the order in which it happens; a read-out is that of a step or of a word, as in hop.cuts."
     lengths = np.array([len(t) for t in words], int)
     owner, n_video = np.repeat(np.arange(len(words)), lengths), len(hop.pairs) * h * w
     first, second = np.array(hop.pairs).T

@@ -222,12 +222,8 @@ class VJepa2(Backbone):
         out, p = [], self.config.tubelet_size * self.config.patch_size**2
         for clips in prefetch(self._clips(plan)):
             n = clips[0].numel() // 3 // p
-            out.append(
-                self.tap(
-                    lambda: self.model(clips.to(self.place, self.dtype), skip_predictor=True),
-                    np.arange(len(clips) * n).reshape(len(clips), n),
-                )
-            )
+            pictures, reads = clips.to(self.place, self.dtype), np.arange(len(clips) * n).reshape(len(clips), n)
+            out.append(self.tap(lambda: self.model(pictures, skip_predictor=True), reads))
         return dict(vision=np.concatenate(out))
 
     def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:

@@ -327,14 +327,12 @@ def network_bars(
 # %% ../../nbs/08a_cortex.ipynb #d485558f
 def dominance(
     drops,  # (P, 3) drop in r when text, audio, vision is left out
-) -> tuple[
-    np.ndarray, np.ndarray
-]:  # index of the dominant modality, -1 for none; its share of the total drop, NaN for none
+) -> tuple[np.ndarray, np.ndarray]:  # (P,) and (P,)
+    "The index of the dominant modality, -1 for none, and its share of the total drop, NaN for none."
     lost = np.maximum(np.nan_to_num(drops), 0)
     total = lost.sum(1)
-    return np.where(total > 0, lost.argmax(1), -1), np.divide(
-        lost.max(1), total, out=np.full(len(lost), np.nan), where=total > 0
-    )
+    share = np.divide(lost.max(1), total, out=np.full(len(lost), np.nan), where=total > 0)
+    return np.where(total > 0, lost.argmax(1), -1), share
 
 
 def dominance_colours(

@@ -12,7 +12,7 @@ import html, json, shlex, textwrap, warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import h5py, matplotlib, numpy as np, pandas as pd
+import matplotlib, numpy as np, pandas as pd
 from IPython.display import HTML, Image, display
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import RendererAgg
@@ -152,10 +152,8 @@ def show_claims(*claims: Claim):
     colour = {'holds': '#1B7837', 'fails': '#B2182B', 'undecided': '#666'}
 
     def row(c):
-        return (
-            f'<tr>{"".join(f"<td style=text-align:left>{html.escape(x)}</td>" for x in (c.paper, c.here, c.number))}<td><b '
-            f'style="color:{colour[c.verdict]}">{c.verdict}</b></td></tr>'
-        )
+        cells = ''.join(f'<td style=text-align:left>{html.escape(x)}</td>' for x in (c.paper, c.here, c.number))
+        return f'<tr>{cells}<td><b style="color:{colour[c.verdict]}">{c.verdict}</b></td></tr>'
 
     display(
         HTML(
@@ -258,10 +256,8 @@ def attention_of(
 # %% ../../nbs/08b_figures.ipynb #481cc267
 def planted_truth(
     cohort,  # a Cohort
-) -> (
-    dict | None
-):  # shares (P, 3) by modality, rows sum to one; interaction (P,); bands modality → (L,) over depth. None for people
-    "What a simulated cohort was made from."
+) -> dict | None:  # shares (P, 3), interaction (P,), bands: modality → (L,); None for people
+    "What a simulated cohort was made from: shares by modality, of which rows sum to one, and weights over depth."
     path = cohort.root / 'truth' / 'truth.h5'
     if not (cohort.simulated and path.is_file()):
         return None
@@ -303,7 +299,7 @@ def save_figure(
     if simulated:
         simulated_tag(fig)
     for fault in (found := faults(fig)):
-        warnings.warn(f'{item}: {fault}')
+        warnings.warn(f'{item}: {fault}', stacklevel=2)
     base = root() / 'figures' / cohort_id(cohort) / item
 
     def path(end):

@@ -280,10 +280,9 @@ def overview(
         return f'<td class="count"><b class="{v if n else "zero"}">{n or "–"}</b></td>'
 
     def row(a):
-        return (
-            '<tr><td><a '
-            f'href="#{a["item"]}">{e(_name(a["item"]))}</a></td><td>{e(a["title"])}</td>{"".join(cell(_counts(a["claims"])[v], v) for v in VERDICTS)}</tr>'
-        )
+        counts = ''.join(cell(_counts(a['claims'])[v], v) for v in VERDICTS)
+        link = f'<a href="#{a["item"]}">{e(_name(a["item"]))}</a>'
+        return f'<tr><td>{link}</td><td>{e(a["title"])}</td>{counts}</tr>'
 
     simulated = any(a['simulated'] for a in said) or (root() / 'data' / cohort / 'truth' / 'truth.h5').is_file()
     banner = (

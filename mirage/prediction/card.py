@@ -35,12 +35,8 @@ def evaluation_of(trained: Run) -> Run | None:
 def score_table(trained: Run) -> pd.DataFrame:  # set, subject, r, 95 % interval
     "Mean Pearson r over parcels."
     if found := evaluation_of(trained):
-        table = (
-            pd
-            .read_csv(found.path / 'intervals.csv')
-            .query('film == "all"')
-            .sort_values('set', key=lambda s: s.map(list(SET_LABELS).index), kind='stable')
-        )
+        table = pd.read_csv(found.path / 'intervals.csv').query('film == "all"')
+        table = table.sort_values('set', key=lambda s: s.map(list(SET_LABELS).index), kind='stable')
         return pd.DataFrame(
             [
                 (SET_LABELS.get(t.set, t.set), t.subject, f'{t.score:.3f}', f'{t.low:.3f} to {t.high:.3f}')

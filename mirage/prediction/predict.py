@@ -47,7 +47,7 @@ def open_input(video, transcript=None, tr: float = TR, audio_track='') -> Film:
             f'{film.transcript}: its last word begins {late:.1f} s after {film.path} ends ({film.seconds:.1f} '
             's); give the transcript of this cut, in seconds from its beginning'
         )
-    film.words
+    _ = film.words  # a fault in the transcript shows now
     return film
 
 # %% ../../nbs/09b_predict.ipynb #284a42c0
@@ -78,13 +78,9 @@ def transcribe(
 ) -> Path:  # of a .json that `read_words` reads
     "What a speech recogniser hears in a film; once per film and recogniser."
     repo, _, commit = (model, '', '') if Path(model).is_dir() else model.partition('@')
-    path = (
-        root()
-        / 'features'
-        / 'films'
-        / 'words'
-        / f'{re.sub(r"[^A-Za-z0-9.-]+", "-", Path(repo).name)}-{digest([model, known_digest(film.path), film.audio_track], 16)}.json'
-    )
+    name = re.sub('[^A-Za-z0-9.-]+', '-', Path(repo).name)
+    heard = digest([model, known_digest(film.path), film.audio_track], 16)
+    path = root() / 'features' / 'films' / 'words' / f'{name}-{heard}.json'
     with contextlib.suppress(FileNotFoundError, ValueError):  # what was altered is heard again
         read_sealed(path)
         return path
@@ -474,9 +470,5 @@ def stop_if_failed(
 ):
     failed = table[table.state == 'failed']
     if len(failed):
-        raise PredictionError(
-            '\n'.join([
-                f'{len(failed)} of {len(table)} films failed, the others are there:',
-                *(f'  {r.name}: {r.error}' for r in failed.itertuples(index=False)),
-            ])
-        )
+        lines = [f'  {r.name}: {r.error}' for r in failed.itertuples(index=False)]
+        raise PredictionError('\n'.join([f'{len(failed)} of {len(table)} films failed, the others are there:', *lines]))
