@@ -795,7 +795,7 @@ def follow(lines) -> str:  # everything that was not about progress
     said, began = [], time.perf_counter()
     for line in lines:
         if found := STEPS.search(line):
-            print(f'{found[0]}, {time.perf_counter() - began:.0f} s', end='\\r' if WATCHED else '\\n', flush=True)
+            print(f'{found[0]}, {time.perf_counter() - began:.0f} s', end='\r' if WATCHED else '\n', flush=True)
         else:
             said.append(line)
     return ''.join(said)
