@@ -176,5 +176,18 @@ def test_real_models_need_a_commit_and_unknown_names_say_what_there_is():
         get_protocol('old')
     with pytest.raises(ValueError, match='word_order=size in protocol .*: choose ends or transcript'):
         get_protocol('aligned,word_order=size')
-    with pytest.raises(ValueError, match='in hops, words follow their ends'):
+    with pytest.raises(ValueError, match='video_at=oldest in protocol .released,hop=10.: in hops it is newest'):
         get_protocol('released,hop=10')
+
+
+@pytest.mark.parametrize(
+    'change', ['vision_span=4', 'tower_span=4', 'tower_sound=movie', 'word_tokens=own', 'first_word=3', 'audio_span=0']
+)
+def test_a_choice_that_means_nothing_in_hops_is_refused_rather_than_ignored(change):
+    with pytest.raises(ValueError, match=f'{change}(.0)? in protocol .streaming,{change}.: in hops'):
+        get_protocol(f'streaming,{change}')
+
+
+def test_no_word_is_read_before_there_is_a_token_of_sound():
+    with pytest.raises(ValueError, match='first_word=0 in protocol .*no model has a token of sound before 0.03 s'):
+        get_protocol('released,first_word=0')

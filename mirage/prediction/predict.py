@@ -32,7 +32,7 @@ from ..plotting.page import MEANING, Prediction, movie_mp4, page_html
 from .recipe import Weights, check_features, gigabytes, open_backbones, open_weights
 
 # %% ../../nbs/09b_predict.ipynb #becf537d
-def open_input(video, transcript=None, tr: float = TR, audio_track='') -> Film:
+def open_input(video, transcript=None, tr: float = TR, audio_track='', protocol='aligned') -> Film:
     "A film that can be used, or an error that says what to do."
     film = Film.open(video, transcript or None, tr, audio_track)
     if not film.has_sound:
@@ -47,7 +47,7 @@ def open_input(video, transcript=None, tr: float = TR, audio_track='') -> Film:
             f'{film.transcript}: its last word begins {late:.1f} s after {film.path} ends ({film.seconds:.1f} '
             's); give the transcript of this cut, in seconds from its beginning'
         )
-    _ = film.words  # a fault in the transcript shows now
+    _ = Schedule(film, get_protocol(protocol)).words  # a fault in the transcript shows now
     return film
 
 # %% ../../nbs/09b_predict.ipynb #284a42c0
@@ -130,7 +130,9 @@ class Job:
         plan = Schedule(self.film, get_protocol(self.weights.recipe.protocol))
         if n := len(plan.words):
             return f'{heard}{n} words of {Path(self.film.transcript).name}'
-        instead = get_protocol(self.weights.recipe.protocol).speechless
+        recipe = self.weights.recipe
+        one_model = recipe.fusion == 'native' and '' in recipe.backbones
+        instead = get_protocol(recipe.protocol).speechless if one_model else 'zeros'
         return (
             f'{heard}no words: the text stream is '
             f'{dict(zeros="silence", mean="the mean of sound and picture")[instead]}, as the protocol '
@@ -175,7 +177,7 @@ class Job:
         )
         values = {
             'film, s': self.film.seconds,
-            'words': len(self.film.words),
+            'words': len(Schedule(self.film, get_protocol(r.protocol)).words),
             'samples': self.n_tr,
             'subjects': len(self.subjects),
             'forwards of the backbone': total('forwards'),
@@ -236,9 +238,12 @@ def prepare(
     check_name('name', name)
     w = weights if isinstance(weights, Weights) else open_weights(weights, preset, revision)
     people = pick_subjects(subjects, w.model.config.subjects, w.source)
-    backbones, film = open_backbones(w, device), open_input(video, transcript, w.recipe.tr, audio_track)
+    backbones, film = (
+        open_backbones(w, device),
+        open_input(video, transcript, w.recipe.tr, audio_track, w.recipe.protocol),
+    )
     if asr and not transcript:
-        film = open_input(video, transcribe(film, asr, device), w.recipe.tr, audio_track)
+        film = open_input(video, transcribe(film, asr, device), w.recipe.tr, audio_track, w.recipe.protocol)
     return Job(name, film, w, people, backbones, device)
 
 # %% ../../nbs/09b_predict.ipynb #b5543951

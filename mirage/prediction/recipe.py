@@ -19,7 +19,7 @@ from ..core import file_digest, get_preset, open_run, own_preset, read_sealed, r
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from ..data.cohort import Cohort
-from ..features.backbones import SPECS, get_protocol, load_backbone
+from ..features.backbones import PROTOCOLS, SPECS, get_protocol, load_backbone
 from ..features.store import FAMILIES, Store, outdated, store_path
 from ..features.extract import identity
 from ..models.model import Mirage, load_model
@@ -190,7 +190,7 @@ def found_recipe(source: str, commit: str | None, preset: str) -> Recipe:
         chosen = get_preset('paper' if preset == 'auto' else preset)
         return Recipe(chosen.backbone, protocol='released', contexts=chosen.contexts)
     recipe = Recipe.read(written)
-    if published and recipe.protocol.split(',')[0] != 'released':
+    if published and replace(get_protocol(recipe.protocol), name='released') != PROTOCOLS['released']:
         raise ValueError(
             f'{source} holds weights in the published form, which read features cut as released, '
             f'but its recipe.yaml '
