@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['WORDS_FOR_NOTHING', 'Table', 'TABLES', 'BINARIES', 'Parcels', 'FAULTS', 'as_number', 'rising', 'near_below',
            'like_below', 'names_columns', 'table_lines', 'check_columns', 'parse_numbers', 'column_names',
-           'counts_rows', 'without_index', 'split_row', 'read_table', 'bold_shape', 'read_rows', 'by_place', 'in_order',
-           'common_names', 'some', 'match_parcels', 'place_columns', 'look_at', 'say_faults', 'inside']
+           'counts_rows', 'without_index', 'split_row', 'all_quoted', 'read_table', 'bold_shape', 'read_rows',
+           'by_place', 'in_order', 'common_names', 'some', 'truly_named', 'match_parcels', 'place_columns', 'look_at',
+           'say_faults', 'inside']
 
 # %% ../../nbs/01b_recordings.ipynb #4ec00002
 import functools, io, os, re, stat
@@ -19,7 +20,10 @@ from ..core import shown
 from .release import h5_shapes
 
 # %% ../../nbs/01b_recordings.ipynb #4ec00005
-WORDS_FOR_NOTHING = {'', 'nan', 'na', 'n/a', 'null', 'none', '-nan', '<na>', '#n/a'}  # as pandas reads them
+WORDS_FOR_NOTHING = {  # as pandas reads them, in small letters
+    *('', 'nan', 'na', 'n/a', 'null', 'none', '-nan', '<na>', '#n/a', '#na', '#n/a n/a'),
+    *('1.#ind', '-1.#ind', '1.#qnan', '-1.#qnan'),
+}
 
 
 def as_number(cell: str) -> float | None:  # NaN where the cell says that nothing is there, None for a word
@@ -87,9 +91,17 @@ def table_lines(path: Path) -> list:  # without empty ones
         raise ValueError(f'{path} is not text in UTF-8 ({e}). Save it as UTF-8.') from None
     if '\0' in text:
         raise ValueError(f'{path} is no text. Write one row a TR and one column a parcel.')
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
+    lines = text.splitlines()
+    there = [i for i, line in enumerate(lines) if line.strip()]
+    if not there:
         raise ValueError(f'{path} is empty. Write one row a TR and one column a parcel.')
+    lines = lines[there[0] : there[-1] + 1]
+    if len(lines) > len(there):
+        gap = next(i for i, line in enumerate(lines) if not line.strip())
+        raise ValueError(
+            f'{path}: row {gap + 1} is empty, and the rows after it would be taken for earlier samples. '
+            'Write NaN in every column of a sample that is missing, or take the empty line out.'
+        )
     return lines
 
 
@@ -175,6 +187,12 @@ def split_row(line: str, sep: str) -> list:  # cells, in their quotation marks
     return re.findall(rf'(?:^|{sep})( *"[^"]*" *|[^{sep}]*)', line)
 
 
+def all_quoted(lines: list, sep: str) -> bool:
+    "Whether the first rows have every cell in quotation marks."
+    cells = [cell.strip() for line in lines for cell in split_row(line, sep)]
+    return len(lines) > 1 and all(cell[:1] == '"' for cell in cells)
+
+
 @functools.lru_cache(maxsize=128)
 def _table(
     path: Path,
@@ -185,6 +203,8 @@ def _table(
     lines = table_lines(path)
     check_columns(path, lines, sep)
     first = split_row(lines[0], sep)
+    if all_quoted(lines[:2], sep):
+        first = [cell.strip().strip('"') for cell in first]  # all cells are, so that the marks say nothing
     body = parse_numbers(path, lines[1:], sep)
     named = header
     if header is None and any(as_number(cell.strip().strip('"\'')) is None for cell in first):
@@ -295,6 +315,14 @@ def some(names, n: int = 8) -> str:
 Parcels = namedtuple('Parcels', 'count names picks notes')
 
 
+def truly_named(named: dict) -> dict:  # file → names
+    "Without the tables that only count their columns, unless 0 is a name elsewhere, as where pandas dropped columns."
+    if all(map(by_place, named.values())):
+        return {}
+    from_0 = any('0' in names and not by_place(names) for names in named.values())
+    return {f: names for f, names in named.items() if from_0 or not (by_place(names) and names[0] == '0')}
+
+
 def match_parcels(
     wanted,  # number of parcels, or 'common'
     widths: dict,  # file → columns
@@ -302,10 +330,7 @@ def match_parcels(
     where,  # cohort.yaml, for messages
 ) -> Parcels:
     "Which columns of every file are the cohort's parcels."
-    if any(not by_place(names) for names in named.values()):
-        named = {f: names for f, names in named.items() if names[:1] != ('0',)}
-    else:
-        named = {}
+    named = truly_named(named)
     if not named:
         if wanted == 'common' and len(set(widths.values())) > 1:
             files = [min(widths, key=widths.get), max(widths, key=widths.get)]

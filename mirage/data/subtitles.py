@@ -109,6 +109,8 @@ def parse_cues(text: str, path) -> tuple:  # list of Cue, what was left out: a l
         if rest:
             told.append(f'{rest[:60]!r} after the times in line {i + 1} is left out')
         cues.append(Cue(f'line {i + 1}', begins, ends, body))
+    if shift := re.search(r'X-TIMESTAMP-MAP=[^\r\n]*', text):
+        told.append(f'{shift[0][:80]} is not applied: times are those of the cues')
     if len(bad) > len(cues) or not at and text.strip() and text.strip() != 'WEBVTT':
         first = f'{bad[0]} is no stretch of time' if bad else 'not subtitles, for it has no line'
         raise ValueError(

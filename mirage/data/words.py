@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['ROLES', 'UNITS', 'TIMED', 'LONGEST', 'EARLY', 'SLOW', 'FAST', 'FORMS', 'REMEDY', 'UNREAD', 'BINARY', 'literal_list',
-           'plain_seconds', 'read_word_table', 'column_role', 'find_columns', 'read_time', 'Entry', 'table_entries',
-           'in_seconds', 'json_rows', 'json3_cues', 'entry_words', 'read_words', 'transcript_seconds', 'released_words']
+           'plain_seconds', 'read_word_table', 'column_role', 'find_columns', 'read_time', 'Entry', 'only_words',
+           'table_entries', 'in_seconds', 'json_rows', 'json3_cues', 'entry_words', 'goes_back', 'read_words',
+           'transcript_seconds', 'released_words']
 
 # %% ../../nbs/01f_words.ipynb #94417adf
 import ast, csv, io, itertools, json, math, re, shlex, statistics, warnings
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
-import pandas as pd
+import numpy as np, pandas as pd
 
 from ..core import TR
 from .subtitles import CLOCK, TIMES, Cue, Shown, clock_seconds, cue_words, parse_cues, timed
@@ -89,6 +90,9 @@ def read_word_table(text: str, path) -> tuple:  # rows as dicts, names of the co
             faults.append(f'its quotation marks do not close ({e})')
             continue
         fault = _fault(rows, delimiter)
+        twice = sorted({name for name in rows[0] if name and rows[0].count(name) > 1}) if rows else []
+        if twice:
+            raise ValueError(f'{path} has two columns called {twice[0]!r}; leave one')
         if not fault:
             return [dict(zip(rows[0], row)) for row in rows[1:]], list(rows[0]) if rows else []
         faults.append(fault)
@@ -208,14 +212,27 @@ def _entry(row: dict, columns: dict, comma: bool, where: str) -> Entry:
     return Entry('' if text is None else str(text), onset, ends, word is None, where)
 
 
+def only_words(rows: list, names: list, path) -> list:  # rows
+    "Of a table with tiers or types, such as words and phones, the words; several kinds without them are refused."
+    column = next((n for n in names if str(n).strip().lower() in ('type', 'tier')), None)
+    if column is None:
+        return rows
+    kinds = [str(r.get(column) or '').strip().lower() for r in rows]
+    words = [r for r, kind in zip(rows, kinds) if re.search(r'(^|\W)words?$', kind)]
+    if not words and len(set(kinds)) > 1:
+        raise ValueError(
+            f'{path}: its column {column} holds {", ".join(sorted(set(kinds))[:4])}, none of which says words; '
+            'leave the rows of one'
+        )
+    return words or rows
+
+
 def table_entries(rows: list, path) -> tuple:  # list of Entry; whether all times are whole numbers without a unit
     "The words or lines of a table, times read."
     if not rows:
         return [], False
     names = list(dict.fromkeys(k for r in rows for k in r))
-    columns, types = find_columns(names, path), [n for n in names if str(n).lower() == 'type']
-    if types and any(r.get(types[0]) == 'words' for r in rows):
-        rows = [r for r in rows if r.get(types[0]) == 'words']
+    columns, rows = find_columns(names, path), only_words(rows, names, path)
     times = [columns[role] for role in TIMED if role in columns]
     values = [r.get(name) for r in rows for name, _ in times]
     comma, entries = _decimal_comma(values), []
@@ -455,16 +472,32 @@ def _table(path, tr: float) -> tuple:  # words as a DataFrame, seconds of the re
     table = pd.DataFrame(said, columns=['word', 'onset', 'offset'])
     table = table[table.word != ''].astype(dict(onset=float, offset=float)).reset_index(drop=True)
     far = ~(table[['onset', 'offset']].abs().max(axis=1) < LONGEST)
-    for wrong, says in ((table.onset < -EARLY, 'before the film'), (far, 'after ten days')):
+    for wrong, says in ((table.onset <= -EARLY, 'before the film'), (far, 'after ten days')):
         if wrong.any():
             first = table[wrong].iloc[0]
             raise ValueError(
                 f'{path}: {wrong.sum()} words begin or end {says}, the first is {first.word[:40]!r} '
                 f'at {first.onset:g} s; give seconds from its beginning'
             )
+    if early := int((table.onset < 0).sum()):
+        told = [*told, f'words that begin less than {EARLY:g} s before the film begin with it ({early})']
+    if not covered and (back := goes_back(table.onset)):
+        told = [*told, back]
     table['onset'] = table.onset.clip(lower=0.0)
     table['offset'] = table[['onset', 'offset']].max(axis=1)
     return table, covered, told
+
+
+def goes_back(onset) -> str:  # '' where time does not
+    "Two parts in one file lie over each other: that is told."
+    at = np.flatnonzero(np.diff(onset) < -1.0)
+    if not len(at):
+        return ''
+    before, after = onset.iloc[at[0]], onset.iloc[at[0] + 1]
+    return (
+        f'time goes back from {before:.1f} to {after:.1f} s at word {at[0] + 2} ({len(at)} times): if these are '
+        'parts joined in one file, shift the later ones'
+    )
 
 # %% ../../nbs/01f_words.ipynb #090a11a8
 def read_words(
