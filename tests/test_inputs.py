@@ -403,7 +403,7 @@ def test_another_default_that_the_pipeline_passes_anyway_retrains_nothing(tmp_pa
     project = Path(mirage.core.__file__).resolve().parents[1]
     text = (project / 'nbs/paper.smk').read_text()
     space = {}
-    exec('import ast, functools, hashlib, json, re\nfrom pathlib import Path', space)
+    exec('import ast, functools, hashlib, importlib.util, json, re\nfrom pathlib import Path', space)
     exec(text[text.index('@functools.cache\ndef plain') : text.index('def cohort_of')], space)
     monkeypatch.chdir(project)
 
