@@ -6,7 +6,7 @@ import json, time, warnings
 import numpy as np, pandas as pd, pytest
 
 from mirage.data.stimuli import word_overlaps
-from mirage.data.words import read_words, transcript_seconds
+from mirage.data.words import read_words, released_words, transcript_seconds
 
 
 RELEASE = 'text_per_tr\twords_per_tr\tonsets_per_tr\tdurations_per_tr\n'
@@ -791,3 +791,13 @@ def test_mutated_files_are_read_or_refused_by_name(tmp_path):
                 assert (
                     (words.onset >= 0).all() and (words.offset >= words.onset).all() and words.word.str.len().min() != 0
                 )
+
+
+@pytest.mark.parametrize('name', ['a.tsv', 'a.txt'])
+def test_a_table_of_the_release_is_one_whatever_its_name(tmp_path, name):
+    "Words stand as they are, and durations are the table's own: .36 s + .75 s would else last two frames."
+    (tmp_path / name).write_text(
+        "text_per_tr\twords_per_tr\tonsets_per_tr\tdurations_per_tr\n\t[' hi ', 'you']\t[0.36, 1.2]\t[0.75, 0.1]\n"
+    )
+    words = released_words(tmp_path / name)
+    assert words.word.tolist() == [' hi ', 'you'] and words.duration.tolist() == [0.75, 0.1]

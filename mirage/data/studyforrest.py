@@ -161,6 +161,7 @@ def write_features(folder: Path, run: int):
 
 def prepare_studyforrest(
     folder,  # that holds aggregate/ and annotations/
+    simulated: bool = False,  # whether a look-alike stands in for the people
 ) -> Path:  # the same, now a cohort
     "Write features, transcripts, runs.csv and cohort.yaml beside what was fetched."
     folder = Path(folder)
@@ -175,7 +176,7 @@ def prepare_studyforrest(
     with atomic(folder / 'runs.csv') as tmp:
         pd.DataFrame(rows, columns='subject split set bold transcript'.split()).to_csv(tmp, index=False)
     rates = dict.fromkeys(('text', 'audio', 'vision'), HZ)
-    about = dict(tr=REPETITION, parcels='common', atlas=None, simulated=False, features=rates)
+    about = dict(tr=REPETITION, parcels='common', atlas=None, simulated=simulated, features=rates)
     with atomic(folder / 'cohort.yaml') as tmp:
         tmp.write_text(yaml.safe_dump(about, sort_keys=False))
     return folder

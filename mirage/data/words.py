@@ -44,14 +44,14 @@ def plain_seconds(value, missing: float) -> float:
     return missing if math.isnan(value) else value
 
 
-def _row_words(row: dict, begins: float) -> list:  # [(word, onset, offset)]
+def _row_words(row: dict, begins: float) -> list:  # [(word, onset, duration)]
     "The words of one TR of the release."
     cells = [row.get(k) or '' for k in ('words_per_tr', 'onsets_per_tr', 'durations_per_tr')]
     words, onsets, durations = (c if isinstance(c, list) else literal_list(c) for c in cells)
     if not len(words) == len(onsets) == len(durations):
         raise ValueError(f'{len(words)} words, {len(onsets)} onsets, {len(durations)} durations')
     starts = [plain_seconds(on, begins) for on in onsets]
-    return [(w, on, on + plain_seconds(d, 0.0)) for w, on, d in zip(words, starts, durations)]
+    return [(w, on, plain_seconds(d, 0.0)) for w, on, d in zip(words, starts, durations)]
 
 # %% ../../nbs/01f_words.ipynb #13730bdb
 def _split(text: str, delimiter: str, quoted: bool) -> list:  # rows of fields
@@ -424,7 +424,7 @@ def _json(text: str, path) -> tuple:  # rows, or None; words, or None; what was 
     return rows, None, []
 
 
-def _release_words(rows: list, path, tr: float) -> list:  # of (word, onset, offset)
+def _release_words(rows: list, path, tr: float) -> list:  # of (word, onset, duration)
     "The words of a table of the release, which has one row a TR."
     words = []
     for i, row in enumerate(rows):
@@ -436,38 +436,40 @@ def _release_words(rows: list, path, tr: float) -> list:  # of (word, onset, off
     return words
 
 
-def _parse(path, tr: float) -> tuple:  # list of (word, onset, offset), seconds of the release's rows, what was decided
-    "Any transcript."
+def _parse(path, tr: float) -> tuple:
+    """Any transcript: a list of (word, onset, offset), seconds of the release's rows, what was decided, and the
+    (word, onset, duration) of a table of the release, else None."""
     _refuse_known(path, '')
     text, told = read_text(path)
     _refuse_known(path, text[:200])
     if not text.strip():
-        return [], 0.0, [*told, 'it is empty: no words']
+        return [], 0.0, [*told, 'it is empty: no words'], None
     if _holds_cues(text, path):
         cues, left_out = parse_cues(text, path)
         words, decided = cue_words(cues)
-        return words, 0.0, told + left_out + decided
+        return words, 0.0, told + left_out + decided, None
     suffix, columns = Path(path).suffix.lower(), []
     if suffix.startswith(('.json', '.ndjson')) or suffix not in ('.tsv', '.csv') and text.lstrip()[0] in '{[':
         rows, words, decided = _json(text, path)
         if rows is None:
-            return words, 0.0, told + decided
+            return words, 0.0, told + decided, None
         columns = list({k for r in rows for k in r})
     else:
         rows, columns = read_word_table(text, path)
         if 'words_per_tr' not in columns:
             find_columns(columns, path)
     if 'words_per_tr' in columns:
-        return _release_words(rows, path, tr), len(rows) * tr, told
+        given = _release_words(rows, path, tr)
+        return [(word, on, on + lasts) for word, on, lasts in given], len(rows) * tr, told, given
     entries, unit = in_seconds(*table_entries(rows, path), path)
     words, decided = entry_words(entries)
-    return words, 0.0, told + unit + decided + ([] if words else ['it holds no words'])
+    return words, 0.0, told + unit + decided + ([] if words else ['it holds no words']), None
 
 
 def _table(path, tr: float) -> tuple:  # words as a DataFrame, seconds of the release's rows, what was decided
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no transcript {path}; fetch it, or give None for a film without words')
-    words, covered, told = _parse(path, tr)
+    words, covered, told, _ = _parse(path, tr)
     said = [(str(w).strip(), on, off) for w, on, off in words if w is not None]
     table = pd.DataFrame(said, columns=['word', 'onset', 'offset'])
     table = table[table.word != ''].astype(dict(onset=float, offset=float)).reset_index(drop=True)
@@ -523,16 +525,10 @@ def released_words(
     "The words of a transcript to the letter: nothing stripped, durations as a table of the release gives them."
     table = read_words(path, tr)  # says what is wrong with a file
     table['duration'] = (table.offset - table.onset).round(6)
-    text = read_text(path)[0]
-    is_table = Path(path).suffix.lower() in ('.tsv', '.csv') and text.strip() and not _holds_cues(text, path)
-    rows, columns = read_word_table(text, path) if is_table else ([], [])
-    if 'words_per_tr' not in columns:
+    *_, given = _parse(path, tr)
+    if given is None:
         return table
-    words = []
-    for i, row in enumerate(rows):
-        cells = [literal_list(row.get(k) or '') for k in ('words_per_tr', 'onsets_per_tr', 'durations_per_tr')]
-        kept = [cell for cell in zip(*cells) if cell[0] is not None and str(cell[0]).strip()]
-        words += [(str(w), plain_seconds(on, i * tr), plain_seconds(d, 0.0)) for w, on, d in kept]
+    words = [(str(word), on, lasts) for word, on, lasts in given if word is not None and str(word).strip()]
     table = pd.DataFrame(words, columns=['word', 'onset', 'duration']).astype(dict(onset=float, duration=float))
     table['duration'] = table.duration.clip(lower=0.0)
     table['offset'] = (table.onset + table.duration).clip(lower=0.0)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['WORD_FRAMES', 'ONE_BY_ONE', 'CHOICES', 'BLINK', 'PROTOCOLS', 'SPECS', 'WRITERS', 'GATES', 'Cut', 'word_ends',
-           'film_cuts', 'context_words', 'word_context', 'frame_times', 'picture_pairs', 'rounded_frames',
-           'words_to_frames', 'Protocol', 'get_protocol', 'Schedule', 'Tap', 'decode_in_order', 'Once', 'prefetch',
-           'batches', 'Spec', 'Work', 'Backbone', 'load_backbone', 'grow', 'sign']
+           'film_cuts', 'context_words', 'frame_times', 'picture_pairs', 'rounded_frames', 'words_to_frames',
+           'Protocol', 'get_protocol', 'Schedule', 'Tap', 'decode_in_order', 'Once', 'prefetch', 'batches', 'Spec',
+           'Work', 'Backbone', 'load_backbone', 'grow', 'sign']
 
 # %% ../../nbs/02a_backbones.ipynb #2f6efc78
 import hashlib, importlib, math, re
@@ -57,15 +57,6 @@ def context_words(
     later = int((ends[word + 1 :] <= ends[word]).sum())  # behind it, so it cannot see them, but they count
     before = np.flatnonzero(ends[:word] <= ends[word])
     return np.append(before[max(0, len(before) - max(0, limit - 1 - later)) :], word)
-
-
-def word_context(
-    words,  # offset, ascending
-    limit: int,  # words of context
-):  # (words,) int: first word of each word's context
-    "In the order of their ends, the words of a context stand side by side, from here to the word itself."
-    ends = word_ends(words)
-    return np.array([context_words(i, ends, limit)[0] for i in range(len(ends))], int)
 
 
 def frame_times(
@@ -152,6 +143,10 @@ class Protocol:
                 f'before {BLINK} s'
             )
         self._check_hops()
+
+    def without_words(self, fusion: str) -> str:  # 'zeros', or the 'mean' of sound and pictures
+        "The text stream of a movie without words: only states of one fused model can be averaged."
+        return self.speechless if fusion == 'native' else 'zeros'
 
     def _check_hops(self):
         "One forward a stretch leaves some choices without a meaning: they are refused, not ignored."

@@ -283,7 +283,7 @@ class Extractor(InHops):
             (self.tower_hops if plan.protocol.hop else self.towers)(plan, out)
             self.transcript(plan, out)
         out['text'] = plan.on_grid(out['text'])
-        if not len(plan.words) and plan.protocol.speechless == 'mean' and fusion == 'native':
+        if not len(plan.words) and plan.protocol.without_words(fusion) == 'mean':
             out['text'] = (out['audio'] + out['vision']) / 2
         return out
 

@@ -131,8 +131,8 @@ class Job:
         if n := len(plan.words):
             return f'{heard}{n} words of {Path(self.film.transcript).name}'
         recipe = self.weights.recipe
-        one_model = recipe.fusion == 'native' and '' in recipe.backbones
-        instead = get_protocol(recipe.protocol).speechless if one_model else 'zeros'
+        one_model = '' in recipe.backbones
+        instead = get_protocol(recipe.protocol).without_words(recipe.fusion) if one_model else 'zeros'
         return (
             f'{heard}no words: the text stream is '
             f'{dict(zeros="silence", mean="the mean of sound and picture")[instead]}, as the protocol '
