@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES', 'SHORT_REPR', 'TEXT_BYTES', 'YAML_NODES',
-           'PRESETS', 'OWN', 'WATCHED', 'RELEASE', 'BUILT_IN', 'WORD', 'EXECUTED', 'STEPS', 'shown', 'check_name',
-           'plain_name', 'check_number', 'read_description', 'WholeLoader', 'count_nodes', 'read_yaml', 'read_json',
-           'Contexts', 'Preset', 'in_test', 'get_preset', 'own_preset', 'own_precision', 'root', 'check_parameters',
-           'seed_everything', 'digest', 'file_digest', 'progress', 'holds_cohort', 'find_cohort', 'folder_id',
-           'cohort_id', 'cohort_name', 'write_json', 'file_stamp', 'remembered', 'known_digest', 'write_sealed',
-           'read_sealed', 'seal', 'seal_broken', 'code_folder', 'git', 'package_version', 'code_state', 'provenance',
-           'Run', 'run_path', 'as_written', 'differences', 'name_differences', 'settings_of', 'former_config',
-           'check_overwrite', 'start_run', 'finish_run', 'unfinished', 'open_run', 'pipeline_name', 'missing_files',
-           'check_notebooks', 'one_build', 'follow', 'stop_pipeline', 'run_pipeline', 'why_not_built', 'build',
-           'Pearson', 'pearson', 'mean_of', 'atomic']
+           'PRESETS', 'OWN', 'WATCHED', 'RELEASE', 'BUILT_IN', 'WORD', 'NOTED', 'EXECUTED', 'STEPS', 'shown',
+           'check_name', 'plain_name', 'check_number', 'read_description', 'WholeLoader', 'count_nodes', 'read_yaml',
+           'read_json', 'Contexts', 'Preset', 'in_test', 'get_preset', 'own_preset', 'own_precision', 'root',
+           'check_parameters', 'seed_everything', 'digest', 'file_digest', 'progress', 'holds_cohort', 'find_cohort',
+           'folder_id', 'cohort_id', 'cohort_name', 'write_json', 'file_stamp', 'remembered', 'known_digest',
+           'write_sealed', 'read_sealed', 'seal', 'seal_broken', 'code_folder', 'git', 'package_version', 'code_state',
+           'processor', 'provenance', 'Run', 'run_path', 'as_written', 'differences', 'name_differences', 'settings_of',
+           'former_config', 'check_overwrite', 'start_run', 'finish_run', 'unfinished', 'open_run', 'pipeline_name',
+           'missing_files', 'check_notebooks', 'one_build', 'follow', 'stop_pipeline', 'run_pipeline', 'why_not_built',
+           'build', 'Pearson', 'pearson', 'mean_of', 'atomic']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
 import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, re, reprlib, shlex, signal
@@ -437,6 +437,9 @@ def write_json(path, value):
         tmp.write_text(json.dumps(value, indent=1, default=str) + '\n')
 
 # %% ../nbs/00_core.ipynb #66cb87fc
+NOTED = {}  # (name, path) → (stamp, value): what this process has read of the notes
+
+
 def file_stamp(path) -> list:  # bytes, times of change of content and inode (ns), inode
     "What changes when a file is written to, replaced or dated back."
     s = os.stat(path)
@@ -449,16 +452,20 @@ def remembered(
     find,  # function of the path; its value must be one that JSON can hold
 ):
     "find(path), computed once for as long as the file stays the same."
+    key, stamp = (what, os.path.abspath(path)), file_stamp(path)
+    if NOTED.get(key, (None,))[0] == stamp:
+        return NOTED[key][1]
     path = Path(path).resolve()
     note = root() / 'features' / '.digests' / f'{digest([what, str(path)], 24)}.json'
-    stamp = file_stamp(path)
     with contextlib.suppress(OSError, ValueError):
         known = read_sealed(note)
         if known['stamp'] == stamp:
+            NOTED[key] = stamp, known['value']
             return known['value']
     value = find(path)
     settled = time.time_ns() - max(stamp[1], stamp[2]) > 2_000_000_000
     if settled and file_stamp(path) == stamp:
+        NOTED[key] = stamp, value
         with contextlib.suppress(OSError):  # a disk that can't be written to
             write_sealed(note, dict(what=what, path=str(path), stamp=stamp, value=value))
     return value
@@ -548,6 +555,11 @@ def code_state() -> dict:  # commit, and dirty: whether what is executed differs
     return dict(commit=commit or 'unknown', dirty='unknown' if changes is None else bool(changes))
 
 
+def processor() -> str:  # such as x86_64 AVX512
+    "What decides the last bits of sums on the CPU: its kind, and the instructions that torch uses."
+    return f'{platform.machine()} {torch.backends.cpu.get_cpu_capability()}'
+
+
 def provenance(
     **extra,  # whatever else shaped the run: seeds, input digests
 ) -> dict:
@@ -560,6 +572,7 @@ def provenance(
         platform=platform.platform(),
         threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu',
+        processor=processor(),
         versions={p: package_version(p) for p in packages},
         **extra,
     )

@@ -186,8 +186,8 @@ def refuse_counters(
     column = next((j for j, name in enumerate(plain) if name in COUNTERS), None)
     if column is not None:
         raise ValueError(
-            f'{where}: column {column + 1}, {shown(names[column])}, is no parcel by its name. Write the file without it, '
-            'or, if it is a parcel, name it otherwise.'
+            f'{where}: column {column + 1}, {shown(names[column])}, is no parcel by its name. Write the file without '
+            'it, or, if it is a parcel, name it otherwise.'
         )
     found = counting(values) if len(values) >= 8 else np.zeros(values.shape[1], bool)
     if found.any() and not found.all():

@@ -260,10 +260,9 @@ def table_entries(rows: list, path) -> tuple:
     bare = all(unit is None for _, unit in times)
     return entries, bare and all(v is None or is_whole(v) for v in values), told
 
-
 # %% ../../nbs/01f_words.ipynb #47bd75ee
 SLOW, FAST = 0.3, 200  # letters a second of the median entry: no times in seconds lie outside
-FRAMES = 1.5  # letters a second below which whole numbers are rather frames than seconds
+FRAMES = 1.0  # letters a second below which whole numbers are rather frames than seconds
 MILLISECONDS = 3, 35  # letters a second that people say; hundredths of seconds make ten times as many
 
 
@@ -283,7 +282,6 @@ def in_seconds(entries: list, whole: bool, path) -> tuple:  # entries, what was 
         )
     scaled = [replace(e, onset=e.onset and e.onset / 1000, offset=e.offset and e.offset / 1000) for e in entries]
     return scaled, [f'its times are whole numbers and would make {rate:.2g} letters a second: read as milliseconds']
-
 
 # %% ../../nbs/01f_words.ipynb #b2b3f1a2
 FORMS = (
@@ -327,7 +325,7 @@ def _segments(segments: list) -> list:  # rows
 
 
 def is_word_tier(name: str) -> bool:
-    "Whether a tier of the Montreal Forced Aligner, or of Praat, bears the name of one of words: `words`, `Ann - words`."
+    "Whether a tier of an aligner or of Praat is one of words by its name: `words`, `Ann - words`."
     return bool(re.search(r'(^|[\W_])(words?|orth|orthography|ort)$', name.strip(), re.IGNORECASE))
 
 
@@ -385,13 +383,17 @@ def praat_tiers(text: str, path) -> dict:  # name → list of (begins, ends, lab
         ]
         count = int(re.search(r'<exists>\s*(?:size = )?(\d+)', text)[1])
     except Exception as e:  # a damaged file may fail in any way
-        raise ValueError(f'{path} is a TextGrid that cannot be read ({str(e)[:80]}); save it again with Praat') from None
+        raise ValueError(
+            f'{path} is a TextGrid that cannot be read ({str(e)[:80]}); save it again with Praat'
+        ) from None
     for name, last, entries in tiers:
         joints = [b for _, b, _ in entries], [*(a for a, _, _ in entries[1:]), last]
         if not np.allclose(*joints, atol=1e-3) or not entries:
             raise ValueError(f'{path}: intervals of its tier {name!r} are missing; save it again with Praat')
     if count != len(found) or len({name for name, _, _ in tiers}) < len(tiers):
-        raise ValueError(f'{path} says it has {count} tiers, each with its own name, but has {len(found)}; save it again')
+        raise ValueError(
+            f'{path} says it has {count} tiers, each with its own name, but has {len(found)}; save it again'
+        )
     return {name: entries for name, _, entries in tiers}
 
 
@@ -410,9 +412,10 @@ def textgrid_rows(text: str, path) -> tuple:  # rows as dicts, what was left out
     spoken = [(begins, ends, label) for name in names for begins, ends, label in tiers[name] if label.strip()]
     return [{'onset': begins, 'offset': ends, kind: label} for begins, ends, label in sorted(spoken)], left
 
-
 # %% ../../nbs/01f_words.ipynb #5ed66d75
-NO_WORD = re.compile(r'<[^<>]*>|\{[^{}]*\}|\[[^][]*\]|sil|sp|spn|nsn', re.IGNORECASE)  # as aligners write silence and noise
+NO_WORD = re.compile(
+    r'<[^<>]*>|\{[^{}]*\}|\[[^][]*\]|sil|sp|spn|nsn', re.IGNORECASE
+)  # as aligners write silence and noise
 
 
 def without_marks(entries: list) -> tuple:  # list of Entry, what was left out: a list of sentences

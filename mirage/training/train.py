@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['SIMULATED_COHORTS', 'squared_error', 'silent_where', 'predict_windows', 'parcel_r', 'find_fault', 'stop_if_broken',
-           'draw_seed', 'load_state', 'fit', 'write_predictions', 'summary', 'build_inputs', 'check_arguments',
-           'not_own', 'train', 'main']
+           'draw_seed', 'load_state', 'save_state', 'fit', 'write_predictions', 'summary', 'build_inputs',
+           'check_arguments', 'not_own', 'train', 'main']
 
 # %% ../../nbs/05_train.ipynb #62b29c92
 import argparse, inspect, math, os, time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, torch
@@ -22,7 +23,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from ..processes import gives_locks_back, take
 from ..data.cohort import Cohort, pick_subjects
-from ..features.store import FAMILIES, inputs_of, open_features
+from ..features.store import FAMILIES, check_inputs, inputs_of, open_features
 from ..models.model import ModelConfig, first_model, save_weights
 from .runs import AGGREGATES, PRECISIONS, chosen_precision, chosen_preset, run_name, training_settings
 from .loader import Loader, Reader, epoch_plan, make_windows, tile_plan
@@ -147,6 +148,24 @@ def load_state(
     return state if state['config'] == digest(config) else None
 
 # %% ../../nbs/05_train.ipynb #c064ecf9
+def save_state(
+    run: Run,
+    model,
+    optimizer,
+    schedule,
+    accelerator,
+    reached: dict,  # steps done, the best validation r, history, losses and norms of the epoch under way
+):
+    "What a stopped training goes on from: resume.pt."
+    if not accelerator.is_main_process:
+        return
+    states = dict(model=model.state_dict(), optimizer=optimizer.state_dict(), schedule=schedule.state_dict())
+    scaler = accelerator.scaler and accelerator.scaler.state_dict()
+    with atomic(run.path / 'resume.pt') as tmp:
+        torch.save(dict(config=digest(run.config), scaler=scaler, **states, **reached), tmp)
+        seal(tmp)
+
+
 def fit(
     run: Run,
     cohort,
@@ -180,6 +199,7 @@ def fit(
         done, best, history, losses, norms = (state[k] for k in ('done', 'best', 'history', 'losses', 'norms'))
         accelerator.print(f'Going on after step {done} of {len(plan)}.')
     began, waited, read = time.perf_counter(), loader.waited, loader.reader.bytes_read
+    unchanged = partial(check_inputs, run.config.get('inputs'), cohort, loader.reader.features)
 
     for step, batch in enumerate(progress(loader(plan[done:]), 'training', len(plan) - done), done + 1):
         net.train()
@@ -198,6 +218,7 @@ def fit(
 
         if step % steps == 0:
             r = parcel_r(predict_windows(model, loader, val, per_step, accelerator), cohort)
+            unchanged()
             subject_r = mean_of(r)  # over the parcels that were measured
             now = time.perf_counter()
             history.append(
@@ -223,24 +244,10 @@ def fit(
                 if on_epoch:
                     on_epoch(history)
             best = max(best, history[-1]['val_r'])
-        if (step % save_every == 0 or step == len(plan)) and accelerator.is_main_process:
-            with atomic(run.path / 'resume.pt') as tmp:
-                torch.save(
-                    dict(
-                        config=digest(run.config),
-                        model=model.state_dict(),
-                        optimizer=optimizer.state_dict(),
-                        schedule=schedule.state_dict(),
-                        scaler=accelerator.scaler and accelerator.scaler.state_dict(),
-                        done=step,
-                        best=best,
-                        history=history,
-                        losses=losses,
-                        norms=norms,
-                    ),
-                    tmp,
-                )
-                seal(tmp)
+        if step % save_every == 0 or step == len(plan):
+            unchanged()
+            reached = dict(done=step, best=best, history=history, losses=losses, norms=norms)
+            save_state(run, model, optimizer, schedule, accelerator, reached)
     accelerator.wait_for_everyone()
     return history
 
@@ -401,9 +408,8 @@ def train(
     )
     config = said | dict(subjects=list(people.subjects), model=asdict(shape), inputs=inputs_of(people, features))
     if not unfinished(path, config):
-        said = f'{path.relative_to(root())} is finished and was made with this very config: nothing to train.'
         if not int(os.environ.get('RANK', 0)):
-            print(said)
+            print(f'{path.relative_to(root())} is finished and was made with this very config: nothing to train.')
         return open_run(path)
     check_overwrite(path, config, overwrite)  # on every process, before anything is written
     if said['precision'] == 'fp16' and not torch.cuda.is_available():
@@ -436,6 +442,7 @@ def train(
         seconds = time.perf_counter() - began
         model.load_state_dict(load_file(run.path / 'weights.safetensors'))
         scores = write_predictions(run, people, model, loader, chosen.window, per_step)
+        check_inputs(config['inputs'], people, features)
         (run.path / 'resume.pt').unlink()  # as large as three models, and no longer needed
         best = max(history, key=lambda row: row['val_r'])
         finish_run(
