@@ -297,7 +297,7 @@ def in_the_middle(monkeypatch, at, change):
 
 
 CHANGES = {
-    'a feature is replaced': ('features/text/b.npy was changed', lambda s: s.features()),
+    'a feature is replaced': ('features/text/[ab].npy was changed', lambda s: s.features()),
     'one bit of a feature flips': ('features/text/b.npy was changed', lambda s: flip(s.folder / 'features/text/b.npy')),
     'a recording is replaced': ('inputs were changed.*p1/a.npy', lambda s: s.bold('p1')),
     'one bit of a recording flips': ('inputs were changed.*p2/c.npy', lambda s: flip(s.folder / 'p2/c.npy')),

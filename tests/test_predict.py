@@ -345,7 +345,7 @@ def bad(given, d, kind):
         (d / 'w.csv').write_text('a,b\n1,2\n')
         words, says = d / 'w.csv', 'has the columns a, b'
     if kind == 'words of another movie':
-        (d / 'w.srt').write_text(SRT + '\n2\n00:00:40,000 --> 00:00:41,000\n' + 9 * 'bye ' + '\n')
+        (d / 'w.srt').write_text(SRT + '\n2\n00:00:40,000 --> 00:00:41,000\n' + 90 * 'bye ' + '\n')
         words, says = d / 'w.srt', 'words begin after .* ends .*belongs to another film'
     if kind == 'unknown subject':
         how, says = dict(subjects='sub-04'), "no subject 'sub-04'; there are: sub-01"

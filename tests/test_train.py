@@ -123,6 +123,8 @@ if __name__ == '__main__':
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     torch.set_num_threads(1)
+    for name in ('Cohort', 'open_features'):  # given back at the end
+        monkeypatch.setattr(mirage.training.train, name, getattr(mirage.training.train, name))
     toy()
     return tmp_path
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['AGAIN', 'IN_USE', 'TRIBE', 'FAMILIES', 'RULES', 'OLD_RULES', 'RUN_COLUMNS', 'FeatureSet', 'to_half', 'changed_source',
            'ChangedInUse', 'Store', 'store_path', 'overlap_weights', 'ArrayFeatures', 'Joined', 'outdated',
-           'current_sources', 'store_faults', 'ready_features', 'open_features', 'inputs_of', 'check_inputs',
-           'features_there']
+           'current_sources', 'store_faults', 'ready_features', 'open_features', 'bold_files', 'inputs_of',
+           'check_inputs', 'features_there']
 
 # %% ../../nbs/02g_store.ipynb #dc632a59
 import hashlib, json, os, shlex
@@ -56,8 +56,7 @@ class FeatureSet:
         return self
 
     def check(self):
-        "An error if something that is held has changed."
-        raise NotImplementedError
+        "An error if something that is held has changed, where it is read from files."
 
     def read(
         self,
@@ -510,6 +509,11 @@ def open_features(
 RUN_COLUMNS = 'set', 'n_tr', 'key', 'onset'
 
 
+def bold_files(cohort) -> dict:  # name as it stands in `inputs` → path
+    folder, files = getattr(cohort, 'root', None), {p for p in cohort.runs.bold if isinstance(p, str | Path)}
+    return {os.path.relpath(p, folder) if folder else Path(p).name: p for p in sorted(files)}
+
+
 def inputs_of(
     cohort,  # Cohort
     features=None,  # FeatureSet; None: a run that reads none
@@ -520,10 +524,7 @@ def inputs_of(
     runs = {s: {} for s in cohort.subjects}
     for r, what in zip(cohort.runs.itertuples(), told):
         runs[r.subject][f'{r.split} {r.repeat}'] = what
-    folder = getattr(cohort, 'root', None)
-    files = sorted(set(cohort.runs.bold.dropna()))
-    names = [os.path.relpath(p, folder) if folder else Path(p).name for p in files]
-    read = dict(tr=cohort.tr, runs=runs, bold={name: known_digest(p)[:16] for name, p in zip(names, files)})
+    read = dict(tr=cohort.tr, runs=runs, bold={n: known_digest(p)[:16] for n, p in bold_files(cohort).items()})
     if getattr(cohort, 'names', None):
         read |= dict(parcels=list(cohort.names))  # which of the tables' columns
     if getattr(cohort, 'header', None) is not None:
@@ -543,8 +544,7 @@ def check_inputs(
     "Stop a run whose recordings or features are no longer what they were when it began: a look at each file's stamp."
     if read is None:
         return
-    folder = getattr(cohort, 'root', Path())
-    changed = [name for name, was in read['bold'].items() if known_digest(folder / name)[:16] != was]
+    changed = [name for name, path in bold_files(cohort).items() if known_digest(path)[:16] != read['bold'].get(name)]
     if changed:
         raise ChangedInUse(f'inputs were changed while they were in use: {", ".join(changed[:5])}. {IN_USE}')
     if features is not None:
