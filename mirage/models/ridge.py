@@ -7,12 +7,13 @@ __all__ = ['ROWS', 'DELAYS', 'DESIGNS', 'row_blocks', 'Sums', 'Moments', 'collec
            'too_close', 'loo_exact', 'without', 'squared_errors', 'run_errors', 'Ridge', 'check_penalties',
            'sample_errors', 'fit_ridge', 'at_edges', 'warn_of_edges', 'tr_mean', 'whole_trs', 'delayed_means',
            'layer_weights', 'tr_rows', 'showing', 'showings', 'film_rows', 'Design', 'own_delays', 'stream_scales',
-           'shown_rows', 'standardiser', 'principal', 'lagged', 'design_matrix', 'TrainingRows', 'ridge_predictions']
+           'chosen_design', 'own_recipe', 'read_delays', 'shown_rows', 'standardiser', 'principal', 'lagged',
+           'design_matrix', 'TrainingRows', 'ridge_predictions']
 
 # %% ../../nbs/03d_ridge.ipynb #39af1f70
 import copy, tempfile, warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ridge_utils.utils import make_delayed
@@ -21,7 +22,7 @@ from scipy.linalg.blas import dsyrk
 from sklearn.decomposition import PCA
 from sklearn.random_projection import SparseRandomProjection
 
-from ..core import HZ, TR
+from ..core import BUILT_IN, HZ, TR, check_number
 
 # %% ../../nbs/03d_ridge.ipynb #54cf444f
 ROWS = 1024  # rows worked on at once
@@ -345,10 +346,10 @@ def at_edges(
 
 
 def warn_of_edges(models: dict, alphas):
-    "Say it where the grid of penalties is too narrow."
+    "Say it where the grid of penalties is too narrow for more than a hundredth of the parcels."
+    total = sum(len(m.alpha) for m in models.values())
     for edge, count in at_edges(models, alphas).items():
-        if count:
-            total = sum(len(m.alpha) for m in models.values())
+        if count > total / 100:
             end = alphas[0] if edge == 'low' else alphas[-1]
             warnings.warn(
                 f'{count} of {total} parcels end at the {edge}est penalty, {end:g}, and their error still falls there: '
@@ -497,6 +498,46 @@ def stream_scales(
     counts = [int(part.sum()) for part in np.split(live, np.cumsum(widths)[:-1])]
     mean = np.mean([c for c in counts if c] or [1])
     return np.concatenate([np.full(w, (mean / max(c, 1)) ** 0.5) for w, c in zip(widths, counts)])
+
+# %% ../../nbs/03d_ridge.ipynb #cab237e1
+def chosen_design(
+    cohort,  # Cohort
+    recipe: str = 'auto',  # of DESIGNS; auto: own for recordings of one's own, else paper
+    delays: str = 'auto',  # seconds, such as 4,6,8
+    width: int = 0,
+    penalty: str = 'auto',  # samples or runs
+) -> Design:
+    "The recipe asked for, or the cohort's own, with what was changed in it."
+    if recipe == 'auto':
+        recipe = own_recipe(cohort.name)
+    if recipe not in DESIGNS:
+        raise ValueError(f'unknown recipe {recipe!r}; there are: {", ".join(DESIGNS)}')
+    if penalty not in ('auto', 'samples', 'runs'):
+        raise ValueError(f'penalty is {penalty!r}; it may be samples, runs or auto')
+    chosen = DESIGNS[recipe]
+    if recipe == 'own':
+        chosen = replace(chosen, delays=own_delays(cohort.tr))
+    if delays != 'auto':
+        chosen = replace(chosen, delays=read_delays(delays))
+    return replace(chosen, width=width or chosen.width, penalty=chosen.penalty if penalty == 'auto' else penalty)
+
+
+def own_recipe(cohort: str) -> str:  # of DESIGNS
+    "What a cohort is fitted with unless another recipe is asked for."
+    return 'paper' if cohort in BUILT_IN else 'own'
+
+
+def read_delays(
+    delays: str,  # 4.5,6,7.5
+) -> tuple:  # seconds
+    "Seconds from movie to BOLD."
+    try:
+        seconds = tuple(float(d) for d in str(delays).split(','))
+    except ValueError:
+        raise ValueError(f'delays is {delays!r}, expected seconds such as 4.5,6,7.5') from None
+    for d in seconds:
+        check_number('a delay, seconds,', d, 0, 60)
+    return seconds
 
 # %% ../../nbs/03d_ridge.ipynb #be17492f
 def shown_rows(
