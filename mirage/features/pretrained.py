@@ -266,10 +266,22 @@ class TextModel(Described):
 
     def real(self):
         config, tokenizer = super().real()
-        if not tokenizer.is_fast:
-            raise ValueError(f'{self.spec.name}: its tokeniser does not say where its tokens lie in the text')
+        self.check_tokenizer(tokenizer)
         tokenizer.truncation_side = 'left'
         return config, tokenizer
+
+    def check_tokenizer(self, tokenizer):
+        "Refuse one that was made up for want of files, one of another model, and one that hides where tokens lie."
+        name, where = self.spec.name, self.spec.repo
+        files = {'tokenizer.json', *getattr(tokenizer, 'vocab_files_names', {}).values()}
+        if not any(model_file(name, where, self.revision, f) for f in sorted(files)):
+            raise FileNotFoundError(f'{name}: {where} has no tokeniser: none of {", ".join(sorted(files))}')
+        if not tokenizer.is_fast:
+            raise ValueError(f'{name}: its tokeniser does not say where its tokens lie in the text')
+        known = part_of(self.empty, self.stream).get_input_embeddings().num_embeddings
+        highest = max(tokenizer.get_vocab().values(), default=0)
+        if highest >= known:
+            raise ValueError(f'{name}: its tokeniser goes to token {highest}, the model knows {known}: not its own')
 
     @cached_property
     def longest(self) -> int:  # tokens
