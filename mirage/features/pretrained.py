@@ -13,14 +13,14 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np, torch
+from scipy.signal import resample_poly
+
+from ..core import HZ, Contexts, known_digest
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-from scipy.signal import resample_poly
 from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoTokenizer
 from transformers import AutoVideoProcessor
-
-from ..core import HZ, Contexts, known_digest
 from ..data.stimuli import RATE
 from .backbones import Backbone, Once, Schedule, Work, batches, decode_in_order, frame_times
 from .backbones import get_protocol, prefetch
