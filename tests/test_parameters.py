@@ -111,9 +111,9 @@ def test_every_number_has_its_range_and_no_range_is_idle():
     [
         ('06b_evaluate', 'runs', ['train/a', 'ridge/linear-native, train/mirage-native-s0', 'ensemble/mirage-native']),
         ('05_train', 'seed', [-1, 0, 2**32 - 1]),
-        ('05_train', 'name', ['my-run', 'mirage-of+sub-01+-native-s0', 'mirage-streaming,hop=4-native-s0']),
+        ('05_train', 'name', ['my-run', 'mirage-of+sub-01+-native-s0', 'mirage-streaming,chunk=4-native-s0']),
         ('05_train', 'subjects', ['all', 'sub-01, sub-02']),
-        ('05_train', 'protocol', ['streaming,hop=20', 'released']),
+        ('05_train', 'protocol', ['streaming,chunk=20', 'released']),
         ('05_train', 'modality_dropout', [-1.0, 0.0, 1]),
         ('06c_ensemble', 'members', ['mirage-native-s*', 'mirage-native-s0,mirage-native-s1']),
         ('fig2_fusion', 'mirage', ['train/mirage-{}-s1']),

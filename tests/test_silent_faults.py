@@ -1,4 +1,4 @@
-"Files that were once read wrongly without a word: each is read right, told or refused."
+"Files that were once read wrongly without a word: each is read right, reported or refused."
 
 import json
 import warnings
@@ -65,17 +65,17 @@ def test_a_decimal_comma_in_runs_csv_is_refused(tmp_path):
 
 def heard(path, text):
     path.write_text(text)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as reported:
         warnings.simplefilter('always')
         words = read_words(path)
-    return words.values.tolist(), ' '.join(str(w.message) for w in told)
+    return words.values.tolist(), ' '.join(str(w.message) for w in reported)
 
 
 def test_a_word_without_a_time_is_no_word_at_second_0(tmp_path):
     with pytest.raises(ValueError, match="a.csv: 1 words .* the first is 'you' at -1 s"):
         heard(tmp_path / 'a.csv', 'word,start,end\nhi,1,1.5\nyou,-1,-1\nall,2,2.4\n')
-    words, told = heard(tmp_path / 'b.csv', 'word,onset,duration\nhi,-0.5,1.0\n')
-    assert words == [['hi', 0.0, 0.5]] and 'begin less than 1 s before the film begin with it (1)' in told
+    words, reported = heard(tmp_path / 'b.csv', 'word,onset,duration\nhi,-0.5,1.0\n')
+    assert words == [['hi', 0.0, 0.5]] and 'begin less than 1 s before the movie begin with it (1)' in reported
 
 
 def test_phones_of_a_praat_table_are_no_words(tmp_path):
@@ -90,19 +90,19 @@ def test_a_column_that_stands_twice_is_refused(tmp_path):
         heard(tmp_path / 'a.csv', 'word,onset,duration,onset\nhi,1,0.5,900\n')
 
 
-def test_two_discs_in_one_file_are_told(tmp_path):
+def test_two_discs_in_one_file_are_reported(tmp_path):
     cue = '1\n00:00:0{0},000 --> 00:00:0{1},000\nword\n\n'
-    words, told = heard(tmp_path / 'a.srt', cue.format(1, 2) + cue.format(5, 6) + cue.format(2, 3))
+    words, reported = heard(tmp_path / 'a.srt', cue.format(1, 2) + cue.format(5, 6) + cue.format(2, 3))
     assert [w[1] for w in words] == [1.0, 5.0, 2.0]
-    assert 'time goes back from 5.0 to 2.0 s at word 3 (1 times)' in told
+    assert 'time goes back from 5.0 to 2.0 s at word 3 (1 times)' in reported
 
 
-def test_a_stream_s_clock_in_webvtt_is_told(tmp_path):
+def test_a_stream_s_clock_in_webvtt_is_reported(tmp_path):
     head = 'WEBVTT\nX-TIMESTAMP-MAP=MPEGTS:1800000,LOCAL:00:00:00.000\n\n'
     assert 'MPEGTS:1800000' in heard(tmp_path / 'a.vtt', head + '00:01.000 --> 00:02.000\nhello\n')[1]
 
 
-def test_pictures_that_change_their_shape_are_told(tmp_path):
+def test_pictures_that_change_their_shape_are_reported(tmp_path):
     with pytest.warns(
         UserWarning, match='a.ts: the shape of its pictures changes at 3.0 s, and all are given the first'
     ):
@@ -162,15 +162,15 @@ def test_times_in_video_frames_or_hundredths_are_neither_seconds_nor_millisecond
 def test_whole_seconds_and_milliseconds_are_read(tmp_path):
     words, _ = heard(tmp_path / 'a.csv', 'text,start,end\nevery story begins somewhere,1,3\nand ends,3,4\n')
     assert [w[0] for w in words] == ['every', 'story', 'begins', 'somewhere', 'and', 'ends'] and words[0][1] == 1.0
-    words, told = heard(tmp_path / 'b.csv', 'word,start,end\nevery,1000,1400\nstory,1500,1900\n')
-    assert words == [['every', 1.0, 1.4], ['story', 1.5, 1.9]] and 'read as milliseconds' in told
+    words, reported = heard(tmp_path / 'b.csv', 'word,start,end\nevery,1000,1400\nstory,1500,1900\n')
+    assert words == [['every', 1.0, 1.4], ['story', 1.5, 1.9]] and 'read as milliseconds' in reported
 
 
 @pytest.mark.parametrize('mark', ['<eps>', 'sp', '<unk>', 'SIL', '{NS}', '[noise]', 'spn'])
-def test_what_aligners_write_for_silence_and_noise_is_no_word_and_told(tmp_path, mark):
-    words, told = heard(tmp_path / 'a.csv', f'word,onset,offset\nhi,0.5,0.9\n{mark},0.9,2\nspace,2,2.5\n')
+def test_what_aligners_write_for_silence_and_noise_is_no_word_and_reported(tmp_path, mark):
+    words, reported = heard(tmp_path / 'a.csv', f'word,onset,offset\nhi,0.5,0.9\n{mark},0.9,2\nspace,2,2.5\n')
     assert [w[0] for w in words] == ['hi', 'space']
-    assert '1 marks of silence, noise or unknown words are left out' in told and mark in told
+    assert '1 marks of silence, noise or unknown words are left out' in reported and mark in reported
 
 
 def test_characters_that_webvtt_must_escape_are_said(tmp_path):
@@ -191,14 +191,14 @@ def test_a_transcript_whose_rows_hold_no_word_is_refused(tmp_path):
     assert 'hold no words' in heard(tmp_path / 'c.srt', '1\n00:00:01,000 --> 00:00:02,000\n[Music]\n')[1]
 
 
-def test_rows_of_other_tiers_are_left_out_and_told(tmp_path):
+def test_rows_of_other_tiers_are_left_out_and_reported(tmp_path):
     rows = 'tmin,Tier Name,text,tmax\n0,words,cat,1\n0,phones,K,.3\n.3,phones,AE1,1\n1,words,sat,2\n'
-    words, told = heard(tmp_path / 'a.csv', rows)
+    words, reported = heard(tmp_path / 'a.csv', rows)
     assert words == [['cat', 0.0, 1.0], ['sat', 1.0, 2.0]]
-    assert "2 rows of other tiers than the words are left out ('phones')" in told
+    assert "2 rows of other tiers than the words are left out ('phones')" in reported
     tiers = {'words': dict(entries=[[0, 1, 'cat']]), 'phones': dict(entries=[[0, 0.5, 'K'], [0.5, 1, 'AE1']])}
-    words, told = heard(tmp_path / 'b.json', json.dumps(dict(tiers=tiers)))
-    assert words == [['cat', 0.0, 1.0]] and "2 rows of other tiers than the words are left out ('phones')" in told
+    words, reported = heard(tmp_path / 'b.json', json.dumps(dict(tiers=tiers)))
+    assert words == [['cat', 0.0, 1.0]] and "2 rows of other tiers than the words are left out ('phones')" in reported
 
 
 def textgrid(**tiers):  # name → [(begins, ends, label)]
@@ -219,8 +219,10 @@ SPOKEN = [(0, 0.5, ''), (0.5, 1, 'cat'), (1, 1.5, 'sp'), (1.5, 3, '""sat""')]
 
 def test_a_textgrid_gives_its_words(tmp_path):
     text = textgrid(words=SPOKEN, phones=[(0, 1, 'K'), (1, 3, 'AE1')])
-    words, told = heard(tmp_path / 'a.TextGrid', text)
-    assert words == [['cat', 0.5, 1.0], ['"sat"', 1.5, 3.0]] and '2 rows of other tiers' in told and '(sp)' in told
+    words, reported = heard(tmp_path / 'a.TextGrid', text)
+    assert (
+        words == [['cat', 0.5, 1.0], ['"sat"', 1.5, 3.0]] and '2 rows of other tiers' in reported and '(sp)' in reported
+    )
     (tmp_path / 'b.TextGrid').write_bytes(text.encode('utf-16'))
     assert read_words(tmp_path / 'b.TextGrid').values.tolist() == words
     two = {'Ann - words': SPOKEN, 'Bob - words': [(0, 2.5, ''), (2.5, 3, 'no')], 'Bob - phones': [(0, 3, 'N')]}

@@ -120,8 +120,8 @@ UNITS = {
     's': 1,
 }
 TIMED = ('onset', 'offset', 'duration')
-LONGEST = 864_000.0  # seconds; no film lasts ten days
-EARLY = 1.0  # seconds before the film at which a word may begin
+LONGEST = 864_000.0  # seconds; no movie lasts ten days
+EARLY = 1.0  # seconds before the movie at which a word may begin
 
 
 def column_role(name) -> tuple:  # role or None, how many of its unit make a second or None
@@ -247,7 +247,7 @@ def table_entries(rows: list, path) -> tuple:
     if not rows:
         return [], False, []
     names = list(dict.fromkeys(k for r in rows for k in r))
-    columns, (rows, told) = find_columns(names, path), only_words(rows, names, path)
+    columns, (rows, reported) = find_columns(names, path), only_words(rows, names, path)
     times = [columns[role] for role in TIMED if role in columns]
     values = [r.get(name) for r in rows for name, _ in times]
     comma, entries = _decimal_comma(values), []
@@ -258,12 +258,12 @@ def table_entries(rows: list, path) -> tuple:
             ways = 'Times are seconds, clocks such as 00:01:02.5, or stand in columns such as onset_ms'
             raise ValueError(f'{path}, row {i + 1}: {e}. {ways}') from None
     bare = all(unit is None for _, unit in times)
-    return entries, bare and all(v is None or is_whole(v) for v in values), told
+    return entries, bare and all(v is None or is_whole(v) for v in values), reported
 
 # %% ../../nbs/01f_words.ipynb #47bd75ee
-SLOW, FAST = 0.3, 200  # letters a second of the median entry: no times in seconds lie outside
-FRAMES = 1.0  # letters a second below which whole numbers are rather frames than seconds
-MILLISECONDS = 3, 35  # letters a second that people say; hundredths of seconds make ten times as many
+SLOW, FAST = 0.3, 200  # letters per second of the median entry: no times in seconds lie outside
+FRAMES = 1.0  # letters per second below which whole numbers are rather frames than seconds
+MILLISECONDS = 3, 35  # letters per second that people say; hundredths of seconds make ten times as many
 
 
 def in_seconds(entries: list, whole: bool, path) -> tuple:  # entries, what was decided: a list of sentences
@@ -275,13 +275,13 @@ def in_seconds(entries: list, whole: bool, path) -> tuple:  # entries, what was 
         return entries, []
     low, high = MILLISECONDS
     if not (whole and low <= rate * 1000 <= high):
-        frames = ' Video frames are divided by the frames a second.' * (whole and rate > 0.1)
+        frames = ' Video frames are divided by the frames per second.' * (whole and rate > 0.1)
         raise ValueError(
             f'{path}: its times are not in seconds, for then {rate:.2g} letters would be said in one; '
             f'name the columns with their unit, such as onset_ms and duration_ms, or write seconds.{frames}'
         )
     scaled = [replace(e, onset=e.onset and e.onset / 1000, offset=e.offset and e.offset / 1000) for e in entries]
-    return scaled, [f'its times are whole numbers and would make {rate:.2g} letters a second: read as milliseconds']
+    return scaled, [f'its times are whole numbers and would make {rate:.2g} letters per second: read as milliseconds']
 
 # %% ../../nbs/01f_words.ipynb #b2b3f1a2
 FORMS = (
@@ -431,7 +431,7 @@ def without_marks(entries: list) -> tuple:  # list of Entry, what was left out: 
 def entry_words(entries: list) -> tuple:  # list of (word, onset, offset), what was decided: a list of sentences
     "Words as they are; lines split and spread as those of subtitles."
     entries, left_out = without_marks(entries)
-    words, told, pointed = [], [], 0
+    words, reported, pointed = [], [], 0
     for is_line, run in itertools.groupby(entries, key=attrgetter('is_line')):
         cues = []
         for e in run:
@@ -447,10 +447,10 @@ def entry_words(entries: list) -> tuple:  # list of (word, onset, offset), what 
                 words.append((e.text, onset, offset))
         found, decided = cue_words(cues)
         words += found
-        told += decided
+        reported += decided
     if pointed:
-        told.append(f'{pointed} entries lack a time: they begin where the one before ends, or last no time')
-    return words, left_out + told
+        reported.append(f'{pointed} entries lack a time: they begin where the one before ends, or last no time')
+    return words, left_out + reported
 
 # %% ../../nbs/01f_words.ipynb #81c64369
 REMEDY = 'convert it to SubRip: ffmpeg -i {name} {stem}.srt'
@@ -467,7 +467,7 @@ BINARY = {
     b'PK\x03\x04': ('a workbook or document', 'export it as CSV'),
     b'%PDF': ('a PDF', 'export its text'),
     b'\x1f\x8b': ('compressed', 'unpack it'),
-    b'\x1aE\xdf\xa3': ('a Matroska film', 'extract its subtitles: ffmpeg -i {name} {stem}.srt'),
+    b'\x1aE\xdf\xa3': ('a Matroska movie', 'extract its subtitles: ffmpeg -i {name} {stem}.srt'),
 }
 
 
@@ -512,7 +512,7 @@ def _json(text: str, path) -> tuple:  # rows, or None; words, or None; what was 
 
 
 def _release_words(rows: list, path, tr: float) -> list:  # of (word, onset, duration)
-    "The words of a table of the release, which has one row a TR."
+    "The words of a table of the release, which has one row per TR."
     words = []
     for i, row in enumerate(rows):
         try:
@@ -527,21 +527,21 @@ def _parse(path, tr: float) -> tuple:
     """Any transcript: a list of (word, onset, offset), seconds of the release's rows, what was decided, and the
     (word, onset, duration) of a table of the release, else None."""
     _refuse_known(path, '')
-    text, told = read_text(path)
+    text, reported = read_text(path)
     _refuse_known(path, text[:200])
     if not text.strip():
-        return [], 0.0, [*told, 'it is empty: no words'], None
+        return [], 0.0, [*reported, 'it is empty: no words'], None
     if _holds_cues(text, path):
         cues, left_out = parse_cues(text, path)
         words, decided = cue_words(cues)
-        return words, 0.0, told + left_out + decided, None
+        return words, 0.0, reported + left_out + decided, None
     suffix, columns, left = Path(path).suffix.lower(), [], []
     if TEXTGRID.match(text):
         rows, left = textgrid_rows(text, path)
     elif suffix.startswith(('.json', '.ndjson')) or suffix not in ('.tsv', '.csv') and text.lstrip()[0] in '{[':
         rows, words, left = _json(text, path)
         if rows is None:
-            return words, 0.0, told + left, None
+            return words, 0.0, reported + left, None
         columns = list({k for r in rows for k in r})
     else:
         rows, columns = read_word_table(text, path)
@@ -549,7 +549,7 @@ def _parse(path, tr: float) -> tuple:
             find_columns(columns, path)
     if 'words_per_tr' in columns:
         given = _release_words(rows, path, tr)
-        return [(word, on, on + lasts) for word, on, lasts in given], len(rows) * tr, told, given
+        return [(word, on, on + lasts) for word, on, lasts in given], len(rows) * tr, reported, given
     entries, whole, left_out = table_entries(rows, path)
     if entries and not any(e.text.strip() for e in entries):
         raise ValueError(
@@ -558,18 +558,18 @@ def _parse(path, tr: float) -> tuple:
         )
     entries, unit = in_seconds(entries, whole, path)
     words, decided = entry_words(entries)
-    return words, 0.0, told + left + left_out + unit + decided + ([] if words else ['it holds no words']), None
+    return words, 0.0, reported + left + left_out + unit + decided + ([] if words else ['it holds no words']), None
 
 
 def _table(path, tr: float) -> tuple:  # words as a DataFrame, seconds of the release's rows, what was decided
     if not Path(path).is_file():
-        raise FileNotFoundError(f'there is no transcript {path}; fetch it, or give None for a film without words')
-    words, covered, told, _ = _parse(path, tr)
+        raise FileNotFoundError(f'there is no transcript {path}; fetch it, or give None for a movie without words')
+    words, covered, reported, _ = _parse(path, tr)
     said = [(str(w).strip(), on, off) for w, on, off in words if w is not None]
     table = pd.DataFrame(said, columns=['word', 'onset', 'offset'])
     table = table[table.word != ''].astype(dict(onset=float, offset=float)).reset_index(drop=True)
     far = ~(table[['onset', 'offset']].abs().max(axis=1) < LONGEST)
-    for wrong, says in ((table.onset <= -EARLY, 'before the film'), (far, 'after ten days')):
+    for wrong, says in ((table.onset <= -EARLY, 'before the movie'), (far, 'after ten days')):
         if wrong.any():
             first = table[wrong].iloc[0]
             raise ValueError(
@@ -577,16 +577,16 @@ def _table(path, tr: float) -> tuple:  # words as a DataFrame, seconds of the re
                 f'at {first.onset:g} s; give seconds from its beginning'
             )
     if early := int((table.onset < 0).sum()):
-        told = [*told, f'words that begin less than {EARLY:g} s before the film begin with it ({early})']
+        reported = [*reported, f'words that begin less than {EARLY:g} s before the movie begin with it ({early})']
     if not covered and (back := goes_back(table.onset)):
-        told = [*told, back]
+        reported = [*reported, back]
     table['onset'] = table.onset.clip(lower=0.0)
     table['offset'] = table[['onset', 'offset']].max(axis=1)
-    return table, covered, told
+    return table, covered, reported
 
 
 def goes_back(onset) -> str:  # '' where time does not
-    "Two parts in one file lie over each other: that is told."
+    "Two parts in one file lie over each other: that is reported."
     at = np.flatnonzero(np.diff(onset) < -1.0)
     if not len(at):
         return ''
@@ -602,9 +602,9 @@ def read_words(
     tr: float = TR,  # seconds a row of the release's tables
 ) -> pd.DataFrame:  # word, onset, offset in seconds, in the file's own order
     "The words of a transcript, whatever its form; a warning tells what was guessed or left out."
-    table, _, told = _table(path, tr)
-    if told:
-        warnings.warn(f'{path}: ' + '; '.join(told), stacklevel=2)
+    table, _, reported = _table(path, tr)
+    if reported:
+        warnings.warn(f'{path}: ' + '; '.join(reported), stacklevel=2)
     return table
 
 
