@@ -358,6 +358,7 @@ WHOLE = dict(
     largest_rows=(1, 10**7),
     largest_columns=(1, 10**6),
     seeds=(0, 1000),
+    folds=(2, 10**4),
 )
 NUMBERS = dict(
     tr=TR_RANGE,
@@ -379,7 +380,8 @@ CHOICES = dict(
     planted=('native', 'tower'),
     action=('check', 'fetch'),
     device=('auto', 'cpu', 'cuda'),
-    recipe=('paper', 'challenge'),
+    recipe=('auto', 'paper', 'challenge', 'own'),
+    penalty=('auto', 'samples', 'runs'),
     aggregate=('queries', 'groups', 'mean'),
     batches=('paired', 'independent'),
     precision=('auto', 'no', 'fp16', 'bf16'),
@@ -387,16 +389,8 @@ CHOICES = dict(
 )
 FORMS = dict(shard=(r'[1-9]\d{0,5}/[1-9]\d{0,5}', 'k/n, such as 3/64'))
 STAGES = 'ridge', 'train', 'ensemble'  # whose runs predict
-PATHS = (
-    'cohort',
-    'folder',
-    'video',
-    'transcript',
-    'movies',
-    'weights',
-    'asr',
-    'url',
-)  # or an id: what opens them says more
+# or ids: what opens them says more
+PATHS = 'cohort', 'folder', 'video', 'transcript', 'movies', 'weights', 'asr', 'url', 'backbone'
 
 # %% ../nbs/00_core.ipynb #3e0c41a0
 def check_text(name: str, value: str, default: str):
