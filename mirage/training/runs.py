@@ -20,8 +20,8 @@ from ..core import PRESETS, Contexts, Preset, Run, check_number, cohort_id, diff
 from ..core import name_differences, own_precision, own_preset, read_json, root, run_path, seal_broken, shown
 from ..core import unfinished, write_json
 from ..data.cohort import Cohort
-from ..features.backbones import SPECS, get_protocol
-from ..features.store import FAMILIES, features_there, inputs_of, open_features, store_faults
+from ..features.backbones import FAMILIES, SPECS, backbone_id, contexts_of, family, get_protocol
+from ..features.store import features_there, inputs_of, open_features, store_faults
 
 # %% ../../nbs/04b_runs.ipynb #ba8d7b5c
 AGGREGATES = {'mirage': 'queries', 'encoder': 'groups', 'mean': 'mean'}  # the model's name: how it pools over depth
@@ -103,7 +103,7 @@ def run_name(
     numbers = {k: getattr(asked, k) for k in NUMBERS}
     parts = [
         {v: k for k, v in AGGREGATES.items()}[aggregate],
-        asked.backbone,
+        backbone_id(asked.backbone) if asked.backbone else '',
         asked.protocol,
         asked.preset if asked.preset != 'auto' else '',
         '+'.join(['of', *listed, '']) if listed else '',
@@ -173,9 +173,12 @@ def with_window(
 def check_names(changes: dict):  # field of a preset → value
     "Refuse a field that there is not, and a backbone or protocol that nobody knows."
     get_preset(**changes)
-    known = [*SPECS, *FAMILIES]
-    if changes.get('backbone', known[0]) not in known:
-        raise ValueError(f'unknown backbone {changes["backbone"]!r}; there are: {", ".join(known)}')
+    members = family(changes['backbone']).values() if 'backbone' in changes else ()
+    if unknown := [name for name in members if name not in SPECS and '=' not in name]:
+        raise ValueError(
+            f'unknown backbone {unknown[0]!r}; there are: {", ".join([*SPECS, *FAMILIES])}; or give models: '
+            'text=…,audio=…,vision=…'
+        )
     if 'protocol' in changes:
         get_protocol(changes['protocol'])
 
@@ -191,7 +194,8 @@ def chosen_preset(
     if 'window' in changed:
         chosen = with_window(chosen, changed['window'])
     check_names(changed)
-    return replace(chosen, **changed)
+    chosen = replace(chosen, **changed)
+    return replace(chosen, contexts=changed.get('contexts', contexts_of(chosen.backbone, chosen)))
 
 # %% ../../nbs/04b_runs.ipynb #9096a4b1
 def chosen_precision(cohort: str, precision: str = 'auto') -> str:  # no, fp16 or bf16

@@ -28,7 +28,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from ..processes import gives_locks_back, take
 from ..data.cohort import Cohort, pick_subjects
-from ..features.store import FAMILIES, FeatureSet, inputs_of, open_features
+from ..features.backbones import family
+from ..features.store import FeatureSet, inputs_of, open_features
 from ..models.model import Mirage, ModelConfig, first_model, save_weights
 from .runs import TrainingParameters, chosen_preset, own_name, training_settings
 from .loader import Batch, Loader, Reader, Window, epoch_plan, make_windows, tile_plan
@@ -400,7 +401,7 @@ def build_inputs(cohort: str, preset: Preset, fusion: str, subjects: str | list 
     if cohort not in SIMULATED_COHORTS:
         return
     pick_subjects(subjects, SUBJECTS, cohort)
-    backbones = FAMILIES.get(preset.backbone, {0: preset.backbone}).values()
+    backbones = family(preset.backbone).values()
     features = [run_path(cohort, 'extract', f'{b}-{fusion}-{preset.protocol}') / 'provenance.json' for b in backbones]
     build(root() / 'data' / cohort / 'truth' / 'truth.h5', *features, preset=preset.name)
 
