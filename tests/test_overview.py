@@ -27,7 +27,7 @@ def draw(item, simulated=True, width=COLUMN, claims=(CLAIM,)):
     "One item as its notebook would leave it, the executed notebook included."
     fig = new_figure(width, 1.3)
     fig.add_axes((0.15, 0.3, 0.8, 0.5)).plot([0, 1], [1, 2])
-    surface = Path(os.environ['MIRAGE_ROOT']) / 'figures/toy' / f'{item}.html'
+    surface = Path(os.environ['MIRAGE_ROOT']) / 'results/toy/figures' / f'{item}.html'
     surface.parent.mkdir(parents=True, exist_ok=True)
     surface.write_text('<p>surface')
     save_figure(
@@ -154,7 +154,7 @@ def test_a_page_about_people_is_not_called_simulated(tmp_path, monkeypatch):
 
 
 def test_nothing_stale_gets_on_the_page(toy):
-    picture, said = toy / 'figures/toy/fig2_early.png', toy / 'results/toy/figures/fig2_early.json'
+    picture, said = toy / 'results/toy/figures/fig2_early.png', toy / 'results/toy/figures/fig2_early.json'
     page = write_overview('toy')
     before = page.read_bytes()
     kept = picture.read_bytes()

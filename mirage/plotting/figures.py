@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMN', 'PAGE_WIDTH', 'DPI', 'STYLE', 'new_figure', 'panel', 'simulated_tag', 'faults', 'Claim', 'show_claims',
            'contrast', 'between', 'request', 'input_run', 'attribution_of', 'attention_of', 'planted_truth', 'command',
-           'save_figure', 'draw_table']
+           'figure_folder', 'write_picture', 'save_figure', 'draw_table']
 
 # %% ../../nbs/08b_figures.ipynb #38ee052c
 import html, json, shlex, textwrap, warnings
@@ -282,6 +282,21 @@ def command(
     )
 
 
+def figure_folder(cohort) -> Path:
+    "Where the figures of a cohort are drawn: results/<cohort>/figures. `make figures` copies them into figures/."
+    return root() / 'results' / cohort_id(cohort) / 'figures'
+
+
+def write_picture(fig, base: Path, title: str) -> list[Path]:
+    "A PDF and a PNG without dates, so that the same numbers give the same bytes."
+    dated = dict(CreationDate=None, ModDate=None, Creator='mirage', Producer=None, Title=title)
+    with atomic(pdf := base.with_name(f'{base.name}.pdf')) as tmp:
+        fig.savefig(tmp, dpi=DPI, metadata=dated)
+    with atomic(png := base.with_name(f'{base.name}.png')) as tmp:
+        fig.savefig(tmp, dpi=DPI, metadata={'Software': None, 'Title': title})
+    return [png, pdf]
+
+
 def save_figure(
     fig,
     item: str,  # fig3_modalities
@@ -294,42 +309,31 @@ def save_figure(
     params: dict | None = None,  # of the notebook
     extra=(),  # further files of this item, already written
 ) -> Path:  # of the PNG
-    """Write figures/<cohort>/<item>.png, .pdf and .csv; what is said of them, with their digests, goes to
-    results/<cohort>/figures/<item>.json, last."""
+    """Write <item>.png, .pdf and .csv into results/<cohort>/figures; what is said of them, with their digests, goes to
+    <item>.json, last."""
     if simulated:
         simulated_tag(fig)
     for fault in (found := faults(fig)):
         warnings.warn(f'{item}: {fault}', stacklevel=2)
-    base = root() / 'figures' / cohort_id(cohort) / item
-
-    def path(end):
-        return base.with_name(f'{item}.{end}')
-
-    with atomic(path('pdf')) as tmp:
-        fig.savefig(
-            tmp, dpi=DPI, metadata=dict(CreationDate=None, ModDate=None, Creator='mirage', Producer=None, Title=title)
-        )
-    with atomic(path('csv')) as tmp:
+    base = figure_folder(cohort) / item
+    png, pdf = write_picture(fig, base, title)
+    with atomic(csv := base.with_name(f'{item}.csv')) as tmp:
         data.to_csv(tmp, index=False, float_format='%.6g')
-    with atomic(path('png')) as tmp:
-        fig.savefig(tmp, dpi=DPI, metadata={'Software': None, 'Title': title})
-    write_sealed(
-        root() / 'results' / cohort_id(cohort) / 'figures' / f'{item}.json',
-        dict(
-            item=item,
-            title=title,
-            caption=caption,
-            cohort=cohort_id(cohort),
-            simulated=simulated,
-            command=command(f'figures/{item}', params or {}),
-            notebook=f'nbs/figures/{item}.ipynb',
-            files={p.name: file_digest(p) for p in (path('png'), path('pdf'), path('csv'), *map(Path, extra))},
-            faults=found,
-            claims=[asdict(c) | dict(verdict=c.verdict, number=c.number) for c in claims],
-        ),
+    said = dict(
+        item=item,
+        title=title,
+        caption=caption,
+        cohort=cohort_id(cohort),
+        simulated=simulated,
+        command=command(f'figures/{item}', params or {}),
+        notebook=f'nbs/figures/{item}.ipynb',
+        files={p.name: file_digest(p) for p in (png, pdf, csv, *map(Path, extra))},
+        faults=found,
+        claims=[asdict(c) | dict(verdict=c.verdict, number=c.number) for c in claims],
     )
-    display(Image(str(path('png')), width=int(STYLE['figure.dpi'] * fig.get_figwidth())))
-    return path('png')
+    write_sealed(base.with_name(f'{item}.json'), said)
+    display(Image(str(png), width=int(STYLE['figure.dpi'] * fig.get_figwidth())))
+    return png
 
 # %% ../../nbs/08b_figures.ipynb #3ebc2efc
 def draw_table(

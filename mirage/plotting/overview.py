@@ -19,6 +19,7 @@ from jinja2 import pass_context
 from nbconvert import HTMLExporter
 
 from ..core import atomic, check_name, cohort_id, file_digest, provenance, read_json, read_sealed, root, shown
+from .figures import figure_folder
 
 # %% ../../nbs/08d_overview.ipynb #a0dcf2c1
 def item_order(item: str):  # sorts fig2 before fig10, figures before tables before the rest
@@ -64,7 +65,8 @@ def account(cohort: str, item: str) -> dict:
     "What an item's notebook said when it ended; its files must be the ones it wrote."
     check_name('cohort', cohort)
     check_name('item', item)
-    where, folder = root() / 'results' / cohort / 'figures' / f'{item}.json', root() / 'figures' / cohort
+    where = figure_folder(cohort) / f'{item}.json'
+    folder = where.parent
     if not where.is_file():
         raise FileNotFoundError(
             f'{where} is missing: {item} was not drawn for {cohort}. Draw it: papermill '
@@ -93,12 +95,12 @@ def accounts(
     items=(),  # names; empty is every item that has one
 ) -> list[dict]:
     "All of them, in the paper's order."
-    items = items or [p.stem for p in (root() / 'results' / cohort / 'figures').glob('*.json')]
+    folder = figure_folder(cohort)
+    items = items or [p.stem for p in folder.glob('*.json')]
     if not items:
         raise FileNotFoundError(
-            f'no figure was drawn for {cohort}: there is no account in '
-            f'{root() / "results" / cohort / "figures"}. Draw them: snakemake -s nbs/paper.smk --cores 2 paper '
-            f'--config cohort={cohort}'
+            f'no figure was drawn for {cohort}: there is no account in {folder}. Draw them: '
+            f'snakemake -s nbs/paper.smk --cores 2 paper --config cohort={cohort}'
         )
     return [account(cohort, item) for item in sorted(items, key=item_order)]
 
@@ -239,7 +241,7 @@ def section(
 ) -> str:
     "One item."
     e = html.escape
-    item, files = said['item'], root() / 'figures' / said['cohort']
+    item, files = said['item'], figure_folder(said['cohort'])
     notebook = root() / 'results' / said['cohort'] / 'notebooks' / f'{item}.ipynb'
     page = readable(notebook)
     rows = ''.join(
@@ -306,11 +308,11 @@ Every picture has the digest that its notebook recorded when it drew it.</p></fo
 def write_overview(
     cohort: str,
     items=(),  # names; empty is every item that has an account
-    page=None,  # figures/<cohort>/index.html
+    page=None,  # results/<cohort>/figures/index.html
 ) -> Path:
     "Check all files, convert the notebooks, write the page."
     cohort = cohort_id(cohort)
-    page = Path(page or root() / 'figures' / cohort / 'index.html')
+    page = Path(page or figure_folder(cohort) / 'index.html')
     text = overview(accounts(cohort, items), page.parent, provenance())
     with atomic(page) as tmp:
         tmp.write_text(text)
