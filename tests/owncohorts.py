@@ -72,5 +72,5 @@ def make_runs(cohort):
     execute('03d_ridge', cohort=cohort, preset='smoke')
     execute('05_train', cohort=cohort, preset='smoke', workers=0)
     execute('07a_attribute', cohort=cohort, draws=20)
-    execute('07b_depth', cohort=cohort, nodes=2)
+    execute('07b_depth', cohort=cohort, nodes=6)
     return root()
