@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['COLUMN', 'PAGE_WIDTH', 'DPI', 'STYLE', 'NEEDS', 'LACKING', 'SET_NAMES', 'OWN_SET_NAMES', 'new_figure', 'panel',
            'source_of', 'write_tag', 'simulated_tag', 'source_tag', 'faults', 'Claim', 'show_claims', 'contrast',
-           'between', 'request', 'input_run', 'attribution_of', 'attention_of', 'has', 'lacking', 'check_shown',
-           'set_names', 'planted_truth', 'command', 'figure_folder', 'write_picture', 'save_figure', 'draw_table']
+           'between', 'around', 'request', 'input_run', 'attribution_of', 'attention_of', 'has', 'lacking',
+           'check_shown', 'set_names', 'planted_truth', 'command', 'figure_folder', 'write_picture', 'save_figure',
+           'draw_table']
 
 # %% ../../nbs/08b_figures.ipynb #38ee052c
 import html, json, shlex, textwrap, warnings
@@ -18,6 +19,7 @@ from IPython.display import HTML, Image, display
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.text import Text
+from scipy.stats import t as student
 
 from ..data.cohort import open_truth
 from mirage.core import (
@@ -171,6 +173,7 @@ class Claim:
     high: float
     threshold: float = 0.0  # fixed beforehand
     claimed: str = 'above'  # the side of the threshold on which the claim lies: above or below
+    note: str = ''  # a sentence for the case that it fails
 
     @property
     def verdict(self) -> str:  # holds, fails or undecided
@@ -184,8 +187,15 @@ class Claim:
 
     @property
     def number(self) -> str:
-        interval = f' [{self.low:.3f}, {self.high:.3f}]' if self.low != self.high else ''
-        return f'{self.estimate:.3f}{interval}, claimed {self.claimed} {self.threshold:g}'
+        if self.low == self.high:
+            side = dict(above='at least', below='at most')[self.claimed]
+            return f'{self.estimate:.3f}, claimed {side} {self.threshold:g}'
+        return f'{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}], claimed {self.claimed} {self.threshold:g}'
+
+    @property
+    def own(self) -> bool:
+        "Whether the paper says it; checks of a simulation and what goes beyond the paper begin with a bracket."
+        return not self.paper.startswith('(')
 
 
 def show_claims(*claims: Claim):
@@ -193,7 +203,8 @@ def show_claims(*claims: Claim):
     colour = {'holds': '#1B7837', 'fails': '#B2182B', 'undecided': '#666'}
 
     def row(c):
-        cells = ''.join(f'<td style=text-align:left>{html.escape(x)}</td>' for x in (c.paper, c.here, c.number))
+        here = f'{c.here}. It fails: {c.note}' if c.note and c.verdict == 'fails' else c.here
+        cells = ''.join(f'<td style=text-align:left>{html.escape(x)}</td>' for x in (c.paper, here, c.number))
         return f'<tr>{cells}<td><b style="color:{colour[c.verdict]}">{c.verdict}</b></td></tr>'
 
     display(
@@ -235,6 +246,20 @@ def contrast(
 
 def between(a, b):  # (parcels,) masks -> weights of mean over a minus mean over b
     return np.asarray(a) / np.sum(a) - np.asarray(b) / np.sum(b)
+
+# %% ../../nbs/08b_figures.ipynb #a40dd002
+def around(
+    estimate: float,
+    draws,  # (draws,) the same statistic of resampled data
+    units: int,  # how many were resampled: blocks, windows, readers, parcels
+    correlation: bool = False,  # the statistic is a correlation
+) -> tuple[float, float, float]:  # estimate, low, high
+    "The 95 % interval of a statistic around its estimate."
+    to, back = (np.arctanh, np.tanh) if correlation else (np.asarray, float)
+    inside = np.clip([estimate, *draws], -1 + 1e-9, 1 - 1e-9) if correlation else [estimate, *draws]
+    middle, *drawn = to(inside)
+    half = student.ppf(0.975, units - 1) * np.std(drawn)
+    return float(estimate), float(back(middle - half)), float(back(middle + half))
 
 # %% ../../nbs/08b_figures.ipynb #b8fc7847
 def request(
@@ -415,6 +440,7 @@ def save_figure(
     claims=(),
     params: dict | None = None,  # of the notebook
     extra=(),  # further files of this item, already written
+    text: pd.DataFrame | None = None,  # of a table: what its picture says, for pages to show as text
 ) -> Path:  # of the PNG
     """Write <item>.png, .pdf and .csv into results/<cohort>/figures; what is said of them, with their digests, goes to
     <item>.json, last."""
@@ -437,6 +463,7 @@ def save_figure(
         notebook=f'nbs/figures/{item}.ipynb',
         files={p.name: file_digest(p) for p in (png, pdf, csv, *map(Path, extra))},
         faults=found,
+        table=None if text is None else text.astype(str).to_dict('split', index=False),
         claims=[asdict(c) | dict(verdict=c.verdict, number=c.number) for c in claims],
     )
     write_sealed(base.with_name(f'{item}.json'), said)
