@@ -268,6 +268,6 @@ def shuffle_runs(pairs: Pairs, shuffles: int = 3, seed: int = 0, draws: int = 20
             raise ValueError(f'{partner[short[0]]} is too short to be paired with {short[0]}: leave it out')
         found.append(score_pairs(pairs, EXPECTED_DELAY, partner, draws).interval())
     each = np.array([i.estimate for i in found])
-    # blocks are the same in all shuffles, shuffles are not: the one uncertainty stays, the other shrinks
-    se = np.hypot(np.mean([i.se for i in found]), each.std(ddof=1) / len(each) ** 0.5)
+    # the spread of shuffles is not divided by their number: all of them share the same few movies
+    se = np.hypot(np.mean([i.se for i in found]), each.std(ddof=1))
     return Shuffled(float(each.mean()), float(each.mean() - 2 * se), float(each.mean() + 2 * se), tuple(each))

@@ -333,12 +333,14 @@ NEEDS = dict(  # item → what a cohort must have
     fig10_ceiling=['validation', 'ceiling'],
     fig11_sensitivity=['validation'],
     table1_scores=['validation'],
+    sanity=['two movies'],
 )
 LACKING = dict(
     control='nobody knows what is planted in it: only embedded and smoke have a control',
     movies='it came with features, and native and post-hoc fusion are two ways to extract them from movies',
     validation='no run with BOLD is of the set val, on which models are chosen and drawn',
     layers='each of its streams has one layer: there is no depth to choose from',
+    **{'two movies': 'it has BOLD of one movie, and one has to be held out'},
     ceiling='nobody saw a movie twice, and no two people saw the same one',
 )
 
@@ -358,6 +360,8 @@ def has(
         return bool((measured['set'] == 'val').any())
     if need == 'layers':
         return layers is None or max(layers.values()) > 1
+    if need == 'two movies':
+        return measured.split.nunique() > 1
     return bool(measured.duplicated(['subject', 'split']).any() or shared_movies(cohort))
 
 
