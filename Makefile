@@ -1,4 +1,5 @@
 # make lab: environment and JupyterLab. make paper: environment and the whole paper on the embedded cohort.
+# make verify: fresh numbers against the committed ones, item by item. make figures: replace what is committed.
 # make test: environment and all tests but the long ones; make test-all: those too.
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -8,7 +9,7 @@ TESTERS := $(shell expr $(CORES) + 1)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: env lab paper test test-all data readme clean
+.PHONY: env lab paper verify figures test test-all data readme clean
 
 env: .venv/installed
 
@@ -26,7 +27,16 @@ lab: env
 FIRST := $(patsubst %,results/embedded/figures/%.json,table1_scores fig3_modalities)
 paper: env
 	$(BIN)/snakemake paper -s nbs/paper.smk --cores $(CORES) --rerun-incomplete --quiet host reason --prioritize $(FIRST)
+	$(BIN)/python -m mirage.plotting.results verify embedded
 	@echo 'The paper is made. Open results/embedded/figures/index.html: every item with its picture, its claims and what became of them.'
+
+# of which cohort
+COHORT ?= embedded
+verify: env
+	$(BIN)/python -m mirage.plotting.results verify $(COHORT)
+
+figures: env
+	$(BIN)/python -m mirage.plotting.results publish $(COHORT)
 
 # one more at work than there are cores: some wait for a cluster's queue, or for what another one builds
 test: env

@@ -59,10 +59,10 @@ def needs(stage): # for a cluster; on one machine nothing but the cores counts
     ask = lambda i, small: lambda w: small if simulated(w) else NEEDS[stage][i]
     return dict(mem_mb=ask(0, 4000), runtime=ask(1, 60), gpu=ask(2, 0))
 def cores(stage, small=1): return lambda w: small if simulated(w) else NEEDS[stage][3]
-localrules: paper, overview, cost
+localrules: paper, overview, results, cost
 
 wildcard_constraints:
-    cohort=r'[^\W_][\w.-]*', backbone=r'[\w.-]+?', fusion='native|tower', protocol='released|aligned|streaming', model='mirage|encoder', seed=r'\d+', item=r'\w+', k=r'\d+', n=r'\d+', run=r'(mirage|encoder|mean)-[\w.-]+'
+    cohort=r'[^\W_][\w.-]*', backbone=r'[\w.-]+?', fusion='native|tower', protocol='released|aligned|streaming', model='mirage|encoder', seed=r'\d+', item=r'(?!claims\b)\w+', k=r'\d+', n=r'\d+', run=r'(mirage|encoder|mean)-[\w.-]+'
 
 
 @functools.cache
@@ -172,11 +172,11 @@ def runs_of(w): return [os.path.normpath(f'results/{w.cohort}/{run}/provenance.j
 def trained_on(w):
     "The extractions that a training run reads: its own backbone and protocol where its name gives one, else the preset's."
     from mirage.training.runs import parameters_of
-    from mirage.features.store import FAMILIES
+    from mirage.features.backbones import family
     if brings_features(w): return []
     p, given = get_preset(PRESET(w)), parameters_of(w.run)
     backbone, protocol = given.get('backbone', p.backbone), given.get('protocol', p.protocol)
-    return [f'results/{w.cohort.removeprefix("control-")}/extract/{b}-{given["fusion"]}-{protocol}/provenance.json' for b in FAMILIES.get(backbone, {0: backbone}).values()]
+    return [f'results/{w.cohort.removeprefix("control-")}/extract/{b}-{given["fusion"]}-{protocol}/provenance.json' for b in family(backbone).values()]
 
 
 def asked_of(cohort, items):
@@ -235,13 +235,21 @@ def members_of(w):
 if workflow.is_main_process: [set_aside(cohort) for cohort in asked_now()]     # before the jobs are chosen
 
 rule paper:
-    input: f'results/{COHORT}/figures/index.html'
+    input: f'results/{COHORT}/figures/index.html', f'results/{COHORT}/figures/README.md'
 
 rule overview:
     input: expand('results/{{cohort}}/figures/{item}.json', item=RUNS), notebook=ancient('nbs/08d_overview.ipynb')
     output: 'results/{cohort}/figures/index.html'
     params: cohort=OPENS, code=code('nbs/08d_overview.ipynb'), shown=','.join(RUNS)
     log: 'results/{cohort}/notebooks/overview.ipynb'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p items {params.shown:q}'
+
+rule results:
+    "What git may keep: a page of Markdown and the claims as a table. make figures copies them."
+    input: expand('results/{{cohort}}/figures/{item}.json', item=RUNS), notebook=ancient('nbs/08e_results.ipynb')
+    output: 'results/{cohort}/figures/README.md', 'results/{cohort}/figures/claims.csv'
+    params: cohort=OPENS, code=code('nbs/08e_results.ipynb', 'cohort items'), shown=','.join(RUNS)
+    log: 'results/{cohort}/notebooks/results.ipynb'
     shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p items {params.shown:q}'
 
 rule simulate:
