@@ -33,18 +33,22 @@ class Pairs:
         self,
         cohort,  # Cohort
         features,  # FeatureSet
+        most: int = 24,  # movies; of more, so many are taken, evenly spread
     ):
         self.cohort, self.features = cohort, features
         runs = cohort.runs[cohort.runs.bold.notna()].sort_values(['split', 'subject', 'repeat'])
         first = runs.drop_duplicates(['subject', 'split'])  # of movies shown twice, the first showing
         enough = first[first.n_tr > 2 * TRIM + 3 * STEP]
+        names = sorted(enough.split.unique())
+        chosen = {names[i] for i in np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int)}
+        enough = enough[enough.split.isin(chosen)]
         self.runs = {split: list(rows.itertuples(index=False)) for split, rows in enough.groupby('split')}
         self.films = cohort.splits.set_index('split').film.to_dict()
         if len(self.runs) < 2:
             raise ValueError(
                 f'{cohort.name} has BOLD of {len(self.runs)} movies: at least two are needed, one to be held out'
             )
-        self._frames = {}
+        self._frames, self._bold = {}, {}
 
     def frames(self, split: str) -> np.ndarray:  # (T, columns of all streams)
         "The features of a movie on their own grid, without layers."
@@ -53,6 +57,11 @@ class Pairs:
             parts = [self.features.read(m, split, 0, stop).mean(1, dtype=np.float32) for m in self.features.streams]
             self._frames[split] = np.concatenate(parts, axis=1)
         return self._frames[split]
+
+    def bold(self, row) -> np.ndarray:  # (n_tr, parcels)
+        if (row.subject, row.split) not in self._bold:
+            self._bold[row.subject, row.split] = self.cohort.bold(row)
+        return self._bold[row.subject, row.split]
 
     def design(
         self,
@@ -122,7 +131,7 @@ def training_blocks(
             alike.setdefault((row.n_tr, row.onset), []).append(row)
         for rows in alike.values():
             x = scaled(design[rows[0].subject, split])
-            blocks.append((x, {row.subject: np.nan_to_num(pairs.cohort.bold(row)[: len(x)]) for row in rows}))
+            blocks.append((x, {row.subject: np.nan_to_num(pairs.bold(row)[: len(x)]) for row in rows}))
     return blocks
 
 
@@ -147,7 +156,7 @@ def held_out(
             if split in fold and who in models and len(x) > 2 * TRIM:
                 row = next(row for row in pairs.runs[split] if row.subject == who)
                 predicted.setdefault(who, {})[split] = models[who].predict(scaled(x)).astype(np.float32)
-                measured.setdefault(who, {})[split] = pairs.cohort.bold(row)[: len(x)]
+                measured.setdefault(who, {})[split] = pairs.bold(row)[: len(x)]
     return predicted, measured
 
 

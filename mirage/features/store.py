@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AGAIN', 'RULES', 'OLD_RULES', 'RUN_COLUMNS', 'FeatureSet', 'to_half', 'changed_source', 'Store', 'store_path',
            'overlap_weights', 'ArrayFeatures', 'Joined', 'outdated', 'current_sources', 'store_faults',
-           'ready_features', 'open_features', 'inputs_of', 'features_there']
+           'ready_features', 'open_features', 'pick_streams', 'inputs_of', 'features_there']
 
 # %% ../../nbs/02g_store.ipynb #dc632a59
 import hashlib, json, os, shlex
@@ -455,6 +455,19 @@ def open_features(
         m: came if m in ready else _open_store(cohort, preset, name, fusion, protocol) for m, name in members.items()
     }
     return parts.get('') or Joined(parts)
+
+# %% ../../nbs/02g_store.ipynb #4af71554
+def pick_streams(
+    features,  # a FeatureSet
+    wanted: str = 'all',  # or some of its streams, such as audio,vision
+) -> FeatureSet:
+    "Some streams of a feature set, in its own order."
+    if wanted == 'all':
+        return features
+    names = [m.strip() for m in wanted.split(',')]
+    if unknown := [m for m in names if m not in features.streams]:
+        raise ValueError(f'there is no stream {unknown[0]!r}; there are: {", ".join(features.streams)}')
+    return Joined({m: features for m in features.streams if m in names})
 
 # %% ../../nbs/02g_store.ipynb #f182a954
 RUN_COLUMNS = 'set', 'n_tr', 'key', 'onset'
