@@ -43,7 +43,7 @@ class Pairs:
         chosen = {names[i] for i in np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int)}
         enough = enough[enough.split.isin(chosen)]
         self.runs = {split: list(rows.itertuples(index=False)) for split, rows in enough.groupby('split')}
-        self.films = cohort.splits.set_index('split').film.to_dict()
+        self.movies = cohort.splits.set_index('split').movie.to_dict()
         if len(self.runs) < 2:
             raise ValueError(
                 f'{cohort.name} has BOLD of {len(self.runs)} movies: at least two are needed, one to be held out'
@@ -84,7 +84,7 @@ def run_folds(pairs: Pairs, most: int = 4) -> list:  # lists of splits: each is 
     "Movies in groups of about equal length; the parts of one movie stay together."
     movies = {}
     for split in pairs.runs:
-        movies.setdefault(pairs.films[split], []).append(split)
+        movies.setdefault(pairs.movies[split], []).append(split)
     if len(movies) < 2:
         movies = {split: [split] for split in pairs.runs}
     folds = [[] for _ in range(min(most, len(movies)))]
@@ -169,7 +169,7 @@ def score_pairs(
     "Held-out r at one delay, with its draws."
     partner = partner or {split: split for split in pairs.runs}
     predicted, measured = held_out(pairs, delay, partner, run_folds(pairs))
-    return resample(predicted, measured, pairs.films, draws=draws, tr=pairs.cohort.tr)
+    return resample(predicted, measured, pairs.movies, draws=draws, tr=pairs.cohort.tr)
 
 # %% ../../nbs/06f_sanity.ipynb #fa1ed532
 @dataclass(frozen=True)
