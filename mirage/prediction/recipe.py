@@ -19,8 +19,8 @@ from ..core import file_digest, get_preset, open_run, own_preset, read_sealed, r
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from ..data.cohort import Cohort
-from ..features.backbones import PROTOCOLS, SPECS, get_protocol, load_backbone
-from ..features.store import FAMILIES, Store, outdated, store_path
+from ..features.backbones import FAMILIES, PROTOCOLS, READY, SPECS, family, get_protocol, load_backbone
+from ..features.store import Store, outdated, store_path
 from ..features.extract import identity
 from ..models.model import Mirage, load_model
 from ..training.train import SIMULATED_COHORTS
@@ -44,7 +44,7 @@ class Recipe:
     def __post_init__(self):
         "A recipe comes with a shared model: what is not on a list, or out of its range, is refused."
         known = (*SPECS, *FAMILIES)
-        if self.backbone not in known:
+        if not isinstance(self.backbone, str) or '=' not in self.backbone and self.backbone not in known:
             raise ValueError(f'backbone is {shown(self.backbone)}; there are: {", ".join(known)}')
         if self.fusion not in ('native', 'tower'):
             raise ValueError(f'fusion is {shown(self.fusion)}, expected native or tower')
@@ -68,7 +68,7 @@ class Recipe:
 
     @property
     def backbones(self) -> dict:  # stream → name; all streams, if one gives them all
-        return FAMILIES.get(self.backbone, {'': self.backbone})
+        return family(self.backbone)
 
     def write(self, path):
         "As recipe.yaml."
@@ -101,9 +101,10 @@ class Recipe:
             if name in (*SIMULATED_COHORTS, 'algonauts2025')
             else Cohort.open(name)
         )
-        if about.rates:
+        given = family(preset['backbone'])
+        if about.rates and ('' in given or any(name.endswith(f'={READY}') for name in given.values())):
             raise ValueError(
-                f'the features of cohort {name} came ready-made; they cannot be made for another film. Train on '
+                f'the features of cohort {name} came ready-made; they cannot be made for another movie. Train on '
                 'features of a backbone.'
             )
         recipe = cls(
@@ -150,8 +151,8 @@ def _fetch(source: str, name: str, revision: str | None):  # a file of a folder 
 def _came_with(path: Path) -> str:  # hexadecimal; '' where it is not known
     "The digest that the hub gave a file: its blob's name in the cache, or a note beside a downloaded folder."
     note = path.parent / '.cache' / 'huggingface' / 'download' / f'{path.name}.metadata'
-    told = note.read_text().split()[1:2] if note.is_file() else [path.resolve().name]
-    return told[0] if told and re.fullmatch('[0-9a-f]{40}|[0-9a-f]{64}', told[0]) else ''
+    noted = note.read_text().split()[1:2] if note.is_file() else [path.resolve().name]
+    return noted[0] if noted and re.fullmatch('[0-9a-f]{40}|[0-9a-f]{64}', noted[0]) else ''
 
 
 def _git_digest(path: Path) -> str:  # SHA-1 in hexadecimal
@@ -271,7 +272,7 @@ def open_backbones(weights: Weights, device: str = 'auto') -> dict:  # name → 
         now = json.loads(json.dumps(identity(opened[name], r.fusion, r.protocol, r.contexts), default=str))
         if why := outdated(made):
             raise ValueError(
-                f'{weights.source}: {why}. Train it again on features made anew, or use the code of its time.'
+                f'{weights.source}: {why}. Train it again on features made again, or use the code of its time.'
             )
         if different := [k for k, v in made.items() if now.get(k) != v]:
             raise ValueError(
@@ -299,7 +300,7 @@ def check_features(
             if k in given and given[k] != v:
                 raise ValueError(
                     f'{weights.source}: the weights read features whose {k} is {short(v)}, those at {part.path} '
-                    f'have {short(given[k])}. Extract the films with {k} {short(v)}'
+                    f'have {short(given[k])}. Extract the movies with {k} {short(v)}'
                 )
 
 
