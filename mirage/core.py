@@ -7,8 +7,8 @@ __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES',
            'PRESETS', 'OWN', 'WHOLE', 'NUMBERS', 'CHOICES', 'FORMS', 'STAGES', 'PATHS', 'WATCHED', 'RELEASE',
            'BUILT_IN', 'WORD', 'NOTED', 'EXECUTED', 'STEPS', 'shown', 'check_name', 'plain_name', 'check_number',
            'read_description', 'WholeLoader', 'count_nodes', 'read_yaml', 'read_json', 'Contexts', 'Preset', 'in_test',
-           'get_preset', 'own_preset', 'own_precision', 'root', 'WrongParameter', 'check_text', 'check_value',
-           'declared_values', 'check_parameters', 'seed_everything', 'digest', 'file_digest', 'progress',
+           'get_preset', 'own_preset', 'own_precision', 'root', 'WrongParameter', 'check_text', 'kinds_of',
+           'check_value', 'declared_values', 'check_parameters', 'seed_everything', 'digest', 'file_digest', 'progress',
            'holds_cohort', 'find_cohort', 'folder_id', 'cohort_id', 'cohort_name', 'write_json', 'file_stamp',
            'remembered', 'known_digest', 'write_sealed', 'read_sealed', 'seal', 'seal_broken', 'code_folder', 'git',
            'package_version', 'code_state', 'processor', 'provenance', 'Run', 'run_path', 'as_written', 'differences',
@@ -21,6 +21,8 @@ import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platfo
 import subprocess, sys, time, warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Optional, Union, get_args, get_origin
 
 # other modules import this one before transformers, x-transformers and accelerate, which then load faster and quietly
 # by default all that they and torch define is searched for garbage eight times over: a fifth of every start
@@ -359,6 +361,7 @@ WHOLE = dict(
     largest_columns=(1, 10**6),
     seeds=(0, 1000),
     folds=(2, 10**4),
+    shuffles=(0, 10**6),
 )
 NUMBERS = dict(
     tr=TR_RANGE,
@@ -393,7 +396,7 @@ STAGES = 'ridge', 'train', 'ensemble'  # whose runs predict
 PATHS = 'cohort', 'folder', 'video', 'transcript', 'movies', 'weights', 'asr', 'url', 'backbone'
 
 # %% ../nbs/00_core.ipynb #3e0c41a0
-def check_text(name: str, value: str, default: str):
+def check_text(name: str, value: str, default: str | None):
     "Refuse a text that cannot be what the parameter's default is: a choice, a run, a name, a list of names."
     if value == default:
         return
@@ -405,6 +408,7 @@ def check_text(name: str, value: str, default: str):
         raise WrongParameter(f'parameter {name} = {shown(value)}; expected {FORMS[name][1]}')
     if name in (*PATHS, *FORMS):
         return
+    default = default or ''
     staged = default.partition('/')[0] in STAGES
     for part in map(str.strip, value.split(',')):
         plain = part.replace('{}', 'x', '{}' in default)
@@ -417,24 +421,31 @@ def check_text(name: str, value: str, default: str):
             raise WrongParameter(f'parameter {name} = {shown(value)}: there is no stage {stage!r}; {", ".join(STAGES)}')
 
 
+def kinds_of(annotation) -> tuple:  # types; empty where the annotation says nothing that can be checked
+    "What a parameter may be: `Optional[int]` is a whole number or None."
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return kinds if all(isinstance(kind, type) for kind in kinds) else ()
+
+
 def check_value(
     name: str,
     value,
-    kind,  # its type, as declared
+    kinds: tuple,  # its types, as declared
     default,  # the declared value
     limits: tuple,  # (low, high) of a number that has others than `WHOLE` and `NUMBERS` say; else ()
 ):
     "Refuse a value of another type, or out of the range of a parameter of that name."
-    if not isinstance(value, kind) or isinstance(value, bool) and kind is not bool:
-        raw = f'; to give it as text: -r {name} {value}' * (kind is str and value is not None)
-        expected = getattr(kind, '__name__', str(kind))
+    if kinds and (not isinstance(value, kinds) or isinstance(value, bool) and bool not in kinds):
+        raw = f'; to give it as text: -r {name} {value}' * (str in kinds and value is not None)
+        expected = ' or '.join('None' if kind is NoneType else kind.__name__ for kind in kinds)
         raise WrongParameter(f'parameter {name} = {shown(value)} is {type(value).__name__}, expected {expected}{raw}')
     if isinstance(value, str):
-        check_text(name, value, default if isinstance(default, str) else '')
-    elif not isinstance(value, bool) and value != default:
+        check_text(name, value, default if NoneType in kinds or isinstance(default, str) else '')
+    elif isinstance(value, int | float) and not isinstance(value, bool) and value != default:
         low, high = limits or (WHOLE if isinstance(value, int) else NUMBERS).get(name, (0, 10**6))
         if not low <= value <= high:
-            own = f', or {default:g}' * (default is not None and not low <= default <= high)
+            other = None if NoneType in kinds else default
+            own = f', or {other}' * (NoneType in kinds or other is not None and not low <= other <= high)
             raise WrongParameter(f'parameter {name} = {shown(value)}, expected a number from {low:g} to {high:g}{own}')
 
 
@@ -462,10 +473,10 @@ def check_parameters(
         raise WrongParameter(f'unknown parameter {", ".join(unknown)}; this notebook has: {", ".join(declared)}')
     defaults = declared_values(cells)
     for k in [k for k in declared if k in given]:
-        kind, value = declared[k], namespace[k]
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        kinds, value = kinds_of(declared[k]), namespace[k]
+        if float in kinds and type(value) is int:
             namespace[k] = value = float(value)
-        check_value(k, value, kind, defaults.get(k), limits.get(k, ()))
+        check_value(k, value, kinds, defaults.get(k), limits.get(k, ()))
     return {k: namespace[k] for k in declared}
 
 # %% ../nbs/00_core.ipynb #f2ad8d24
