@@ -73,7 +73,7 @@ def heard_words(
 
 def transcribe(
     film: Film,
-    model: str,  # id on the hub, id@commit, or a folder
+    model: str,  # id on the hub (id@commit, or the latest), or a folder
     device: str = 'auto',
 ) -> Path:  # of a .json that `read_words` reads
     "What a speech recogniser hears in a film; once per film and recogniser."
@@ -89,7 +89,7 @@ def transcribe(
     ears = pipeline(
         'automatic-speech-recognition',
         model=repo,
-        revision=commit or None,
+        revision=commit.removeprefix('latest') or None,
         trust_remote_code=False,
         chunk_length_s=30,
         ignore_warning=True,
@@ -102,7 +102,9 @@ def transcribe(
             f'{model} gives no words with times ({e}); choose a recogniser that does, such as '
             'openai/whisper-small, or give a transcript'
         ) from e
-    write_sealed(path, dict(words=heard_words(chunks, film.seconds), recogniser=model))
+    commit = getattr(ears.model.config, '_commit_hash', None) or commit
+    recogniser = f'{repo}@{commit}' if commit else repo
+    write_sealed(path, dict(words=heard_words(chunks, film.seconds), recogniser=recogniser))
     return path
 
 # %% ../../nbs/09b_predict.ipynb #4ea6a9fc
@@ -255,7 +257,15 @@ def film_features(job: Job):  # FeatureSet, and the film's name in it
     for name, backbone in job.backbones.items():
         path = store_path('films', name, r.fusion, r.protocol, r.contexts)
         parts[name] = extract_splits(
-            row, path, name, r.fusion, r.protocol, r.contexts, device=backbone.device, revision=r.revision, tr=r.tr
+            row,
+            path,
+            name,
+            r.fusion,
+            r.protocol,
+            r.contexts,
+            device=backbone.device,
+            revision=backbone.revision,
+            tr=r.tr,
         )
     return (
         parts[r.backbone] if '' in r.backbones else Joined({m: parts[name] for m, name in r.backbones.items()})
