@@ -16,7 +16,8 @@ from mirage.prediction.card import card, evaluation_of, share
 from mirage.core import Contexts, finish_run, run_path, start_run, unfinished
 from mirage.features.extract import identity
 from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
-from mirage.plotting.page import MEANING, Prediction, movie_mp4, page_html, stencil
+from mirage.data.parcels import MEANING, Prediction
+from mirage.plotting.page import movie_mp4, page_html, stencil
 from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_films
 from mirage.prediction.predict import prepare, read_films, stop_if_failed, transcribe
 from mirage.prediction.recipe import Recipe, open_backbones, open_weights

@@ -19,7 +19,7 @@ from ..core import DELAY, TR, atomic, check_name, check_overwrite, digest, finis
 from ..core import open_run, plain_name, read_sealed, root, run_path, start_run, unfinished, write_sealed
 from ..processes import DiskFull
 from ..data.cohort import pick_subjects
-from ..plotting.cortex import parcel_table
+from ..data.parcels import MEANING, Prediction, parcel_table
 from ..data.movies import SHORT
 from ..data.stimuli import RATE, Film, window_table
 from ..data.words import read_words
@@ -28,7 +28,6 @@ from ..features.store import Joined, store_path
 from ..features.extract import estimate, extract_splits
 from ..training.loader import Loader, Reader, Window
 from ..training.train import predict_windows
-from ..plotting.page import MEANING, Prediction, movie_mp4, page_html
 from .recipe import Weights, check_features, gigabytes, open_backbones, open_weights
 
 # %% ../../nbs/09b_predict.ipynb #becf537d
@@ -378,6 +377,8 @@ def make(
     if not unfinished(path, config):
         return read_prediction(path, job), open_run(path), True
     check_overwrite(path, config, overwrite)  # before hours of work
+    if page or movie:
+        from mirage.plotting.page import movie_mp4, page_html  # the extra `plots`: asked for before hours of work
     began = time.perf_counter()
     p = compute(job)
     run = start_run(path, config, overwrite)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Recipe', 'Weights', 'fetched_commit', 'check_shared', 'found_recipe', 'find_folder', 'backbone_revision',
-           'open_shared', 'open_weights', 'open_backbones', 'check_features', 'short', 'gigabytes']
+           'open_shared', 'open_weights', 'open_backbones', 'check_features', 'short', 'gigabytes', 'untrained']
 
 # %% ../../nbs/09a_recipe.ipynb #251e1482
 import hashlib, json, re
@@ -22,7 +22,7 @@ from ..data.cohort import Cohort
 from ..features.backbones import PROTOCOLS, SPECS, get_protocol, load_backbone
 from ..features.store import FAMILIES, Store, outdated, store_path
 from ..features.extract import identity, settle_revision
-from ..models.model import Mirage, load_model
+from ..models.model import Mirage, ModelConfig, load_model
 from ..training.train import SIMULATED_COHORTS
 
 # %% ../../nbs/09a_recipe.ipynb #e809d776
@@ -240,7 +240,7 @@ def open_shared(
     if not folder and not re.fullmatch(r'[\w.-]+/[\w.-]+', source):
         raise FileNotFoundError(
             f'there are no weights {weights!r}: give a training run (results/<cohort>/train/<name>), a '
-            'folder with model.safetensors, or an id on the hub (owner/name)'
+            'folder with model.safetensors, an id on the hub (owner/name), or untrained'
         )
     if not (found := _fetch(source, 'model.safetensors', commit or None)):
         raise FileNotFoundError(f'{source} has no model.safetensors: no model to predict with')
@@ -252,11 +252,14 @@ def open_shared(
 
 
 def open_weights(
-    weights='auto',  # a training run, a folder, an id on the hub (id@commit, or the latest), or auto: the tiny model
+    # a training run, a folder, an id on the hub (id@commit, or the latest), untrained: noise, or auto: the tiny model
+    weights='auto',
     preset: str = 'auto',  # for weights that do not say how their features are made; auto is paper
     revision: str = '',  # commit of the backbone on the hub, or latest
 ) -> Weights:
     "Open what was trained, here or elsewhere; the tiny model is made if it is missing."
+    if weights == 'untrained':
+        return untrained()
     if weights == 'auto':
         weights = run_path(cohort_name(), 'train', 'mirage-native-s0')
         build(weights / 'provenance.json', cohort=cohort_name(), preset=own_preset(cohort_name()))
@@ -349,3 +352,14 @@ def gigabytes(backbone) -> float:
     with torch.device('meta'):
         model = backbone.classes[0]._from_config(backbone.config)
     return sum(p.numel() for p in model.parameters()) * backbone.dtype.itemsize / 1e9
+
+# %% ../../nbs/09a_recipe.ipynb #9912acc5
+def untrained() -> Weights:
+    "A tiny model with random weights, to try an installation with: its predictions mean nothing."
+    shape = get_preset('tiny')
+    recipe = Recipe(shape.backbone, protocol=shape.protocol, contexts=shape.contexts, cohort='nobody', simulated=True)
+    streams = {m: D for m, (L, D) in load_backbone(shape.backbone).streams(recipe.fusion).items()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Mirage(ModelConfig(streams=streams, n_output=shape.window, queries=4, hidden=64, depth=1, heads=4))
+    return Weights(model.eval(), recipe, 'an untrained model: noise', 'untrained')
