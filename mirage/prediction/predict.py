@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['open_input', 'heard_words', 'transcribe', 'Job', 'speed', 'default_name', 'prepare', 'film_features', 'predict_bold',
-           'compute', 'predict', 'parcel_names', 'write_prediction', 'read_prediction', 'make', 'PredictionError',
-           'read_films', 'predict_films', 'stop_if_failed']
+           'compute', 'predict', 'parcel_names', 'write_prediction', 'read_prediction', 'drawers', 'make',
+           'PredictionError', 'read_films', 'predict_films', 'stop_if_failed']
 
 # %% ../../nbs/09b_predict.ipynb #7274d96e
 import contextlib, math, re, time
@@ -368,6 +368,13 @@ def read_prediction(folder, job: Job) -> Prediction:
         )
 
 
+def drawers() -> dict:  # file → what draws it
+    "Pictures are an extra: who wants numbers only can do without."
+    from mirage.plotting.page import movie_mp4, page_html
+
+    return {'page.html': page_html, 'map.mp4': movie_mp4}
+
+
 def make(
     job: Job, page: bool = True, movie: bool = True, overwrite: bool = False
 ) -> tuple:  # Prediction, its Run, whether it was there
@@ -377,8 +384,7 @@ def make(
     if not unfinished(path, config):
         return read_prediction(path, job), open_run(path), True
     check_overwrite(path, config, overwrite)  # before hours of work
-    if page or movie:
-        from mirage.plotting.page import movie_mp4, page_html  # the extra `plots`: asked for before hours of work
+    draw = drawers() if page or movie else {}  # before hours of work
     began = time.perf_counter()
     p = compute(job)
     run = start_run(path, config, overwrite)
@@ -386,10 +392,10 @@ def make(
         old.unlink()
     write_prediction(p, run.path)
     drawn = not job.undrawn
-    for wanted, file, draw in ((page, 'page.html', page_html), (movie, 'map.mp4', movie_mp4)):
+    for wanted, file in ((page, 'page.html'), (movie, 'map.mp4')):
         (run.path / file).unlink(missing_ok=True)
         if wanted and drawn:
-            draw(p, run.path / file)
+            draw[file](p, run.path / file)
     finish_run(
         run,
         dict(
