@@ -26,7 +26,7 @@ lab: env
 FIRST := $(patsubst %,results/embedded/figures/%.json,table1_scores fig3_modalities)
 paper: env
 	$(BIN)/snakemake paper -s nbs/paper.smk --cores $(CORES) --rerun-incomplete --quiet host reason --prioritize $(FIRST)
-	@echo 'The paper is made. Open figures/embedded/index.html: every item with its picture, its claims and what became of them.'
+	@echo 'The paper is made. Open results/embedded/figures/index.html: every item with its picture, its claims and what became of them.'
 
 # one more at work than there are cores: some wait for a cluster's queue, or for what another one builds
 test: env

@@ -191,10 +191,10 @@ def asked_of(cohort, items):
 
 def asked_now():
     "cohort → runs to look over: those of the paper, or of the figures that were asked for. Whoever asks for anything else gets that, and nothing is set aside for it."
-    targets = [t for t in sys.argv[1:] if re.match(r'(results|figures|data)/[\w.-]+/', t)]
-    if not targets or f'figures/{COHORT}/index.html' in targets: return {c: asked_of(c, RUNS) for c in (COHORT, f'control-{COHORT}')}
-    drawn = [m.groups() for t in targets if (m := re.match(r'(?:results/([\w.-]+)/figures|figures/([\w.-]+))/(\w+)', t))]
-    return {a or b: asked_of(a or b, [item for x, y, item in drawn if (x or y) == (a or b) and item in RUNS]) for a, b, _ in drawn}
+    targets = [t for t in sys.argv[1:] if re.match(r'(results|data)/[\w.-]+/', t)]
+    if not targets or f'results/{COHORT}/figures/index.html' in targets: return {c: asked_of(c, RUNS) for c in (COHORT, f'control-{COHORT}')}
+    drawn = [m.groups() for t in targets if (m := re.match(r'results/([\w.-]+)/figures/(\w+)', t))]
+    return {cohort: asked_of(cohort, [item for c, item in drawn if c == cohort and item in RUNS]) for cohort, _ in drawn}
 
 
 @functools.cache
@@ -235,11 +235,11 @@ def members_of(w):
 if workflow.is_main_process: [set_aside(cohort) for cohort in asked_now()]     # before the jobs are chosen
 
 rule paper:
-    input: f'figures/{COHORT}/index.html'
+    input: f'results/{COHORT}/figures/index.html'
 
 rule overview:
     input: expand('results/{{cohort}}/figures/{item}.json', item=RUNS), notebook=ancient('nbs/08d_overview.ipynb')
-    output: 'figures/{cohort}/index.html'
+    output: 'results/{cohort}/figures/index.html'
     params: cohort=OPENS, code=code('nbs/08d_overview.ipynb'), shown=','.join(RUNS)
     log: 'results/{cohort}/notebooks/overview.ipynb'
     shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p items {params.shown:q}'
@@ -342,7 +342,7 @@ rule depth:
 
 rule figure:
     input: cohort_of, runs_of, notebook=ancient('nbs/figures/{item}.ipynb')
-    output: 'results/{cohort}/figures/{item}.json', 'figures/{cohort}/{item}.png', 'figures/{cohort}/{item}.pdf', 'figures/{cohort}/{item}.csv'
+    output: 'results/{cohort}/figures/{item}.json', 'results/{cohort}/figures/{item}.png', 'results/{cohort}/figures/{item}.pdf', 'results/{cohort}/figures/{item}.csv'
     params: cohort=OPENS, code=lambda w: code(f'nbs/figures/{w.item}.ipynb', 'cohort preset'), preset=preset_of
     log: 'results/{cohort}/notebooks/{item}.ipynb'
     threads: cores('figure')

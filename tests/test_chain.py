@@ -117,7 +117,7 @@ def test_pipeline(copy):
     assert (copy / 'data/smoke/truth/truth.h5').stat().st_mtime_ns == truth, (
         'what was finished before the kill was made again'
     )
-    assert (copy / 'figures/smoke/fig4_gains.png').stat().st_size > 10_000
+    assert (copy / 'results/smoke/figures/fig4_gains.png').stat().st_size > 10_000
 
     figure, model = copy / 'nbs/figures/fig4_gains.ipynb', copy / 'mirage/models/model.py'
     kept = figure.read_text(), model.read_text()

@@ -148,7 +148,7 @@ def cohort(tmp_path, monkeypatch):
 
 
 def drawn(tmp_path):
-    return {p.name for p in (tmp_path / 'figures').rglob('*') if p.is_file()}
+    return {p.name for p in (tmp_path / 'results/toy/figures').rglob('*') if p.is_file()}
 
 
 def test_every_figure_is_whole_tagged_and_the_same_twice(cohort, tmp_path):
@@ -160,11 +160,11 @@ def test_every_figure_is_whole_tagged_and_the_same_twice(cohort, tmp_path):
         assert {f'{item}.{e}' for e in ('png', 'pdf', 'csv')} <= drawn(tmp_path) and set(about['files']) <= drawn(
             tmp_path
         )
-        width, _ = Image.open(tmp_path / f'figures/toy/{item}.png').size
+        width, _ = Image.open(tmp_path / f'results/toy/figures/{item}.png').size
         assert 3 * 180 < width <= 6.9 * 180 + 1  # a column or a page, at 180 dots an inch
-        pdf = (tmp_path / f'figures/toy/{item}.pdf').read_bytes()
+        pdf = (tmp_path / f'results/toy/figures/{item}.pdf').read_bytes()
         assert b'/FontFile2' in pdf and b'CreationDate' not in pdf  # letters are letters; no time stamp
-        assert len(pd.read_csv(tmp_path / f'figures/toy/{item}.csv'))
+        assert len(pd.read_csv(tmp_path / f'results/toy/figures/{item}.csv'))
     verdicts = {
         c['paper']: c['verdict']
         for i in NOTEBOOKS
@@ -180,9 +180,9 @@ def test_every_figure_is_whole_tagged_and_the_same_twice(cohort, tmp_path):
         == 'holds'
     )
     assert verdicts['Audio is the most diffuse (§3.4)'] != 'holds'  # all modalities were given the same profile
-    first = {n: (tmp_path / 'figures/toy' / n).read_bytes() for n in drawn(tmp_path)}
+    first = {n: (tmp_path / 'results/toy/figures' / n).read_bytes() for n in drawn(tmp_path)}
     execute('fig3_modalities', cohort='toy')
-    assert first == {n: (tmp_path / 'figures/toy' / n).read_bytes() for n in first}
+    assert first == {n: (tmp_path / 'results/toy/figures' / n).read_bytes() for n in first}
 
 
 @pytest.mark.parametrize('how', [{}, dict(parcels=30, atlas=None)])
@@ -194,7 +194,7 @@ def test_figures_survive_parcels_that_were_not_measured(cohort, tmp_path, how):
             execute(item, cohort='toy')
     for item in ('fig3_modalities', 'fig4_gains'):
         about = json.loads((tmp_path / f'results/toy/figures/{item}.json').read_text())
-        drawn_numbers = pd.read_csv(tmp_path / f'figures/toy/{item}.csv')
+        drawn_numbers = pd.read_csv(tmp_path / f'results/toy/figures/{item}.csv')
         assert about['faults'] == [] and all(
             np.isfinite([c['estimate'], c['low'], c['high']]).all() for c in about['claims']
         ), about['claims']

@@ -179,7 +179,7 @@ def test_what_goes_the_claimed_way_holds(cohort, tmp_path):
             and about['claims']
             and {f'{item}.{e}' for e in ('png', 'pdf', 'csv')} <= drawn(tmp_path)
         )
-        assert len(pd.read_csv(tmp_path / f'figures/toy/{item}.csv'))
+        assert len(pd.read_csv(tmp_path / f'results/toy/figures/{item}.csv'))
     found = verdicts(tmp_path)
     sure = (
         'Native outperforms',
@@ -267,9 +267,9 @@ def test_maps_are_whole_and_small(cohort, tmp_path, item):
     execute(item, cohort='toy')
     assert (
         accounts(tmp_path, [item])[item]['faults'] == []
-        and (tmp_path / f'figures/toy/{item}.pdf').stat().st_size < 1.5e6
+        and (tmp_path / f'results/toy/figures/{item}.pdf').stat().st_size < 1.5e6
     )
-    assert {'parcel', 'name', 'net'} <= set(pd.read_csv(tmp_path / f'figures/toy/{item}.csv'))
+    assert {'parcel', 'name', 'net'} <= set(pd.read_csv(tmp_path / f'results/toy/figures/{item}.csv'))
 
 
 def test_without_public_bold_the_maps_show_validation(cohort, tmp_path):
@@ -278,6 +278,6 @@ def test_without_public_bold_the_maps_show_validation(cohort, tmp_path):
     space = execute('fig8_maps', cohort='toy')
     assert space['shown'] == ['val'] and 'validation set' in accounts(tmp_path, ['fig8_maps'])['fig8_maps']['caption']
     execute('fig2_fusion', cohort='toy')
-    assert set(pd.read_csv(tmp_path / 'figures/toy/fig2_fusion.csv').set) == {'val'}
+    assert set(pd.read_csv(tmp_path / 'results/toy/figures/fig2_fusion.csv').set) == {'val'}
     with pytest.raises(ValueError, match='no BOLD of its s7 set'):
         execute('fig8_maps', cohort='toy', sets='s7')

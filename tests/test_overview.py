@@ -27,7 +27,7 @@ def draw(item, simulated=True, width=COLUMN, claims=(CLAIM,)):
     "One item as its notebook would leave it, the executed notebook included."
     fig = new_figure(width, 1.3)
     fig.add_axes((0.15, 0.3, 0.8, 0.5)).plot([0, 1], [1, 2])
-    surface = Path(os.environ['MIRAGE_ROOT']) / 'figures/toy' / f'{item}.html'
+    surface = Path(os.environ['MIRAGE_ROOT']) / 'results/toy/figures' / f'{item}.html'
     surface.parent.mkdir(parents=True, exist_ok=True)
     surface.write_text('<p>surface')
     save_figure(
@@ -138,7 +138,7 @@ def test_links_lead_to_files_and_the_text_says_what_it_must(toy):
         '.html',
         '.ipynb',
     } and not any('://' in t for t in targets)
-    assert '&lt;b&gt;fusion&lt;/b&gt;' in text and '2 claims, of which 2 hold, 0 fail and 0 are undecided' in text
+    assert '&lt;b&gt;fusion&lt;/b&gt;' in text and '1 numbers, of which 1 hold, 0 fail and 0 are undecided' in text
     assert text.index('Simulated data.') < text.index('<table') and text.count('>simulated data<') == 2
     assert (
         'papermill nbs/figures/fig2_early.ipynb out.ipynb -p cohort toy' in text
@@ -154,7 +154,7 @@ def test_a_page_about_people_is_not_called_simulated(tmp_path, monkeypatch):
 
 
 def test_nothing_stale_gets_on_the_page(toy):
-    picture, said = toy / 'figures/toy/fig2_early.png', toy / 'results/toy/figures/fig2_early.json'
+    picture, said = toy / 'results/toy/figures/fig2_early.png', toy / 'results/toy/figures/fig2_early.json'
     page = write_overview('toy')
     before = page.read_bytes()
     kept = picture.read_bytes()
@@ -220,7 +220,10 @@ EVIL = '<img src=x onerror="document.title=\'RAN\'"><script>document.title="RAN"
         (dict(files=3), 'files is'),
         (dict(cohort='../..'), 'cohort is'),
         (dict(cohort=None), 'cohort is'),
-        (dict(claims=[dict(paper='a', here='b', number='c', verdict='holds"><script>')]), 'claims is'),
+        (dict(claims=[dict(paper='a', here='b', number='c', note='', verdict='holds"><script>')]), 'claims is'),
+        (dict(table=dict(columns=['a'], data=[['b', 'c']])), 'table is'),
+        (dict(table=dict(columns=['a'], data=[[3]])), 'table is'),
+        (dict(table='none'), 'table is'),
         (dict(claims='none'), 'claims is'),
         (dict(simulated='no'), 'simulated is'),
         (dict(title=['a']), 'title is'),
@@ -245,12 +248,10 @@ def hostile(toy):
     "An account and a notebook full of markup, as they could come with somebody's folder of results."
     where = toy / 'results/toy/figures/fig2_early.json'
     said = json.loads(where.read_text())
+    said |= dict(title=EVIL, caption=EVIL, command=EVIL, faults=[EVIL])
     said |= dict(
-        title=EVIL,
-        caption=EVIL,
-        command=EVIL,
-        faults=[EVIL],
-        claims=[dict(paper=EVIL, here=EVIL, number=EVIL, verdict='holds')],
+        claims=[dict(paper=EVIL, here=EVIL, number=EVIL, note=EVIL, verdict='fails')],
+        table=dict(columns=[EVIL], data=[[EVIL]]),
     )
     said.pop('sha256')
     write_sealed(where, said)

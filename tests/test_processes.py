@@ -615,7 +615,7 @@ def test_the_commands_of_the_readme_work_in_their_order_in_a_shell_that_knows_no
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr
     assert (
         '/jupyter lab' in done.stdout
-        and 'figures/embedded/index.html' in done.stdout
+        and 'results/embedded/figures/index.html' in done.stdout
         and done.stdout.count('.venv/bin/papermill') >= 1
     )
 

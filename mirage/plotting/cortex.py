@@ -31,8 +31,8 @@ from ..data.parcels import parcel_table
 
 # %% ../../nbs/08a_cortex.ipynb #e6d7862d
 GREY = (0.80, 0.80, 0.80)  # where there is no value
-# Okabe and Ito's green, blue and vermilion
-MODALITY_COLOURS = {'text': '#009E73', 'audio': '#0072B2', 'vision': '#D55E00'}
+# plum, blue and orange: apart from one another and from grey for colour-blind readers too, as checked below
+MODALITY_COLOURS = {'text': '#4A1D4F', 'audio': '#3590D0', 'vision': '#DE6420'}
 NETWORK_NAMES = {
     'Vis': 'Visual',
     'SomMot': 'Somatomotor',
@@ -125,7 +125,7 @@ class Patch:
     "One flattened hemisphere."
 
     labels: np.ndarray  # (h, w) parcel of every pixel, 0 on the medial wall, -1 outside
-    shade: np.ndarray  # (h, w) 0 on gyri to 1 in deep sulci
+    shade: np.ndarray  # (h, w) 0 on gyri to 1 in deep sulci; its contour at one half is the edge of the sulci
     extent: tuple  # left, right, bottom, top
     outline: np.ndarray  # (R, 2) closed
     parcels: np.ndarray  # (K, 2, 2) line segments between parcels of one network
@@ -233,6 +233,23 @@ def checked(values) -> np.ndarray:  # (1000,) or (1000, 3)
     return values
 
 
+def _draw_sulci(ax, p: Patch, width: float):
+    "The edges of the sulci, and the side of the brain at the hemisphere's lower corner."
+    step = 2 * PIXELS
+    row, column = np.indices(p.shade[::step, ::step].shape) * step / PIXELS
+    inside = np.where(p.labels[::step, ::step] > 0, p.shade[::step, ::step], np.nan)
+    x, y = p.extent[0] + column, p.extent[2] + row
+    edges = ax.contour(x, y, inside, levels=[0.5], colors='0.45', linewidths=width)
+    edges.set(alpha=0.7, rasterized=True)
+
+
+def _write_sides(ax):
+    "L and R, beside the hemispheres' frontal poles."
+    (x0, _, _, y1), (_, x1, *_) = patch('left').extent, patch('right').extent
+    for side, x in (('L', x0 + 8), ('R', x1 - 8)):
+        ax.text(x, y1 - 4, side, ha='center', va='top', size=7, weight='bold', color='.25')
+
+
 def flatmap(
     values,  # (1000,) numbers, or (1000, 3) colours
     ax=None,
@@ -250,13 +267,9 @@ def flatmap(
     thin = min(1, (ax.get_window_extent().width / ax.figure.dpi / 7) ** 0.5)  # lines of a small map are finer
     for hemi in ('left', 'right'):
         p = patch(hemi)
-        picture = ax.imshow(
-            colours[np.maximum(p.labels, 0)] * (1 - 0.22 * p.shade[..., None]),
-            origin='lower',
-            extent=p.extent,
-            rasterized=True,
-        )
+        picture = ax.imshow(colours[np.maximum(p.labels, 0)], origin='lower', extent=p.extent, rasterized=True)
         picture.set_clip_path(Outline(p.outline), ax.transData)
+        _draw_sulci(ax, p, 0.35 * thin)
         for lines, colour, width in (
             (p.parcels, (1, 1, 1, 0.45), 0.2),
             (p.networks, 'w', 1.0),
@@ -270,6 +283,7 @@ def flatmap(
     (x0, _, y0, y1), x1 = patch('left').extent, patch('right').extent[1]
     ax.set(xlim=(x0 - 4, x1 + 4), ylim=(y0 - 4, y1 + 4), aspect='equal')
     ax.axis('off')
+    _write_sides(ax)
     if names:
         _write_networks(ax)
     return mappable
@@ -290,7 +304,9 @@ def colour_bar(
     bar.outline.set_linewidth(0.4)
     bar.ax.tick_params(width=0.4, length=2, pad=1.5)
     bar.set_label(label, labelpad=2)
-    bar.ax.locator_params(nbins=3)
+    middle = 0.0 if mappable.norm.vmin < 0 < mappable.norm.vmax else (mappable.norm.vmin + mappable.norm.vmax) / 2
+    bar.set_ticks([mappable.norm.vmin, middle, mappable.norm.vmax])
+    bar.ax.xaxis.set_major_formatter('{x:.2g}')
     return bar
 
 # %% ../../nbs/08a_cortex.ipynb #67ac8447
@@ -333,10 +349,10 @@ def dominance_colours(
     which,
     strength,  # as `dominance` returns them
 ):  # (P, 3)
-    "The modality's colour, the greyer the less it dominates."
+    "The modality's colour, the whiter the less it dominates; grey where none does."
     pure = np.array([*map(to_rgb, MODALITY_COLOURS.values()), GREY])[which]
-    saturation = np.clip(np.nan_to_num((strength - 1 / 3) * 1.5), 0, 1)[:, None]
-    return saturation * pure + (1 - saturation) * np.array([0.93, 0.93, 0.93])
+    saturation = np.clip(np.nan_to_num((strength - 1 / 3) * 1.5, nan=1), 0, 1)[:, None]
+    return saturation * pure + (1 - saturation)
 
 
 def dominance_key(
@@ -344,7 +360,7 @@ def dominance_key(
 ):
     "Three bars from a third to one in the free corner under the left frontal pole."
     wide, tall = ax.get_window_extent().size / ax.figure.dpi  # inches; the key has one size on every map
-    key = ax.inset_axes((0.4 / wide, 0.04 / tall, 0.56 / wide, 0.3 / tall))
+    key = ax.inset_axes((0.4 / wide, -0.13 / tall, 0.5 / wide, 0.28 / tall))
     strength = np.linspace(1 / 3, 1, 64)
     key.imshow(
         np.stack([dominance_colours(np.full(64, i), strength) for i in range(3)]),
@@ -355,7 +371,7 @@ def dominance_key(
     key.set_yticks(range(3), MODALITY_COLOURS)
     key.set_xticks([1 / 3, 1], ['⅓', '1'])
     key.tick_params(length=0, pad=2, labelsize=6.5)
-    key.set_xlabel('share of the drop', labelpad=1, size=7)
+    key.set_title('share of the drop', pad=2, size=6.5)
     key.spines[:].set_visible(False)
 
 # %% ../../nbs/08a_cortex.ipynb #2199f0eb
@@ -429,21 +445,25 @@ body{font:15px system-ui,sans-serif;margin:0;color:#222;display:flex;flex-direct
 header{display:flex;gap:1em;align-items:center;padding:.6em 1em;flex-wrap:wrap} h1{font-size:1.1em;margin:0} #map{flex:1;min-height:0}
 button{font:inherit;padding:.2em .7em;border:1px solid #bbb;background:#fff;border-radius:4px;cursor:pointer} button[aria-pressed=true]{background:#222;color:#fff}
 .bar{width:11em;height:.8em;display:inline-block;vertical-align:middle;margin:0 .5em;background:linear-gradient(90deg,__GRADIENT__)}</style></head>
-<body><header><h1>__TITLE__</h1><span id="kinds"></span><span>__KEY__</span></header><div id="map"></div><script>
+<body><header><h1>__TITLE__</h1><span id="kinds"></span><button id="relief" aria-pressed="false">relief</button><span id="darker" hidden>shaded: colours are darker than their key</span><span>__KEY__</span></header><div id="map"></div><script>
 const D = __DATA__;
 const numbers = (text, type) => new type(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
 const column = (all, d) => Array.from({length: all.length/3}, (_, n) => all[3*n + d]);
-const shaded = (c, s) => '#' + [1, 3, 5].map(i => Math.round(parseInt(c.slice(i, i + 2), 16)*(1 - .0011*s)).toString(16).padStart(2, '0')).join('');
+let relief = false;
+const shaded = (c, s) => !relief ? c : '#' + [1, 3, 5].map(i => Math.round(parseInt(c.slice(i, i + 2), 16)*(1 - .0011*s)).toString(16).padStart(2, '0')).join('');
 const trace = mesh => { const xyz = numbers(mesh.points, Int16Array), F = numbers(mesh.pieces, Uint16Array), P = numbers(mesh.parcels, Int16Array), S = numbers(mesh.shade, Uint8Array);
   const [i, j, k] = [0, 1, 2].map(d => column(F, d)), [x, y, z] = [0, 1, 2].map(d => column(xyz, d).map(v => v/10));
   return {type: 'mesh3d', x, y, z, i, j, k, facecolor: i.map(n => shaded(D.colours[P[n]], S[n])), text: Array.from(P, p => D.text[p]), hoverinfo: 'text',
-          flatshading: false, lighting: {ambient: .8, diffuse: .35, specular: .03, roughness: .9, facenormalsepsilon: 0}} };
+          flatshading: false, lighting: relief ? {ambient: .8, diffuse: .35, specular: .03, roughness: .9, facenormalsepsilon: 0} : {ambient: 1, diffuse: 0, specular: 0, facenormalsepsilon: 0}} };
 const off = {visible: false, showspikes: false};
-function show(kind) { const flat = kind === 'flat', camera = {eye: flat ? {x: 0, y: -.01, z: 1.75} : {x: -.85, y: -.95, z: .6}, up: flat ? {x: 0, y: 1, z: 0} : {x: 0, y: 0, z: 1}};
+let shown;
+function show(kind) { shown = kind; const flat = kind === 'flat', camera = {eye: flat ? {x: 0, y: -.01, z: 1.75} : {x: -.85, y: -.95, z: .6}, up: flat ? {x: 0, y: 1, z: 0} : {x: 0, y: 0, z: 1}};
   Plotly.newPlot('map', D.meshes[kind].map(trace), {margin: {l: 0, r: 0, t: 0, b: 0}, hoverlabel: {bgcolor: '#222', font: {size: 14, color: '#fff'}},
     scene: {xaxis: off, yaxis: off, zaxis: off, aspectmode: flat ? 'manual' : 'data', aspectratio: {x: 2.3, y: 1, z: .01}, dragmode: 'orbit', camera}}, {displaylogo: false, responsive: true});
-  document.querySelectorAll('button').forEach(b => b.setAttribute('aria-pressed', b.textContent === kind)) }
+  document.querySelectorAll('#kinds button').forEach(b => b.setAttribute('aria-pressed', b.textContent === kind)) }
 Object.keys(D.meshes).forEach(k => { const b = document.createElement('button'); b.textContent = k; b.onclick = () => show(k); document.getElementById('kinds').append(b, ' ') });
+const light = document.getElementById('relief');
+light.onclick = () => { relief = !relief; light.setAttribute('aria-pressed', relief); document.getElementById('darker').hidden = !relief; show(shown) };
 addEventListener('load', () => show(location.hash.slice(1) || Object.keys(D.meshes)[0]));</script><script>__PLOTLY__</script></body></html>"""  # noqa: E501
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMN', 'PAGE_WIDTH', 'DPI', 'STYLE', 'new_figure', 'panel', 'simulated_tag', 'faults', 'Claim', 'show_claims',
-           'contrast', 'between', 'request', 'input_run', 'attribution_of', 'attention_of', 'planted_truth', 'command',
-           'save_figure', 'draw_table']
+           'contrast', 'between', 'around', 'request', 'input_run', 'attribution_of', 'attention_of', 'planted_truth',
+           'command', 'figure_folder', 'write_picture', 'save_figure', 'draw_table']
 
 # %% ../../nbs/08b_figures.ipynb #38ee052c
 import html, json, shlex, textwrap, warnings
@@ -17,6 +17,7 @@ from IPython.display import HTML, Image, display
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.text import Text
+from scipy.stats import t as student
 
 from ..data.cohort import open_truth
 from ..core import MODALITIES, Run, atomic, build, cohort_id, file_digest, open_run, root, run_path, write_sealed
@@ -130,6 +131,7 @@ class Claim:
     high: float
     threshold: float = 0.0  # fixed beforehand
     claimed: str = 'above'  # the side of the threshold on which the claim lies: above or below
+    note: str = ''  # a sentence for the case that it fails
 
     @property
     def verdict(self) -> str:  # holds, fails or undecided
@@ -143,8 +145,15 @@ class Claim:
 
     @property
     def number(self) -> str:
-        interval = f' [{self.low:.3f}, {self.high:.3f}]' if self.low != self.high else ''
-        return f'{self.estimate:.3f}{interval}, claimed {self.claimed} {self.threshold:g}'
+        if self.low == self.high:
+            side = dict(above='at least', below='at most')[self.claimed]
+            return f'{self.estimate:.3f}, claimed {side} {self.threshold:g}'
+        return f'{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}], claimed {self.claimed} {self.threshold:g}'
+
+    @property
+    def own(self) -> bool:
+        "Whether the paper says it; checks of a simulation and what goes beyond the paper begin with a bracket."
+        return not self.paper.startswith('(')
 
 
 def show_claims(*claims: Claim):
@@ -152,7 +161,8 @@ def show_claims(*claims: Claim):
     colour = {'holds': '#1B7837', 'fails': '#B2182B', 'undecided': '#666'}
 
     def row(c):
-        cells = ''.join(f'<td style=text-align:left>{html.escape(x)}</td>' for x in (c.paper, c.here, c.number))
+        here = f'{c.here}. It fails: {c.note}' if c.note and c.verdict == 'fails' else c.here
+        cells = ''.join(f'<td style=text-align:left>{html.escape(x)}</td>' for x in (c.paper, here, c.number))
         return f'<tr>{cells}<td><b style="color:{colour[c.verdict]}">{c.verdict}</b></td></tr>'
 
     display(
@@ -194,6 +204,20 @@ def contrast(
 
 def between(a, b):  # (parcels,) masks -> weights of mean over a minus mean over b
     return np.asarray(a) / np.sum(a) - np.asarray(b) / np.sum(b)
+
+# %% ../../nbs/08b_figures.ipynb #a40dd002
+def around(
+    estimate: float,
+    draws,  # (draws,) the same statistic of resampled data
+    units: int,  # how many were resampled: blocks, windows, readers, parcels
+    correlation: bool = False,  # the statistic is a correlation
+) -> tuple[float, float, float]:  # estimate, low, high
+    "The 95 % interval of a statistic around its estimate."
+    to, back = (np.arctanh, np.tanh) if correlation else (np.asarray, float)
+    inside = np.clip([estimate, *draws], -1 + 1e-9, 1 - 1e-9) if correlation else [estimate, *draws]
+    middle, *drawn = to(inside)
+    half = student.ppf(0.975, units - 1) * np.std(drawn)
+    return float(estimate), float(back(middle - half)), float(back(middle + half))
 
 # %% ../../nbs/08b_figures.ipynb #b8fc7847
 def request(
@@ -282,6 +306,21 @@ def command(
     )
 
 
+def figure_folder(cohort) -> Path:
+    "Where the figures of a cohort are drawn: results/<cohort>/figures. `make figures` copies them into figures/."
+    return root() / 'results' / cohort_id(cohort) / 'figures'
+
+
+def write_picture(fig, base: Path, title: str) -> list[Path]:
+    "A PDF and a PNG without dates, so that the same numbers give the same bytes."
+    dated = dict(CreationDate=None, ModDate=None, Creator='mirage', Producer=None, Title=title)
+    with atomic(pdf := base.with_name(f'{base.name}.pdf')) as tmp:
+        fig.savefig(tmp, dpi=DPI, metadata=dated)
+    with atomic(png := base.with_name(f'{base.name}.png')) as tmp:
+        fig.savefig(tmp, dpi=DPI, metadata={'Software': None, 'Title': title})
+    return [png, pdf]
+
+
 def save_figure(
     fig,
     item: str,  # fig3_modalities
@@ -293,43 +332,34 @@ def save_figure(
     claims=(),
     params: dict | None = None,  # of the notebook
     extra=(),  # further files of this item, already written
+    text: pd.DataFrame | None = None,  # of a table: what its picture says, for pages to show as text
 ) -> Path:  # of the PNG
-    """Write figures/<cohort>/<item>.png, .pdf and .csv; what is said of them, with their digests, goes to
-    results/<cohort>/figures/<item>.json, last."""
+    """Write <item>.png, .pdf and .csv into results/<cohort>/figures; what is said of them, with their digests, goes to
+    <item>.json, last."""
     if simulated:
         simulated_tag(fig)
     for fault in (found := faults(fig)):
         warnings.warn(f'{item}: {fault}', stacklevel=2)
-    base = root() / 'figures' / cohort_id(cohort) / item
-
-    def path(end):
-        return base.with_name(f'{item}.{end}')
-
-    with atomic(path('pdf')) as tmp:
-        fig.savefig(
-            tmp, dpi=DPI, metadata=dict(CreationDate=None, ModDate=None, Creator='mirage', Producer=None, Title=title)
-        )
-    with atomic(path('csv')) as tmp:
+    base = figure_folder(cohort) / item
+    png, pdf = write_picture(fig, base, title)
+    with atomic(csv := base.with_name(f'{item}.csv')) as tmp:
         data.to_csv(tmp, index=False, float_format='%.6g')
-    with atomic(path('png')) as tmp:
-        fig.savefig(tmp, dpi=DPI, metadata={'Software': None, 'Title': title})
-    write_sealed(
-        root() / 'results' / cohort_id(cohort) / 'figures' / f'{item}.json',
-        dict(
-            item=item,
-            title=title,
-            caption=caption,
-            cohort=cohort_id(cohort),
-            simulated=simulated,
-            command=command(f'figures/{item}', params or {}),
-            notebook=f'nbs/figures/{item}.ipynb',
-            files={p.name: file_digest(p) for p in (path('png'), path('pdf'), path('csv'), *map(Path, extra))},
-            faults=found,
-            claims=[asdict(c) | dict(verdict=c.verdict, number=c.number) for c in claims],
-        ),
+    said = dict(
+        item=item,
+        title=title,
+        caption=caption,
+        cohort=cohort_id(cohort),
+        simulated=simulated,
+        command=command(f'figures/{item}', params or {}),
+        notebook=f'nbs/figures/{item}.ipynb',
+        files={p.name: file_digest(p) for p in (png, pdf, csv, *map(Path, extra))},
+        faults=found,
+        table=None if text is None else text.astype(str).to_dict('split', index=False),
+        claims=[asdict(c) | dict(verdict=c.verdict, number=c.number) for c in claims],
     )
-    display(Image(str(path('png')), width=int(STYLE['figure.dpi'] * fig.get_figwidth())))
-    return path('png')
+    write_sealed(base.with_name(f'{item}.json'), said)
+    display(Image(str(png), width=int(STYLE['figure.dpi'] * fig.get_figwidth())))
+    return png
 
 # %% ../../nbs/08b_figures.ipynb #3ebc2efc
 def draw_table(

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['VERDICTS', 'PARTS', 'TAGS', 'STYLES', 'PICTURES', 'SHOWN_KINDS', 'OVERVIEW_POLICY', 'CSS', 'item_order',
-           'whole_claim', 'check_account', 'account', 'accounts', 'describe_pictures', 'attribute_allowed', 'harmless',
-           'disarm', 'PageExporter', 'readable', 'section', 'overview', 'write_overview']
+           'whole_table', 'whole_claim', 'check_account', 'account', 'accounts', 'describe_pictures',
+           'attribute_allowed', 'harmless', 'disarm', 'PageExporter', 'readable', 'tally', 'in_words', 'text_table',
+           'claim_row', 'section', 'overview', 'write_overview']
 
 # %% ../../nbs/08d_overview.ipynb #a75575b4
 import html, os, re
@@ -19,6 +20,7 @@ from jinja2 import pass_context
 from nbconvert import HTMLExporter
 
 from ..core import atomic, check_name, cohort_id, file_digest, provenance, read_json, read_sealed, root, shown
+from .figures import figure_folder
 
 # %% ../../nbs/08d_overview.ipynb #a0dcf2c1
 def item_order(item: str):  # sorts fig2 before fig10, figures before tables before the rest
@@ -33,8 +35,20 @@ PARTS = dict(
 )
 
 
+def whole_table(table) -> bool:  # columns and rows of text, or None
+    if table is None:
+        return True
+    parts = [table.get('columns'), table.get('data')] if isinstance(table, dict) else [None]
+    if not all(isinstance(part, list) for part in parts):
+        return False
+    rows = [parts[0], *parts[1]]
+    return all(isinstance(row, list) and len(row) == len(parts[0]) for row in rows) and all(
+        isinstance(cell, str) for row in rows for cell in row
+    )
+
+
 def whole_claim(claim) -> bool:
-    words = isinstance(claim, dict) and [claim.get(k) for k in ('paper', 'here', 'number')]
+    words = isinstance(claim, dict) and [claim.get(k) for k in ('paper', 'here', 'number', 'note')]
     return bool(words) and all(isinstance(word, str) for word in words) and claim.get('verdict') in VERDICTS
 
 
@@ -50,6 +64,8 @@ def check_account(
     claims = parts.get('claims', []) if 'claims' not in wrong else []
     if not all(map(whole_claim, claims)):
         wrong.append('claims')
+    if not whole_table(parts.get('table')):
+        wrong.append('table')
     if wrong:
         raise ValueError(
             f'{where} is no account of an item: {wrong[0]} is {shown(parts.get(wrong[0]))}. Draw '
@@ -64,7 +80,8 @@ def account(cohort: str, item: str) -> dict:
     "What an item's notebook said when it ended; its files must be the ones it wrote."
     check_name('cohort', cohort)
     check_name('item', item)
-    where, folder = root() / 'results' / cohort / 'figures' / f'{item}.json', root() / 'figures' / cohort
+    where = figure_folder(cohort) / f'{item}.json'
+    folder = where.parent
     if not where.is_file():
         raise FileNotFoundError(
             f'{where} is missing: {item} was not drawn for {cohort}. Draw it: papermill '
@@ -93,12 +110,12 @@ def accounts(
     items=(),  # names; empty is every item that has one
 ) -> list[dict]:
     "All of them, in the paper's order."
-    items = items or [p.stem for p in (root() / 'results' / cohort / 'figures').glob('*.json')]
+    folder = figure_folder(cohort)
+    items = items or [p.stem for p in folder.glob('*.json')]
     if not items:
         raise FileNotFoundError(
-            f'no figure was drawn for {cohort}: there is no account in '
-            f'{root() / "results" / cohort / "figures"}. Draw them: snakemake -s nbs/paper.smk --cores 2 paper '
-            f'--config cohort={cohort}'
+            f'no figure was drawn for {cohort}: there is no account in {folder}. Draw them: '
+            f'snakemake -s nbs/paper.smk --cores 2 paper --config cohort={cohort}'
         )
     return [account(cohort, item) for item in sorted(items, key=item_order)]
 
@@ -209,7 +226,7 @@ section { border-top: 1px solid #ccc; margin-top: 2.2rem; padding-top: 1.2rem }
 img { max-width: 100%; height: auto; display: block; margin: .6rem 0 } .caption { color: #333; font-size: .93rem }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; margin: 1rem 0 } th { text-align: left; font-weight: 600; border-bottom: 1px solid #888 }
 th, td { padding: .32rem .7rem .32rem 0; vertical-align: top } td { border-bottom: 1px solid #e6e6e6 } .count { text-align: right; white-space: nowrap } th.count { text-align: right }
-pre { background: #f5f5f3; padding: .55rem .7rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .82rem; border-radius: 4px; margin: .6rem 0 }
+.wide { overflow-x: auto; max-height: 32rem } .text td, .text th { white-space: nowrap } pre { background: #f5f5f3; padding: .55rem .7rem; white-space: pre; overflow-x: auto; font-size: .82rem; border-radius: 4px; margin: .6rem 0 }
 .links a { margin-right: 1.1rem; white-space: nowrap } footer { border-top: 1px solid #ccc; margin-top: 3rem; padding-top: .8rem; color: #444; font-size: .85rem; overflow-wrap: anywhere }
 .holds { color: #1B7837 } .fails { color: #B2182B } .undecided { color: #666 } b.verdict { white-space: nowrap } .zero { color: #999; font-weight: 400 }
 @media (max-width: 40rem) { .claims thead { display: none } .claims td { display: block; border: 0; padding: .1rem 0 } .claims tr { display: block; border-bottom: 1px solid #e6e6e6; padding: .5rem 0 } .claims .here { color: #444 } }
@@ -228,6 +245,41 @@ def _counts(claims):
     return Counter(c['verdict'] for c in claims)
 
 
+def tally(
+    said: list,  # accounts
+) -> dict[str, Counter]:  # whose claims → verdict → how many numbers
+    """The verdicts on the paper's own claims, and those on what this project adds; a number that stands in several
+    items counts once."""
+    kinds = {"the paper's own claims": {}, 'checks of ours': {}}
+    for claim in (claim for account in said for claim in account['claims']):
+        whose = 'checks of ours' if claim['paper'].startswith('(') else "the paper's own claims"
+        kinds[whose][claim['number'], claim['verdict']] = claim
+    return {whose: _counts(claims.values()) for whose, claims in kinds.items()}
+
+
+def in_words(counts: Counter) -> str:
+    return (
+        f'{counts.total()} numbers, of which {counts["holds"]} hold, {counts["fails"]} fail and '
+        f'{counts["undecided"]} are undecided'
+    )
+
+
+def text_table(table: dict) -> str:  # HTML
+    "A table of an item as text that can be searched, copied and read aloud."
+    head = ''.join(f'<th>{html.escape(c)}</th>' for c in table['columns'])
+    rows = ''.join('<tr>' + ''.join(f'<td>{html.escape(c)}</td>' for c in row) + '</tr>' for row in table['data'])
+    return f'<div class="wide"><table class="text"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def claim_row(claim: dict) -> str:  # HTML
+    note = (
+        f' <i>Why it fails: {html.escape(claim["note"])}</i>' if claim['verdict'] == 'fails' and claim['note'] else ''
+    )
+    paper, here, number = (html.escape(claim[k]) for k in ('paper', 'here', 'number'))
+    verdict = f'<b class="verdict {claim["verdict"]}">{claim["verdict"]}</b>'
+    return f'<tr><td>{paper}</td><td class="here">{here}.{note}</td><td>{number}</td><td>{verdict}</td></tr>'
+
+
 def _name(item):  # fig3_modalities → Figure 3
     kind, number, rest = re.match(r'(fig|table|)(\d*)_?(.*)', item).groups()
     return f'{dict(fig="Figure", table="Table")[kind]} {number}' if kind and number else item.capitalize()
@@ -239,18 +291,15 @@ def section(
 ) -> str:
     "One item."
     e = html.escape
-    item, files = said['item'], root() / 'figures' / said['cohort']
+    item, files = said['item'], figure_folder(said['cohort'])
     notebook = root() / 'results' / said['cohort'] / 'notebooks' / f'{item}.ipynb'
     page = readable(notebook)
-    rows = ''.join(
-        f'<tr><td>{e(c["paper"])}</td><td class="here">{e(c["here"])}</td><td>{e(c["number"])}</td><td><b '
-        f'class="verdict {c["verdict"]}">{c["verdict"]}</b></td></tr>'
-        for c in said['claims']
-    )
+    rows = ''.join(map(claim_row, said['claims']))
     claims = (
         '<table class="claims"><thead><tr><th>Claim</th><th>Measured here</th><th>Estimate [95 % '
         f'interval]</th><th>Verdict</th></tr></thead><tbody>{rows}</tbody></table>'
     )
+    table = text_table(said['table']) if said['table'] else ''
     picture = f'<img src="{_path(files / f"{item}.png", here)}" alt="{e(said["title"])}">'
     kinds = {'.pdf': 'PDF', '.csv': 'numbers (CSV)', '.html': 'interactive surface', '.png': 'PNG'}
 
@@ -264,7 +313,7 @@ def section(
     links += [_link(page, here, 'executed notebook'), _link(notebook, here, '.ipynb')] if page else []
     faults = f'<p class="fails">Faults of the picture: {e("; ".join(said["faults"]))}</p>' if said['faults'] else ''
     return f"""<section id="{item}"><h2>{e(_name(item))}. {e(said['title'])}{' <span class="tag">simulated data</span>' if said['simulated'] else ''}</h2>
-{_link(files / f'{item}.png', here, picture)}<p class="caption">{e(said['caption'])}</p>{faults}
+{_link(files / f'{item}.png', here, picture)}<p class="caption">{e(said['caption'])}</p>{faults}{table}
 {claims if said['claims'] else ''}<p class="links">{' '.join(links)}</p><pre><code>{e(said['command'])}</code></pre></section>"""  # noqa: E501
 
 
@@ -274,7 +323,8 @@ def overview(
     made: dict,  # provenance of the page
 ) -> str:
     "The page as text."
-    e, cohort, total = html.escape, said[0]['cohort'], sum((_counts(a['claims']) for a in said), Counter())
+    e, cohort = html.escape, said[0]['cohort']
+    own, ours = (in_words(counts) for counts in tally(said).values())
 
     def cell(n, v):
         return f'<td class="count"><b class="{v if n else "zero"}">{n or "–"}</b></td>'
@@ -293,7 +343,8 @@ def overview(
     versions = ', '.join(f'{k} {v}' for k, v in made['versions'].items())
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="Content-Security-Policy" content="{OVERVIEW_POLICY}"><title>MIRAGE: {e(cohort)}</title><link rel="icon" href="data:,"><style>{CSS}</style></head><body>
-<h1>MIRAGE, every figure and table</h1><p>Cohort <b>{e(cohort)}</b>: {len(said)} items, {total.total()} claims, of which {total['holds']} hold, {total['fails']} fail and {total['undecided']} are undecided.
+<h1>MIRAGE, every figure and table</h1><p>Cohort <b>{e(cohort)}</b>: {len(said)} items.</p>
+<p><b>What the paper claims:</b> {own}.<br><b>Checks of the machinery and what goes beyond the paper:</b> {ours}.<br>A number that stands in several items is counted once.
 A claim holds when its whole 95 % interval lies on the claimed side of a threshold that was fixed beforehand, and fails when the whole interval lies on the other side.</p>
 {banner if simulated else ''}
 <table><thead><tr><th>Item</th><th></th>{''.join(f'<th class="count">{v}</th>' for v in VERDICTS)}</tr></thead><tbody>{''.join(map(row, said))}</tbody></table>
@@ -306,11 +357,11 @@ Every picture has the digest that its notebook recorded when it drew it.</p></fo
 def write_overview(
     cohort: str,
     items=(),  # names; empty is every item that has an account
-    page=None,  # figures/<cohort>/index.html
+    page=None,  # results/<cohort>/figures/index.html
 ) -> Path:
     "Check all files, convert the notebooks, write the page."
     cohort = cohort_id(cohort)
-    page = Path(page or root() / 'figures' / cohort / 'index.html')
+    page = Path(page or figure_folder(cohort) / 'index.html')
     text = overview(accounts(cohort, items), page.parent, provenance())
     with atomic(page) as tmp:
         tmp.write_text(text)
