@@ -1,4 +1,5 @@
 # make lab: environment and JupyterLab. make paper: environment and the whole paper on the embedded cohort.
+# make verify: fresh numbers against the committed ones, item by item. make figures: replace what is committed.
 # make test: environment and all tests but the long ones; make test-all: those too.
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -8,7 +9,7 @@ TESTERS := $(shell expr $(CORES) + 1)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: env lab paper test test-all data readme site wheel lock clean
+.PHONY: env lab paper verify figures test test-all data readme site wheel lock clean
 
 env: .venv/installed
 
@@ -32,27 +33,6 @@ lock: env
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --quiet -c constraints.txt -o requirements.lock --custom-compile-command 'make lock'
 
-lab: environment and JupyterLab. make paper: environment and the whole paper on the embedded cohort.
-# make test: environment and all tests but the long ones; make test-all: those too.
-PYTHON ?= python3.11
-BIN := .venv/bin
-# what this process may use, which on a shared machine is less than there is
-CORES ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
-TESTERS := $(shell expr $(CORES) + 1)
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
-export OMP_NUM_THREADS ?= 1
-
-.PHONY: env lab paper test test-all data readme site wheel lock clean
-
-env: .venv/installed
-
-.venv/installed: pyproject.toml constraints.txt
-	command -v $(PYTHON) >/dev/null || { echo "MIRAGE needs $(PYTHON); name another with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip check
-	touch $@
-
 lab: env
 	$(BIN)/jupyter lab $(LAB)
 
@@ -60,7 +40,16 @@ lab: env
 FIRST := $(patsubst %,results/embedded/figures/%.json,table1_scores fig3_modalities)
 paper: env
 	$(BIN)/snakemake paper -s nbs/paper.smk --cores $(CORES) --rerun-incomplete --quiet host reason --prioritize $(FIRST)
+	$(BIN)/python -m mirage.plotting.results verify embedded
 	@echo 'The paper is made. Open results/embedded/figures/index.html: every item with its picture, its claims and what became of them.'
+
+# of which cohort
+COHORT ?= embedded
+verify: env
+	$(BIN)/python -m mirage.plotting.results verify $(COHORT)
+
+figures: env
+	$(BIN)/python -m mirage.plotting.results publish $(COHORT)
 
 # one more at work than there are cores: some wait for a cluster's queue, or for what another one builds
 test: env

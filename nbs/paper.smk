@@ -59,10 +59,10 @@ def needs(stage): # for a cluster; on one machine nothing but the cores counts
     ask = lambda i, small: lambda w: small if simulated(w) else NEEDS[stage][i]
     return dict(mem_mb=ask(0, 4000), runtime=ask(1, 60), gpu=ask(2, 0))
 def cores(stage, small=1): return lambda w: small if simulated(w) else NEEDS[stage][3]
-localrules: paper, overview, cost
+localrules: paper, overview, results, cost
 
 wildcard_constraints:
-    cohort=r'[^\W_][\w.-]*', backbone=r'[\w.-]+?', fusion='native|tower', protocol='released|aligned|streaming', model='mirage|encoder', seed=r'\d+', item=r'\w+', k=r'\d+', n=r'\d+', run=r'(mirage|encoder|mean)-[\w.-]+'
+    cohort=r'[^\W_][\w.-]*', backbone=r'[\w.-]+?', fusion='native|tower', protocol='released|aligned|streaming', model='mirage|encoder', seed=r'\d+', item=r'(?!claims\b)\w+', k=r'\d+', n=r'\d+', run=r'(mirage|encoder|mean)-[\w.-]+'
 
 
 @functools.cache
@@ -235,13 +235,21 @@ def members_of(w):
 if workflow.is_main_process: [set_aside(cohort) for cohort in asked_now()]     # before the jobs are chosen
 
 rule paper:
-    input: f'results/{COHORT}/figures/index.html'
+    input: f'results/{COHORT}/figures/index.html', f'results/{COHORT}/figures/README.md'
 
 rule overview:
     input: expand('results/{{cohort}}/figures/{item}.json', item=RUNS), notebook=ancient('nbs/08d_overview.ipynb')
     output: 'results/{cohort}/figures/index.html'
     params: cohort=OPENS, code=code('nbs/08d_overview.ipynb'), shown=','.join(RUNS)
     log: 'results/{cohort}/notebooks/overview.ipynb'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p items {params.shown:q}'
+
+rule results:
+    "What git may keep: a page of Markdown and the claims as a table. make figures copies them."
+    input: expand('results/{{cohort}}/figures/{item}.json', item=RUNS), notebook=ancient('nbs/08e_results.ipynb')
+    output: 'results/{cohort}/figures/README.md', 'results/{cohort}/figures/claims.csv'
+    params: cohort=OPENS, code=code('nbs/08e_results.ipynb', 'cohort items'), shown=','.join(RUNS)
+    log: 'results/{cohort}/notebooks/results.ipynb'
     shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p items {params.shown:q}'
 
 rule simulate:

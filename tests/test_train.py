@@ -15,7 +15,7 @@ from mirage.core import TR, Preset, PRESETS, digest, file_digest, open_run, run_
 from mirage.models.model import Mirage, ModelConfig
 from mirage.processes import DiskFull, InUse
 from mirage.features.store import FeatureSet
-from mirage.training.train import train
+from mirage.training.train import kept_epoch, train
 
 STREAMS = {'text': (4, 16), 'audio': (3, 16), 'vision': (5, 16)}
 LENGTHS = {'a': 45, 'b': 38, 'c': 52, 'v': 41, 't': 30}  # TRs
@@ -250,7 +250,7 @@ def test_predictions_have_every_tr_of_every_run(folder):
     }
     val, m = run.scores[run.scores['set'] == 'val'], run.metrics
     assert np.isclose(m['val_r'], val.groupby('subject').r.mean().mean()) and np.isclose(
-        m['val_r'], pd.read_csv(run.path / 'history.csv').val_r.max()
+        m['val_r'], kept_epoch(pd.read_csv(run.path / 'history.csv').to_dict('records'))['val_r']
     )
 
 
