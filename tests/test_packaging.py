@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
 EXTRAS = PROJECT['project']['optional-dependencies']
 # what a small installation goes without
-ABSENT = 'matplotlib nilearn IPython ridge_utils tables seaborn nbconvert bleach papermill snakemake jupyter_client nbdev'
+ABSENT = (
+    'matplotlib nilearn IPython ridge_utils tables seaborn nbconvert bleach papermill snakemake jupyter_client nbdev'
+)
 
 
 @pytest.fixture(scope='module')
@@ -55,12 +57,11 @@ p = predict('clip.mkv', 'words.tsv', weights='untrained', subjects='sub-01')
 print(p.bold['sub-01'].shape, p.source)
 """
 BLOCK = """
-import importlib.abc, sys
-class Absent(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name.partition('.')[0] in {absent}:
-            raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
-sys.meta_path.insert(0, Absent())
+from importlib.machinery import PathFinder
+found = PathFinder.find_spec
+def find_spec(cls, name, path=None, target=None):
+    return None if name.partition('.')[0] in {absent} else found(name, path, target)
+PathFinder.find_spec = classmethod(find_spec)
 """
 
 
@@ -97,7 +98,9 @@ assert mirage.__file__.startswith({str(installed)!r}), mirage.__file__
 import mirage.plotting.page
 """
     done = python(source, installed, tmp_path)
-    assert "pictures need matplotlib, nilearn, IPython: pip install 'mirage-encoding[plots]'" in done.stderr, done.stderr
+    assert "pictures need matplotlib, nilearn, IPython: pip install 'mirage-encoding[plots]'" in done.stderr, (
+        done.stderr
+    )
 
 
 def test_what_is_installed_for_numbers_is_small_and_has_no_exact_versions():
@@ -107,9 +110,6 @@ def test_what_is_installed_for_numbers_is_small_and_has_no_exact_versions():
     asked = {canonicalize_name(Requirement(d).name) for d in project['dependencies']}
     drawing = {Requirement(d).name for name in ('plots', 'notebooks', 'pipeline', 'dev', 'site') for d in EXTRAS[name]}
     assert len(asked) < 20 and not asked & {canonicalize_name(name) for name in drawing}
-    from mirage.core import package_version
-
-    assert package_version(project['name']) or True
 
 
 def pins(text: str) -> dict:  # name → version
