@@ -361,5 +361,5 @@ def untrained() -> Weights:
     streams = {m: D for m, (L, D) in load_backbone(shape.backbone).streams(recipe.fusion).items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Mirage(ModelConfig(streams=streams, n_output=shape.window, queries=4, hidden=64, depth=1, heads=4))
+        model = Mirage(ModelConfig(streams=streams, n_output=shape.window, queries=4, hidden=96, depth=1, heads=4))
     return Weights(model.eval(), recipe, 'an untrained model: noise', 'untrained')
