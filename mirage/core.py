@@ -202,8 +202,11 @@ class Preset:
     depth: int = 8  # blocks of the trunk
     heads: int = 8
     ff_mult: int = 4
+    dropout: float = 0.0  # inside the temporal encoder
     modality_dropout: float = 0.3
     epochs: int = 15
+    validations: int = 1  # an epoch
+    patience: int = 0  # validations without a better one after which a training ends; 0: it runs to its end
     batch: int = 16  # (window, subject) pairs a step
     lr: float = 1e-4  # peak of the one-cycle schedule
     weight_decay: float = 0.01

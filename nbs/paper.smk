@@ -172,11 +172,11 @@ def runs_of(w): return [os.path.normpath(f'results/{w.cohort}/{run}/provenance.j
 def trained_on(w):
     "The extractions that a training run reads: its own backbone and protocol where its name gives one, else the preset's."
     from mirage.training.runs import parameters_of
-    from mirage.features.store import FAMILIES
+    from mirage.features.backbones import family
     if brings_features(w): return []
     p, given = get_preset(PRESET(w)), parameters_of(w.run)
     backbone, protocol = given.get('backbone', p.backbone), given.get('protocol', p.protocol)
-    return [f'results/{w.cohort.removeprefix("control-")}/extract/{b}-{given["fusion"]}-{protocol}/provenance.json' for b in FAMILIES.get(backbone, {0: backbone}).values()]
+    return [f'results/{w.cohort.removeprefix("control-")}/extract/{b}-{given["fusion"]}-{protocol}/provenance.json' for b in family(backbone).values()]
 
 
 def asked_of(cohort, items):

@@ -6,7 +6,7 @@ from collections import namedtuple
 import numpy as np, pandas as pd, pytest
 from scipy.signal import lfilter
 from scipy.stats import gamma
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import Ridge, RidgeCV
 
 import mirage.models.ridge as R
 from mirage.core import TR, pearson
@@ -361,3 +361,64 @@ def test_row_0_of_bold_is_where_onset_says():
 def test_delays_that_the_rows_do_not_hold_are_refused():
     with pytest.raises(ValueError, match='2 of the delays are no whole TRs of 2.0 s, the rows hold 0'):
         design_matrix({'m': np.random.default_rng(0).standard_normal((20, 3))}, ['m'], Design((4.0, 4.5, 5.0)), tr=2.0)
+
+
+def by_runs(X, Y, seen):
+    "Runs of 60 rows each; seen: subject → the runs of which."
+    return [[(X[k * 60 : k * 60 + 60], {s: Y[k * 60 : k * 60 + 60] for s in seen if k in seen[s]})] for k in range(5)]
+
+
+def test_penalties_by_whole_runs_are_those_of_refitting_without_each_run():
+    X, Y, _ = data(300, 20, 12)
+    parts = by_runs(X, Y, {'s': range(5)})
+    ours = fit_ridge([b for part in parts for b in part], ALPHAS, parts)['s']
+    errors = np.zeros((len(ALPHAS), 12))
+    for k in range(5):
+        out = np.arange(300) // 60 == k
+        for a, alpha in enumerate(ALPHAS):
+            errors[a] += ((Y[out] - Ridge(alpha=alpha).fit(X[~out], Y[~out]).predict(X[out])) ** 2).sum(0) / 300
+    assert np.allclose(ours.errors, errors, rtol=1e-4) and (ours.alpha == ALPHAS[errors.argmin(0)]).all()
+
+
+def test_people_who_missed_runs_get_the_penalties_they_would_get_alone():
+    X, Y, _ = data(300, 20, 12)
+    seen = {'a': (0, 1, 2, 3, 4), 'b': (0, 2, 4), 'c': (1, 2)}
+    parts = by_runs(X, Y, seen)
+    together = fit_ridge([b for part in parts for b in part], ALPHAS, parts)
+    for s, runs in seen.items():
+        own = [part for k, part in enumerate(by_runs(X, Y, {s: runs})) if k in runs]
+        alone = fit_ridge([b for part in own for b in part], ALPHAS, own)[s]
+        assert (alone.alpha == together[s].alpha).all() and np.allclose(alone.errors, together[s].errors, rtol=1e-4)
+        assert np.allclose(alone.weights, together[s].weights, rtol=1e-7, atol=1e-10)
+
+
+def test_one_run_cannot_be_left_out():
+    X, Y, _ = data(300, 20, 12)
+    parts = by_runs(X, Y, {'a': (0, 1), 'b': (1,)})[:2]
+    with pytest.raises(ValueError, match='b saw one run only.*penalty=samples'):
+        fit_ridge([b for part in parts for b in part], ALPHAS, parts)
+
+
+def test_a_stream_counts_as_much_as_another_however_wide_it_is_and_however_loud_its_layers():
+    rng = np.random.default_rng(0)
+    rows = {'m': rng.standard_normal((400, 105)).astype(np.float32)}
+    rows['m'][:, 3] = 2.0  # never changes
+    spread = design_matrix(rows, ['m'], Design((0.0,), balance=True), [5, 100])['m'].var(0)
+    assert np.isclose(spread[:5].sum(), spread[5:].sum(), rtol=1e-4) and np.isclose(spread.sum(), 104, rtol=1e-4)
+
+    class Loud(FeatureSet):
+        streams, hz = {'text': (3, 8)}, 2.0
+        x = rng.standard_normal((300, 3, 8)) * np.array([1.0, 100.0, 0.0])[:, None]
+
+        def steps(self, split):
+            return 300
+
+        def _fill(self, stream, split, start, out):
+            out[:] = self.x[start : start + len(out)]
+
+    weights = R.layer_weights(Loud(), ['m'])
+    assert np.allclose(weights['text'] / weights['text'][0], [1, 0.01, 0], rtol=0.1) and weights['text'].sum() == 1
+    mean = tr_rows(Loud(), 'm', 50, 2.0, layers=weights)
+    assert np.allclose(
+        mean, tr_mean(np.einsum('tld,l->td', Loud.x.astype(np.float16), weights['text']), 50, 2.0), atol=1e-2
+    )

@@ -10,7 +10,8 @@ import h5py, numpy as np, pandas as pd, pytest
 
 from mirage.core import get_preset
 from mirage.processes import machine
-from mirage.features.store import FAMILIES, ArrayFeatures, Joined, Store, open_features, store_path
+from mirage.features.backbones import FAMILIES
+from mirage.features.store import ArrayFeatures, Joined, Store, open_features, store_path
 
 STREAMS = dict(text=(5, 8), vision=(3, 4))
 

@@ -80,8 +80,8 @@ def own_run(
     bold, video, transcript = path('bold'), path('video'), path('transcript')
     if not bold and 'n_tr' not in r:
         raise ValueError(f'{where}: give bold, or n_tr for a run to predict only')
-    if not video and not about['features']:
-        raise ValueError(f'{where}: give video, or ready-made features in cohort.yaml')
+    if not video and not transcript and not about['features']:
+        raise ValueError(f'{where}: give video or transcript, or ready-made features in cohort.yaml')
     shape = bold_shape(bold, r.get('key'), about['header']) if bold else (int(r['n_tr']), 0)
     if len(shape) != 2:
         raise ValueError(

@@ -53,6 +53,7 @@ class ModelConfig:
     depth: int = 8
     heads: int = 8
     ff_mult: int = 4
+    dropout: float = 0.0  # of attention and feed-forward inside the temporal encoder
     rotary: int | None = None  # dimensions of each head that rotate; None for the first half
     positions: int = 1024  # learned absolute positions: the longest window, in frames
     modality_dropout: float = 0.3
@@ -75,7 +76,7 @@ class ModelConfig:
         "Refuse what is no model: the values may come from a file that somebody shared."
         for name, most in SIZES.items():
             check_number(name, getattr(self, name), 1, most, whole=True)
-        for name, most in dict(pool_dropout=1, pool_start=1000, modality_dropout=1).items():
+        for name, most in dict(pool_dropout=1, pool_start=1000, modality_dropout=1, dropout=1).items():
             check_number(name, getattr(self, name), 0, most)
         if not isinstance(self.streams, dict) or not 0 < len(self.streams) <= 16:
             raise ValueError(f'streams is {shown(self.streams)}, expected the width of each stream')
@@ -116,7 +117,9 @@ class ModelConfig:
         "The model of a preset, for these streams and people."
         shared = {
             k: getattr(preset, k)
-            for k in 'queries pool_heads pool_dropout pool_start hidden depth heads ff_mult modality_dropout'.split()
+            for k in (
+                'queries pool_heads pool_dropout pool_start hidden depth heads ff_mult dropout modality_dropout'.split()
+            )
         }
         return cls(
             **shared | dict(streams=dict(streams), subjects=subjects, parcels=parcels, n_output=preset.window) | changes
@@ -136,6 +139,8 @@ class TemporalEncoder(nn.Module):
             heads=c.heads,
             attn_dim_head=c.hidden // c.heads,
             ff_mult=c.ff_mult,
+            attn_dropout=c.dropout,
+            ff_dropout=c.dropout,
             use_scalenorm=True,
             rotary_pos_emb=True,
             rotary_emb_dim=c.rotary,

@@ -19,8 +19,8 @@ from ..core import file_digest, get_preset, open_run, own_preset, read_sealed, r
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from ..data.cohort import Cohort
-from ..features.backbones import PROTOCOLS, SPECS, get_protocol, load_backbone
-from ..features.store import FAMILIES, Store, outdated, store_path
+from ..features.backbones import FAMILIES, PROTOCOLS, READY, SPECS, family, get_protocol, load_backbone
+from ..features.store import Store, outdated, store_path
 from ..features.extract import identity, settle_revision
 from ..models.model import Mirage, ModelConfig, load_model
 from ..training.train import SIMULATED_COHORTS
@@ -44,7 +44,7 @@ class Recipe:
     def __post_init__(self):
         "A recipe comes with a shared model: what is not on a list, or out of its range, is refused."
         known = (*SPECS, *FAMILIES)
-        if self.backbone not in known:
+        if not isinstance(self.backbone, str) or '=' not in self.backbone and self.backbone not in known:
             raise ValueError(f'backbone is {shown(self.backbone)}; there are: {", ".join(known)}')
         if self.fusion not in ('native', 'tower'):
             raise ValueError(f'fusion is {shown(self.fusion)}, expected native or tower')
@@ -68,7 +68,7 @@ class Recipe:
 
     @property
     def backbones(self) -> dict:  # stream → name; all streams, if one gives them all
-        return FAMILIES.get(self.backbone, {'': self.backbone})
+        return family(self.backbone)
 
     def commit_of(self, name: str) -> str:  # '' where it is not known, or there is none
         "Of a backbone: each repository has commits of its own."
@@ -106,7 +106,8 @@ class Recipe:
             if name in (*SIMULATED_COHORTS, 'algonauts2025')
             else Cohort.open(name)
         )
-        if about.rates:
+        given = family(preset['backbone'])
+        if about.rates and ('' in given or any(name.endswith(f'={READY}') for name in given.values())):
             raise ValueError(
                 f'the features of cohort {name} came ready-made; they cannot be made for another film. Train on '
                 'features of a backbone.'
@@ -225,8 +226,7 @@ def backbone_revision(recipe: Recipe, revision: str) -> str:  # a commit, or '' 
             f'({", ".join(recipe.backbones.values())}); its recipe has to say which'
         )
     path = store_path('films', recipe.backbone, recipe.fusion, recipe.protocol, recipe.contexts)
-    commit = settle_revision(recipe.backbone, revision, path)
-    return '' if commit == 'latest' else commit
+    return settle_revision(recipe.backbone, revision, path)
 
 
 def open_shared(

@@ -18,6 +18,7 @@ from ..core import PRESETS, Contexts, Preset, Run, cohort_id, differences, file_
 from ..core import name_differences, own_precision, own_preset, read_json, root, run_path, seal_broken, unfinished
 from ..core import write_json
 from ..data.cohort import Cohort
+from ..features.backbones import backbone_id, contexts_of
 from ..features.store import features_there, inputs_of, open_features, store_faults
 
 # %% ../../nbs/04b_runs.ipynb #ba8d7b5c
@@ -76,7 +77,7 @@ def run_name(
     kind = {v: k for k, v in PRECISIONS.items()}.get(precision, '')
     people = ('of+' + ''.join(f'{s}+' for s in listed)) * bool(listed)
     extra = [
-        backbone * (backbone != 'auto'),
+        backbone_id(backbone) * (backbone != 'auto'),
         protocol * (protocol != 'auto'),
         preset * (preset != 'auto'),
         people,
@@ -142,6 +143,7 @@ def chosen_preset(
     chosen = get_preset(
         own_preset(cohort) if preset == 'auto' else preset, **{k: v for k, v, changed in given if changed}
     )
+    chosen = replace(chosen, contexts=contexts_of(chosen.backbone, chosen))
     return with_window(chosen, window) if window > 0 else chosen
 
 

@@ -22,7 +22,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from ..processes import gives_locks_back, take
 from ..data.cohort import Cohort, pick_subjects
-from ..features.store import FAMILIES, inputs_of, open_features
+from ..features.backbones import family
+from ..features.store import inputs_of, open_features
 from ..models.model import ModelConfig, first_model, save_weights
 from .runs import AGGREGATES, PRECISIONS, chosen_precision, chosen_preset, run_name, training_settings
 from .loader import Loader, Reader, epoch_plan, make_windows, tile_plan
@@ -314,7 +315,7 @@ def build_inputs(cohort: str, preset: Preset, fusion: str, subjects='all'):
     if cohort not in SIMULATED_COHORTS:
         return
     pick_subjects(subjects, SUBJECTS, cohort)
-    backbones = FAMILIES.get(preset.backbone, {0: preset.backbone}).values()
+    backbones = family(preset.backbone).values()
     features = [run_path(cohort, 'extract', f'{b}-{fusion}-{preset.protocol}') / 'provenance.json' for b in backbones]
     build(root() / 'data' / cohort / 'truth' / 'truth.h5', *features, preset=preset.name)
 
