@@ -134,7 +134,7 @@ def test_the_lock_has_the_versions_of_the_constraints_a_digest_for_each_and_all_
 # ---- nbdev 2 reads settings.ini, nbdev 3 pyproject.toml
 
 
-def test_nbdev_3_is_told_the_same_as_nbdev_2():
+def test_nbdev_3_is_reported_the_same_as_nbdev_2():
     file = configparser.ConfigParser(interpolation=None)
     file.read(ROOT / 'settings.ini')
     old, new = file['DEFAULT'], PROJECT['tool']['nbdev']

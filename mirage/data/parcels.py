@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd
 
 from ..core import DELAY, TR
-from .stimuli import Film
+from .stimuli import Movie
 
 # %% ../../nbs/01n_parcels.ipynb #01a00006
 @functools.cache
@@ -24,17 +24,17 @@ def parcel_table() -> pd.DataFrame:
 # %% ../../nbs/01n_parcels.ipynb #01a0000a
 MEANING = (
     "What you see is a model's estimate of the fMRI response of people who were scanned while they watched other "
-    'films. '
+    'movies. '
     "It is not a measurement, and it says nothing about anyone's thoughts, feelings or state of mind."
 )
 
 # %% ../../nbs/01n_parcels.ipynb #01a0000b
 @dataclass
 class Prediction:
-    "A film and the BOLD that is predicted for it."
+    "A movie and the BOLD that is predicted for it."
 
     name: str
-    film: Film
+    movie: Movie
     bold: dict  # subject → (n_tr, parcels) float32, z-scored units
     source: str  # the weights, in words
     simulated: bool  # whether they were trained on simulated BOLD
@@ -48,7 +48,7 @@ class Prediction:
     @property
     def seen(
         self,
-    ):  # (n_tr,) seconds into the film of the picture that each sample answers to; negative before it begins
+    ):  # (n_tr,) seconds into the movie of the picture that each sample answers to; negative before it begins
         return np.round(self.times - DELAY, 6)
 
     @property
