@@ -391,7 +391,7 @@ def make(
     if not unfinished(path, config):
         return read_prediction(path, job), open_run(path), True
     check_overwrite(path, config, overwrite)  # before hours of work
-    draw = drawers() if page or movie else {}  # before hours of work
+    draw = drawers() if page or animation else {}  # before hours of work
     began = time.perf_counter()
     p = compute(job)
     run = start_run(path, config, overwrite)
