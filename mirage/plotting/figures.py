@@ -21,19 +21,7 @@ from matplotlib.text import Text
 from scipy.stats import t as student
 
 from ..data.cohort import SCORED_SETS, SET_LABELS, open_truth
-from mirage.core import (
-    BUILT_IN,
-    MODALITIES,
-    Run,
-    atomic,
-    build,
-    cohort_id,
-    file_digest,
-    open_run,
-    root,
-    run_path,
-    write_sealed,
-)
+from ..core import MODALITIES, Run, atomic, build, cohort_id, file_digest, open_run, root, run_path, write_sealed
 from ..evaluation.statistics import Bootstrap, Interval, shared_movies
 from ..training.runs import why_not
 
