@@ -93,6 +93,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mirage.data.cohort.Cohort.scale': ('cohort.html#cohort.scale', 'mirage/data/cohort.py'),
                                     'mirage.data.cohort.Cohort.splits': ('cohort.html#cohort.splits', 'mirage/data/cohort.py'),
                                     'mirage.data.cohort.check_cells': ('cohort.html#check_cells', 'mirage/data/cohort.py'),
+                                    'mirage.data.cohort.check_set': ('cohort.html#check_set', 'mirage/data/cohort.py'),
                                     'mirage.data.cohort.cohort_folder': ('cohort.html#cohort_folder', 'mirage/data/cohort.py'),
                                     'mirage.data.cohort.in_atlas_order': ('cohort.html#in_atlas_order', 'mirage/data/cohort.py'),
                                     'mirage.data.cohort.open_truth': ('cohort.html#open_truth', 'mirage/data/cohort.py'),
