@@ -27,7 +27,7 @@ from ..core import start_run, unfinished
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from ..processes import gives_locks_back, take
-from ..data.cohort import Cohort, pick_subjects
+from ..data.cohort import SCORED_SETS, Cohort, pick_subjects
 from ..features.backbones import family
 from ..features.store import FeatureSet, check_inputs, inputs_of, open_features
 from ..models.model import Mirage, ModelConfig, first_model, save_weights
@@ -370,7 +370,7 @@ def write_predictions(
                     d[w.start : w.start + window] = y[subject, : row.n_tr - w.start]
                 yield w, y
 
-        for which in [s for s in ('val', 's7', 'ood') if (cohort.runs['set'] == s).any()]:
+        for which in [s for s in SCORED_SETS if (cohort.runs['set'] == s).any()]:
             r = parcel_r(kept(which), cohort)
             tables += [
                 pd.DataFrame(dict(subject=s, parcel=np.arange(1, cohort.parcels + 1), set=which, r=values))
