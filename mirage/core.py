@@ -38,7 +38,7 @@ warnings.filterwarnings('ignore', message='.*torch.jit.script', category=FutureW
 # %% ../nbs/00_core.ipynb #47a7c310
 TR = 1.49  # seconds between BOLD samples
 TR_RANGE = 0.1, 100  # of other studies
-HZ = 2.0  # feature frames a second
+HZ = 2.0  # feature frames per second
 DELAY = 4.47  # seconds from a feature frame to the BOLD sample it is paired with
 PARCELS = 1000  # Schaefer 2018, 7 networks
 SUBJECTS = ('sub-01', 'sub-02', 'sub-03', 'sub-05')  # in the order of the published readout
@@ -169,12 +169,12 @@ def read_json(path):
 # %% ../nbs/00_core.ipynb #6b332de1
 @dataclass(frozen=True)
 class Contexts:
-    "What the backbone sees before each read-out (App. A.2)."
+    "What the backbone sees before each time point (App. A.2)."
 
     words: int = 1024  # transcript words that ended at or before the cut-off
     audio: float = 60.0  # seconds of sound up to the cut-off
     video: float = 4.0  # seconds of picture up to the cut-off
-    fps: float = 2.0  # frames a second of picture
+    fps: float = 2.0  # frames per second of picture
 
     def __post_init__(self):
         check_number('words', self.words, 1, 10**6, whole=True)
@@ -190,16 +190,16 @@ class Preset:
 
     name: str
     backbone: str  # a name that `mirage.features.backbones` knows
-    protocol: str = 'aligned'  # how the film is cut for the backbone: released, aligned or streaming
+    protocol: str = 'aligned'  # how the movie is cut for the backbone: released, aligned or streaming
     contexts: Contexts = Contexts()
     window: int = 100  # TRs a training example
     stride: int = 100  # TRs between the starts of training examples
-    queries: int = 24  # learned queries a modality
+    queries: int = 24  # learned queries per modality
     pool_heads: int = 4
     pool_dropout: float = 0.2  # on the attention weights of the pooler
     pool_start: float = 0.0  # gain of orthogonal queries and keys at the start; 0: as torch starts attention
     hidden: int = 3072
-    depth: int = 8  # blocks of the trunk
+    depth: int = 8  # blocks of the temporal encoder
     heads: int = 8
     ff_mult: int = 4
     dropout: float = 0.0  # inside the temporal encoder
@@ -207,7 +207,7 @@ class Preset:
     epochs: int = 15
     validations: int = 1  # an epoch
     patience: int = 0  # validations without a better one after which a training ends; 0: it runs to its end
-    batch: int = 16  # (window, subject) pairs a step
+    batch: int = 16  # (window, subject) pairs per step
     lr: float = 1e-4  # peak of the one-cycle schedule
     weight_decay: float = 0.01
     warmup: float = 0.1  # share of the steps before the peak
@@ -406,7 +406,7 @@ def folder_id(folder: Path) -> str:
         if folder == (data / name).resolve():
             return name
     plain = re.sub(r'[^\w.-]+', '-', folder.name).strip('-.') or 'cohort'
-    alone = folder.parent == data and plain == folder.name and plain != 'films'  # which predictions go by
+    alone = folder.parent == data and plain == folder.name and plain != 'movies'  # which predictions go by
     return plain if alone else f'{plain}-{digest(str(folder), 6)}'
 
 
@@ -414,7 +414,7 @@ def cohort_id(
     name,  # of a cohort, a path, or an id
 ) -> str:
     "What features and results of a cohort go by: the same for every way to type it."
-    if str(name) in (*BUILT_IN, 'films'):
+    if str(name) in (*BUILT_IN, 'movies'):
         return str(name)
     home = root() / 'data' / str(name)
     found = home if WORD.fullmatch(str(name)) and holds_cohort(home) else find_cohort(name)

@@ -136,7 +136,7 @@ def cohort_of(w):
 
 
 def features_of(w, fusion=None):
-    "The extraction that a stage reads; a control cohort saw the films of the one it is named after."
+    "The extraction that a stage reads; a control cohort saw the movies of the one it is named after."
     if brings_features(w): return []
     p = get_preset(PRESET(w))
     return f'results/{w.cohort.removeprefix("control-")}/extract/{p.backbone}-{fusion or w.fusion}-{p.protocol}/provenance.json'
@@ -258,11 +258,11 @@ rule simulate:
     params: code=code('nbs/01i_simulate.ipynb', 'cohort workers'), other=another('data', 'truth')
     log: 'results/{cohort}/notebooks/simulate.ipynb'
     wildcard_constraints: cohort=SIMULATED
-    threads: lambda w: 1 if w.cohort == 'smoke' else 2   # its films are shorter than a process takes to start
+    threads: lambda w: 1 if w.cohort == 'smoke' else 2   # its movies are shorter than a process takes to start
     shell: 'papermill {input.notebook:q} {log:q} -p cohort {wildcards.cohort:q} -p workers {threads}'
 
 rule control:
-    "The same films, other brains: what the paper claims is not planted in them."
+    "The same movies, other brains: what the paper claims is not planted in them."
     input: 'data/{cohort}/truth/truth.h5', 'results/{cohort}/extract/tiny-qwen3-omni-thinking-tower-aligned/provenance.json', notebook=ancient('nbs/01i_simulate.ipynb')
     output: 'data/control-{cohort}/truth/truth.h5'
     params: code=code('nbs/01i_simulate.ipynb', 'cohort interactions planted'), other=another('data', 'truth')
@@ -377,4 +377,4 @@ rule cost:
         wanted = sorted(set(re.findall(r'wildcards: cohort=\S+, backbone=(\S+), fusion=(\w+), protocol=(\w+)', dry.stdout + dry.stderr)))
         backbones = {b: load_backbone(b, revision=config.get('revisions', {}).get(b, '')) for b, *_ in wanted}
         costs = {' '.join(w): estimate(people.splits, backbones[w[0]], *w[1:], p.contexts, tr=people.tr) for w in wanted}
-        if costs: print(f'Extractions among them, counted from films, transcripts and the models\n{pd.DataFrame(costs).T.map("{:,.3g}".format).to_string()}')
+        if costs: print(f'Extractions among them, counted from movies, transcripts and the models\n{pd.DataFrame(costs).T.map("{:,.3g}".format).to_string()}')

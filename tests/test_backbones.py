@@ -4,7 +4,15 @@ try."""
 import numpy as np, pandas as pd, pytest, torch
 
 from mirage.features import backbones
-from mirage.features.backbones import Schedule, Spec, film_cuts, frame_times, get_protocol, load_backbone, picture_pairs
+from mirage.features.backbones import (
+    Schedule,
+    Spec,
+    time_points,
+    frame_times,
+    get_protocol,
+    load_backbone,
+    picture_pairs,
+)
 from mirage.features.backbones import context_words, word_ends
 from mirage.core import Contexts, get_preset
 
@@ -14,7 +22,7 @@ NAMES = [n for n in backbones.SPECS if n.startswith('tiny-')]
 
 
 class Clip:
-    "A film in memory: 25 pictures a second, noise, words. `after` changes everything from that second on."
+    "A movie in memory: 25 pictures per second, noise, words. `after` changes everything from that second on."
 
     def __init__(self, seconds=9.0, after=None, words=True):
         self.seconds, self.steps, self.size, self.path, self.after = (
@@ -59,8 +67,8 @@ def first_words(words, limit):  # (words,) the first word of each word's context
 
 
 @pytest.mark.parametrize('name', NAMES)
-@pytest.mark.parametrize('protocol', ['released', 'aligned', 'streaming,hop=4'])
-def test_every_twin_gives_its_streams_for_any_film(name, protocol):
+@pytest.mark.parametrize('protocol', ['released', 'aligned', 'streaming,chunk=4'])
+def test_every_tiny_model_gives_its_streams_for_any_movie(name, protocol):
     model = load_backbone(name)
     for clip in (Clip(), Clip(0.3), Clip(5.2, words=False)):  # ordinary; shorter than one step; without words
         for fusion in ('native', 'tower'):
@@ -82,7 +90,7 @@ def test_every_twin_gives_its_streams_for_any_film(name, protocol):
 def test_nothing_after_a_cut_is_seen(name):
     model, change = load_backbone(name), 6.0
     # streaming hears half a second ahead, at most
-    for protocol, allowed in (('aligned', 0.0), ('released', 0.0), ('streaming,hop=4', 0.5)):
+    for protocol, allowed in (('aligned', 0.0), ('released', 0.0), ('streaming,chunk=4', 0.5)):
         a, b = (model.extract(Clip(after=t), 'native', protocol, TINY) for t in (None, change))
         before = int((change - allowed) * 2)
         for m in a:
@@ -98,10 +106,10 @@ def test_nothing_after_a_cut_is_seen(name):
             )
 
 
-def test_hops_of_any_length_agree_where_contexts_do():
-    "With contexts longer than the film, the length of a hop changes nothing but what is computed together."
+def test_chunks_of_any_length_agree_where_contexts_do():
+    "With contexts longer than the movie, the length of a chunk changes nothing but what is computed together."
     model, long = load_backbone('tiny-qwen3-omni-thinking'), Contexts(words=100, audio=30.0, video=30.0)
-    a, b = (model.extract(Clip(), 'native', f'streaming,hop={h}', long) for h in (3, 9))
+    a, b = (model.extract(Clip(), 'native', f'streaming,chunk={h}', long) for h in (3, 9))
     for m in a:
         assert np.allclose(a[m], b[m], atol=2e-3 * np.abs(a[m]).max()), m
 
@@ -116,7 +124,7 @@ def test_a_change_of_anything_that_shapes_states_changes_the_identity():
         ('native', 'released', TINY),
         ('native', 'aligned,audio_span=2', TINY),
         ('native', 'streaming', TINY),
-        ('native', 'streaming,hop=20', TINY),
+        ('native', 'streaming,chunk=20', TINY),
         ('native', 'aligned', Contexts(words=32, audio=4.0, video=2.0, fps=4.0)),
         ('native', 'aligned', Contexts(words=31, audio=4.0, video=2.0)),
     ]:
@@ -129,10 +137,10 @@ def test_cuts_and_frames_move_forward():
     rng = np.random.default_rng(0)
     ends = np.sort(rng.uniform(0, 60, 200)).round(2)
     words = pd.DataFrame(dict(onset=ends - 0.01, offset=ends))
-    cuts = film_cuts(words, 120)
-    assert all(a.time <= b.time for a, b in zip(cuts, cuts[1:])) and len(cuts) == 320
+    points = time_points(words, 120)
+    assert all(a.time <= b.time for a, b in zip(points, points[1:])) and len(points) == 320
     last = -1.0
-    for c in (c for c in cuts if c.kind == 'step'):
+    for c in (c for c in points if c.kind == 'step'):
         f = frame_times(c.time, Contexts())
         assert (np.diff(f) > 0).all() and f[-1] < c.time and f[-1] > last
         last = f[-1]
@@ -151,21 +159,21 @@ def test_the_thinker_loads_from_a_whole_checkpoint_in_bfloat16_and_extracts(tmp_
     code."""
     from transformers import Qwen3OmniMoeConfig, Qwen3OmniMoeForConditionalGeneration
 
-    twin = load_backbone('tiny-qwen3-omni-thinking')
+    tiny = load_backbone('tiny-qwen3-omni-thinking')
     whole = Qwen3OmniMoeForConditionalGeneration._from_config(
-        Qwen3OmniMoeConfig(thinker_config=twin.config.to_dict(), enable_audio_output=False)
+        Qwen3OmniMoeConfig(thinker_config=tiny.config.to_dict(), enable_audio_output=False)
     )
-    whole.thinker.load_state_dict(twin.model.state_dict())
+    whole.thinker.load_state_dict(tiny.model.state_dict())
     whole.save_pretrained(tmp_path)
-    twin.processor.save_pretrained(tmp_path)
-    monkeypatch.setitem(backbones.SPECS, 'local', Spec('local', 'mirage.features.readout:Qwen3Omni', str(tmp_path)))
+    tiny.processor.save_pretrained(tmp_path)
+    monkeypatch.setitem(backbones.SPECS, 'local', Spec('local', 'mirage.features.selection:Qwen3Omni', str(tmp_path)))
     model = load_backbone('local', revision='0' * 40)
-    monkeypatch.setattr(type(model), 'pixels', twin.pixels)
+    monkeypatch.setattr(type(model), 'pixels', tiny.pixels)
     assert model.model.dtype == torch.bfloat16 and model.identity()['revision'] == '0' * 40
-    assert all(torch.equal(w.bfloat16(), model.model.state_dict()[k]) for k, w in twin.model.state_dict().items())
+    assert all(torch.equal(w.bfloat16(), model.model.state_dict()[k]) for k, w in tiny.model.state_dict().items())
     for fusion in ('native', 'tower'):
         ours = model.extract(Clip(4.0), fusion, 'aligned', TINY)
-        exact = twin.extract(Clip(4.0), fusion, 'aligned', TINY)
+        exact = tiny.extract(Clip(4.0), fusion, 'aligned', TINY)
         for m in ours:
             assert np.corrcoef(ours[m][:, 1].ravel(), exact[m][:, 1].ravel())[0, 1] > 0.97, (fusion, m)
 
@@ -181,15 +189,15 @@ def test_real_models_need_a_commit_and_unknown_names_say_what_there_is():
         get_protocol('old')
     with pytest.raises(ValueError, match='word_order=size in protocol .*: choose ends or transcript'):
         get_protocol('aligned,word_order=size')
-    with pytest.raises(ValueError, match='video_at=oldest in protocol .released,hop=10.: in hops it is newest'):
-        get_protocol('released,hop=10')
+    with pytest.raises(ValueError, match='video_at=oldest in protocol .released,chunk=10.: in chunks it is newest'):
+        get_protocol('released,chunk=10')
 
 
 @pytest.mark.parametrize(
     'change', ['vision_span=4', 'tower_span=4', 'tower_sound=movie', 'word_tokens=own', 'first_word=3', 'audio_span=0']
 )
-def test_a_choice_that_means_nothing_in_hops_is_refused_rather_than_ignored(change):
-    with pytest.raises(ValueError, match=f'{change}(.0)? in protocol .streaming,{change}.: in hops'):
+def test_a_choice_that_means_nothing_in_chunks_is_refused_rather_than_ignored(change):
+    with pytest.raises(ValueError, match=f'{change}(.0)? in protocol .streaming,{change}.: in chunks'):
         get_protocol(f'streaming,{change}')
 
 

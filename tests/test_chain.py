@@ -54,7 +54,7 @@ def copy(tmp_path_factory):
     return d
 
 
-FIRST = 'results/smoke/figures/fig4_gains.json'  # from films to maps: a backbone, a ridge, a model, its attribution
+FIRST = 'results/smoke/figures/fig4_gains.json'  # from movies to maps: a backbone, a ridge, a model, its attribution
 
 
 def paper(copy, *options, **kw):

@@ -69,7 +69,7 @@ def open_small(root, **k):
 
 def test_skeleton_counts(whole):
     runs = open_small(whole).runs
-    sizes = runs.groupby(['film', 'subject'])['split'].nunique().unstack().T
+    sizes = runs.groupby(['movie', 'subject'])['split'].nunique().unstack().T
     expected = dict(
         s01=48,
         s02=48,
@@ -90,9 +90,9 @@ def test_skeleton_counts(whole):
         wot=2,
     )
     assert set(sizes) == set(expected)
-    for film, n in expected.items():
+    for movie, n in expected.items():
         missing = {('s04', 'sub-05'): 3, ('s05', 'sub-03'): 1}
-        assert sizes[film].to_dict() == {s: n - missing.get((film, s), 0) for s in SUBJECTS}
+        assert sizes[movie].to_dict() == {s: n - missing.get((movie, s), 0) for s in SUBJECTS}
     gone = {(s, x) for s in SUBJECTS for x in set(runs.split) - set(runs.split[runs.subject == s])}
     assert gone == {('sub-03', 's05e20a'), ('sub-05', 's04e01a'), ('sub-05', 's04e01b'), ('sub-05', 's04e13b')}
     for which, name in (('s7', 'friends_s7'), ('ood', 'ood')):
@@ -101,7 +101,7 @@ def test_skeleton_counts(whole):
     assert runs[runs.set == 's7'].groupby('subject').n_tr.sum().tolist() == [23499, 23464, 23499, 23499]
     assert runs[runs.split == 's07e03b'].n_tr.tolist() == [452, 417, 452, 452]
     assert runs[runs.set == 'ood'].groupby('subject').n_tr.sum().tolist() == [4918] * 4
-    assert set(runs.film[runs.set == 'val']) == {'s06'} and runs.key.isna().sum() == 4 * (49 + 12)
+    assert set(runs.movie[runs.set == 'val']) == {'s06'} and runs.key.isna().sum() == 4 * (49 + 12)
     assert runs.bold.isna().equals(runs['set'].isin(['s7', 'ood']))
 
 
@@ -114,14 +114,14 @@ def test_every_key_is_a_run(whole):
     assert len(runs) == 1408
 
 
-def test_splits_name_every_film_of_the_release(whole):
+def test_splits_name_every_movie_of_the_release(whole):
     from mirage.data.manifest import load_manifest
 
     tree, splits = whole / RELEASE, open_small(whole).splits
-    films = {p for p in load_manifest()['algonauts2025']['files'] if p.startswith('stimuli/')}
+    movies = {p for p in load_manifest()['algonauts2025']['files'] if p.startswith('stimuli/')}
     named = {str(p.relative_to(tree)) for c in ('video', 'transcript') for p in splits[c].dropna()}
-    assert named <= films and len(splits) == 397
-    left = films - named  # seven uncut films, and the splits of the challenge's films that nobody was shown
+    assert named <= movies and len(splits) == 397
+    left = movies - named  # seven uncut movies, and the splits of the challenge's movies that nobody was shown
     assert len([p for p in left if '/ood/' in p]) == 7 and all('/ood/' in p for p in left)
 
 
@@ -305,7 +305,7 @@ def test_faults_of_the_release(small, fault):
     'value, fault',
     [(np.nan, 'NaN: 2'), (np.inf, 'NaN or infinite in some samples: 2'), (0.0, 'zero: 2'), (3.3, 'one value: 2')],
 )
-def test_a_parcel_that_was_not_measured_is_told_once_and_nan_in_every_run_of_that_person(small, value, fault):
+def test_a_parcel_that_was_not_measured_is_reported_once_and_nan_in_every_run_of_that_person(small, value, fault):
     with h5py.File(bold_file(small, 'sub-05', 'friends'), 'a') as f:
         f['ses-030_task-s06e01a'][:, 7:10:2] = value
     cohort = open_small(small)
@@ -313,10 +313,10 @@ def test_a_parcel_that_was_not_measured_is_told_once_and_nan_in_every_run_of_tha
         UserWarning,
         match=rf'2 of 1000 parcels of sub-05 were not measured \({fault}; first in sub-05_task-friends.*\): parcel 8, '
         r'10\.',
-    ) as told:
+    ) as reported:
         cohort.check()
         cohort.check()
-    assert len(told) == 1
+    assert len(reported) == 1
     for row in cohort.runs[cohort.runs.bold.notna()].itertuples():
         assert np.flatnonzero(np.isnan(cohort.bold(row)).any(0)).tolist() == ([7, 9] if row.subject == 'sub-05' else [])
     assert cohort.measured.sum(1).tolist() == [1000, 1000, 1000, 998]
@@ -371,7 +371,7 @@ def own(tmp_path):
     for sub in ('bold', 'features/text', 'features/vision'):
         (root / sub).mkdir(parents=True)
     (root / 'cohort.yaml').write_text('tr: 2.0\nparcels: 5\nfeatures: {text: 2.0, vision: 4.0}\n')
-    lines = ['subject,split,set,bold,key,repeat,film']
+    lines = ['subject,split,set,bold,key,repeat,movie']
     for s in ('ann', 'bob'):
         with h5py.File(root / 'bold' / f'{s}.h5', 'w') as f:
             f['first'] = rng.normal(size=(20, 5))
@@ -401,7 +401,7 @@ def test_own_data(own):
         None,
         None,
     )
-    assert cohort.runs.n_tr.tolist() == [20, 19, 12, 12] * 2 and cohort.runs.film.tolist() == ['a', 'a', 'b', 'c'] * 2
+    assert cohort.runs.n_tr.tolist() == [20, 19, 12, 12] * 2 and cohort.runs.movie.tolist() == ['a', 'a', 'b', 'c'] * 2
     assert ready_features(cohort).streams == {'text': (3, 4), 'vision': (6, 7)} and ready_features(cohort).read(
         'text', 'b', -1, 3
     ).shape == (4, 3, 4)
@@ -458,9 +458,10 @@ def test_a_folder_in_data_goes_by_its_name_and_opens_by_it_from_anywhere(elsewhe
     assert {*names_of('study')} == {*names_of(root() / 'data/study')} == {*names_of('data/study')} == {'study'}
     monkeypatch.chdir('/')
     assert Cohort.open('study').root == root() / 'data/study'
-    shutil.copytree(elsewhere, root() / 'data/films')  # where predictions go
+    shutil.copytree(elsewhere, root() / 'data/movies')  # where predictions go
     assert (
-        Cohort.open('data/films').name.startswith('films-') and run_path('films', 'predict', 'a').parts[-3] == 'films'
+        Cohort.open('data/movies').name.startswith('movies-')
+        and run_path('movies', 'predict', 'a').parts[-3] == 'movies'
     )
 
 
@@ -474,7 +475,7 @@ def test_a_word_that_names_two_cohorts_is_refused_and_each_path_opens_its_own(el
 
 
 @pytest.mark.parametrize(
-    'folder', ['my scans', 'été', '-x', '.hidden', "it's; rm", 'embedded', 'algonauts2025', 'films']
+    'folder', ['my scans', 'été', '-x', '.hidden', "it's; rm", 'embedded', 'algonauts2025', 'movies']
 )
 def test_a_folder_of_any_name_has_an_id_that_is_a_plain_word(elsewhere, tmp_path, folder):
     shutil.copytree(elsewhere, tmp_path / 'other' / folder)
@@ -529,7 +530,7 @@ OWN = {
     'not YAML': (text('cohort.yaml', 'tr: 2.0', 'tr: [2'), 'cohort.yaml is not YAML'),
     'code in YAML': (text('cohort.yaml', '2.0', '!!python/object/apply:os.getcwd []'), 'cohort.yaml is not YAML'),
     'atlas': (text('cohort.yaml', 'tr:', 'atlas: schaefer1000\ntr:'), 'atlas is .schaefer1000.. Write schaefer1000 if'),
-    'stream': (text('cohort.yaml', 'vision', 'smell'), 'expected frames a second for some of text, audio, vision'),
+    'stream': (text('cohort.yaml', 'vision', 'smell'), 'expected frames per second for some of text, audio, vision'),
     'parcels': (
         text('cohort.yaml', 'parcels: 5', 'parcels: 6'),
         r'ann.h5 has shape \(20, 5\), but cohort.yaml says \(TRs, 6\)',
@@ -540,13 +541,13 @@ OWN = {
     ),
     'no table': (lambda r: (r / 'runs.csv').unlink(), 'runs.csv is not there. It lists the runs'),
     'empty table': (lambda r: (r / 'runs.csv').write_text('subject,split,set,bold\n'), 'runs.csv lists no runs'),
-    'column': (text('runs.csv', 'film', 'movie'), "runs.csv has a column 'movie'; it may have subject"),
+    'column': (text('runs.csv', 'movie', 'cinema'), "runs.csv has a column 'cinema'; it may have subject"),
     'set': (text('runs.csv', 'val', 'validation'), "line 4: set is 'validation', expected one of train, val, s7, ood"),
     'subject': (text('runs.csv', 'ann,b', '../ann,b'), "line 4: subject is '../ann'"),
     'split': (text('runs.csv', 'ann,b', 'ann,../b'), "line 4: split is '../b'"),
     'repeat': (text('runs.csv', 'again,2', 'again,two'), "line 3: repeat is 'two'"),
     'twice': (text('runs.csv', 'again,2', 'again,1'), 'runs.csv lists ann a1 twice. Number repeats'),
-    'two sets': (text('runs.csv', 'bob,b,val', 'bob,b,train'), 'runs.csv: b has more than one task, film, set'),
+    'two sets': (text('runs.csv', 'bob,b,val', 'bob,b,train'), 'runs.csv: b has more than one task, movie, set'),
     'no file': (
         text('runs.csv', 'ann-b.npy', 'ann-d.npy'),
         'ann-d.npy is not there. Correct the column bold of .*line 4',
@@ -596,13 +597,13 @@ OWN = {
     'no features': (lambda r: (r / 'features/text/b.npy').unlink(), 'features/text.* b'),
     'other depth': (
         lambda r: np.save(r / 'features/text/b.npy', np.zeros((24, 2, 4), 'f4')),
-        r'features/text/.*\(L, D\) = \(\d, 4\), other films',
+        r'features/text/.*\(L, D\) = \(\d, 4\), others',
     ),
     'no layers': (
         lambda r: np.save(r / 'features/text/b.npy', np.zeros((24, 4), 'f4')),
         r'features/text/b.npy holds .*\(24, 4\), expected floats \(T, L, D\)',
     ),
-    'no film': (
+    'no movie': (
         text('cohort.yaml', 'features: {text: 2.0, vision: 4.0}', ''),
         'line 2: give video, or ready-made features',
     ),

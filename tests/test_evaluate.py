@@ -7,11 +7,11 @@ import h5py, numpy as np, pandas as pd, pytest
 from mirage.evaluation.evaluate import challenge_score, compare, evaluate, read_predictions
 from mirage.evaluation.statistics import noise_ceiling, planted, resample, slow_noise
 
-FILMS = {'wot1': 'wot', 'wot2': 'wot', 'chaplin1': 'chaplin'}
+MOVIES = {'wot1': 'wot', 'wot2': 'wot', 'chaplin1': 'chaplin'}
 
 
 def toy():
-    """Three splits of two films, two subjects, five parcels; the rows that count are small whole numbers, the ten
+    """Three splits of two movies, two subjects, five parcels; the rows that count are small whole numbers, the ten
     others are noise."""
     rng = np.random.default_rng(0)
     wot = np.array([
@@ -44,12 +44,12 @@ def toy():
 def test_the_score_equals_the_hand_computed_one_at_every_step():
     wot = [1, -1, 5 / 12, 2 / 12, 6 / np.sqrt(12 * 52)]  # (n Σxy − Σx Σy)/√… over the seven rows of both splits
     chaplin = [1, -1, 0.5, 0.5, 0]  # the last parcel is predicted as constant
-    score = challenge_score(*toy(), 'ood', FILMS)
+    score = challenge_score(*toy(), 'ood', MOVIES)
     for subject, sign in (('sub-01', 1), ('sub-02', -1)):
         assert np.allclose(score.r.loc[(subject, 'wot')], sign * np.array(wot), atol=1e-12)
         assert np.allclose(score.r.loc[(subject, 'chaplin')], chaplin, atol=1e-12)
-        assert np.isclose(score.films[(subject, 'wot')], sign * np.mean(wot)) and np.isclose(
-            score.films[(subject, 'chaplin')], 0.2
+        assert np.isclose(score.movies[(subject, 'wot')], sign * np.mean(wot)) and np.isclose(
+            score.movies[(subject, 'chaplin')], 0.2
         )
         assert np.isclose(score.subjects[subject], (sign * np.mean(wot) + 0.2) / 2)
     assert np.isclose(score.mean, 0.1)
@@ -60,11 +60,11 @@ def test_the_score_equals_the_hand_computed_one_at_every_step():
 
 def test_another_order_of_averages_gives_another_number():
     x, y = toy()
-    by_film, joined = challenge_score(x, y, 'ood', FILMS), challenge_score(x, y, 's7')
-    by_split = challenge_score(x, y, 'ood', {k: k for k in FILMS})
-    untrimmed = challenge_score(x, y, 'ood', FILMS, trim=0)
+    by_movie, joined = challenge_score(x, y, 'ood', MOVIES), challenge_score(x, y, 's7')
+    by_split = challenge_score(x, y, 'ood', {k: k for k in MOVIES})
+    untrimmed = challenge_score(x, y, 'ood', MOVIES, trim=0)
     numbers = [
-        by_film.subjects['sub-01'],
+        by_movie.subjects['sub-01'],
         joined.subjects['sub-01'],
         by_split.subjects['sub-01'],
         untrimmed.subjects['sub-01'],
@@ -77,7 +77,7 @@ def test_the_bootstrap_computes_the_same_score():
     x['sub-02']['wot2'], y['sub-02']['wot2'] = x['sub-02']['wot2'][:-6], y['sub-02']['wot2'][:-6]
     del x['sub-01']['wot1'], y['sub-01']['wot1']
     for style in ('s7', 'ood'):
-        score, bootstrap = challenge_score(x, y, style, FILMS), resample(x, y, FILMS, style == 's7', draws=5)
+        score, bootstrap = challenge_score(x, y, style, MOVIES), resample(x, y, MOVIES, style == 's7', draws=5)
         assert np.allclose(score.parcels.loc[list(bootstrap.subjects)], bootstrap.r, atol=1e-10)
 
 
@@ -91,8 +91,8 @@ def test_intervals_of_a_difference_cover_the_truth(pooled):
     for _ in range(200):
         x, y = planted(rng, lengths, parcels=6, rho=0.4)
         a, b = ({s: {k: v + e * slow_noise(rng, len(v), 6) for k, v in x[s].items()} for s in x} for e in (0.5, 1.0))
-        films = {k: k[0] for k in lengths}
-        i = (resample(a, y, films, pooled, draws=200) - resample(b, y, films, pooled, draws=200)).interval()
+        movies = {k: k[0] for k in lengths}
+        i = (resample(a, y, movies, pooled, draws=200) - resample(b, y, movies, pooled, draws=200)).interval()
         hits.append(i.low <= truth <= i.high)
     assert 0.90 <= np.mean(hits) <= 0.99
 
@@ -113,7 +113,7 @@ def test_predictions_that_do_not_fit_are_refused_by_name(break_it, message):
     x, y = toy()
     break_it(x)
     with pytest.raises(ValueError, match=message):
-        challenge_score(x, y, 'ood', FILMS)
+        challenge_score(x, y, 'ood', MOVIES)
 
 
 def test_scores_at_other_blocks_are_not_compared():
@@ -126,7 +126,7 @@ def test_scores_at_other_blocks_are_not_compared():
 def cohort_of(data, sets):
     "A stand-in for a Cohort that holds its BOLD in memory: {(subject, split, repeat): (n_tr, parcels)}."
     rows = [
-        dict(subject=s, split=k, repeat=r, film=k[:-2], set=sets.get(k, 'train'), bold=None if v is None else 'memory')
+        dict(subject=s, split=k, repeat=r, movie=k[:-2], set=sets.get(k, 'train'), bold=None if v is None else 'memory')
         for (s, k, r), v in data.items()
     ]
     runs = pd.DataFrame(rows)
@@ -140,7 +140,7 @@ def cohort_of(data, sets):
     )
 
 
-def test_the_ceiling_of_films_shown_twice_is_the_root_of_their_correlation():
+def test_the_ceiling_of_movies_shown_twice_is_the_root_of_their_correlation():
     rng = np.random.default_rng(0)
     true = np.array([0.0, 0.4, 0.8])
     data = {}
@@ -153,7 +153,7 @@ def test_the_ceiling_of_films_shown_twice_is_the_root_of_their_correlation():
         data[s, 'wolf01', 1] = slow_noise(rng, 100, 3)
     ceiling = noise_ceiling(cohort_of(data, {}), draws=200).groupby('parcel').ceiling.mean()
     assert np.allclose(ceiling.loc[[2, 3]], true[1:], atol=0.04) and ceiling[1] < 0.25
-    with pytest.raises(ValueError, match='saw a film twice'):
+    with pytest.raises(ValueError, match='saw a movie twice'):
         noise_ceiling(cohort_of({k: v for k, v in data.items() if k[2] == 1}, {}))
 
 

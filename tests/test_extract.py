@@ -1,4 +1,4 @@
-"""Extraction under faults: kills, two shards at once, films that fail, stores of another identity."""
+"""Extraction under faults: kills, two shards at once, movies that fail, stores of another identity."""
 
 import signal, time
 from multiprocessing import get_context
@@ -8,7 +8,7 @@ import numpy as np, pandas as pd, pytest, torch
 from mirage.features.backbones import load_backbone
 from mirage.data.release import stimulus_paths
 from mirage.core import Contexts
-from mirage.features.extract import ExtractionError, check_states, estimate, extract_splits, my_share, open_film
+from mirage.features.extract import ExtractionError, check_states, estimate, extract_splits, my_share, movie_of_run
 from mirage.data.simulate import make_stimulus
 from mirage.features.store import Store
 
@@ -19,16 +19,16 @@ SPLITS = ['s01e01a', 's01e01b', 's02e01a', 's02e01b', 'chaplin1']
 
 
 @pytest.fixture(scope='module')
-def films(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('films')
+def movies(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('movies')
     for i, s in enumerate(SPLITS):
         make_stimulus(folder, s, 'chaplin' if s == 'chaplin1' else s[:3], n_tr=5 + i, seed=0)
     return pd.DataFrame([(s, *stimulus_paths(folder, s)) for s in SPLITS], columns=['split', 'video', 'transcript'])
 
 
-def run(films, path, **kw):
+def run(movies, path, **kw):
     return extract_splits(
-        films, path, NAME, 'native', kw.pop('protocol', 'aligned'), kw.pop('contexts', CONTEXTS), **kw
+        movies, path, NAME, 'native', kw.pop('protocol', 'aligned'), kw.pop('contexts', CONTEXTS), **kw
     )
 
 
@@ -37,24 +37,24 @@ def content(path):
 
 
 @pytest.fixture(scope='module')
-def whole(films, tmp_path_factory):
+def whole(movies, tmp_path_factory):
     path = tmp_path_factory.mktemp('store') / 'whole'
-    run(films, path)
+    run(movies, path)
     return path
 
 
-def dies(films, path, after):  # seconds of its own work, whatever else the machine does
+def dies(movies, path, after):  # seconds of its own work, whatever else the machine does
     signal.setitimer(signal.ITIMER_PROF, after)  # the signal ends the process where it is, as SIGKILL would
-    run(films, path)
+    run(movies, path)
 
 
-def test_killed_at_twenty_random_moments_the_store_ends_the_same_bit_for_bit(films, whole, tmp_path):
+def test_killed_at_twenty_random_moments_the_store_ends_the_same_bit_for_bit(movies, whole, tmp_path):
     began = time.process_time()
-    run(films, tmp_path / 'timed')
+    run(movies, tmp_path / 'timed')
     lasts = time.process_time() - began
     path, rng, stopped = tmp_path / 'killed', np.random.default_rng(0), 0
     for _ in range(20):
-        p = FORK.Process(target=dies, args=(films, path, rng.uniform(0.05, 0.6) * lasts))
+        p = FORK.Process(target=dies, args=(movies, path, rng.uniform(0.05, 0.6) * lasts))
         p.start()
         p.join()
         stopped += p.exitcode == -signal.SIGPROF
@@ -66,13 +66,13 @@ def test_killed_at_twenty_random_moments_the_store_ends_the_same_bit_for_bit(fil
         for f in list(path.rglob('[!.]*.h5')):
             if rng.random() < 0.3:
                 f.unlink()  # so that there is always something left to do
-    run(films, path)
+    run(movies, path)
     kept = {k: v for k, v in content(path).items() if not k.split('/')[-1].startswith('.')}
     assert stopped >= 10 and kept == content(whole)
 
 
-def test_two_shards_at_once_make_what_one_run_makes(films, whole, tmp_path):
-    shards = [FORK.Process(target=run, args=(films, tmp_path / 'store'), kwargs=dict(shard=f'{k}/2')) for k in (1, 2)]
+def test_two_shards_at_once_make_what_one_run_makes(movies, whole, tmp_path):
+    shards = [FORK.Process(target=run, args=(movies, tmp_path / 'store'), kwargs=dict(shard=f'{k}/2')) for k in (1, 2)]
     for p in shards:
         p.start()
     for p in shards:
@@ -80,25 +80,25 @@ def test_two_shards_at_once_make_what_one_run_makes(films, whole, tmp_path):
     assert [p.exitcode for p in shards] == [0, 0] and content(tmp_path / 'store') == content(whole)
 
 
-def test_workers_change_nothing_but_the_time(films, whole, tmp_path, monkeypatch):
+def test_workers_change_nothing_but_the_time(movies, whole, tmp_path, monkeypatch):
     monkeypatch.setattr('mirage.processes.multiprocessing.get_context', lambda kind: FORK)
-    run(films.iloc[:2], tmp_path / 'store', workers=2)
+    run(movies.iloc[:2], tmp_path / 'store', workers=2)
     ours, theirs = content(tmp_path / 'store'), content(whole)
     assert len(ours) == 7 and all(v == theirs[k] for k, v in ours.items())
 
 
-def test_what_is_there_is_not_made_again_and_what_changed_is(films, tmp_path, monkeypatch):
+def test_what_is_there_is_not_made_again_and_what_changed_is(movies, tmp_path, monkeypatch):
     path = tmp_path / 'store'
-    run(films.iloc[:2], path)
+    run(movies.iloc[:2], path)
     stamp = {f: f.stat().st_mtime_ns for f in path.rglob('*.h5')}
-    run(pd.concat([films.iloc[:2]] * 2), path)  # every repeat has a row of its own
+    run(pd.concat([movies.iloc[:2]] * 2), path)  # every repeat has a row of its own
     with monkeypatch.context() as m:
         m.setattr('mirage.features.extract.worker_pool', None)
-        run(films.iloc[:2], path, workers=2)  # no process starts for nothing
+        run(movies.iloc[:2], path, workers=2)  # no process starts for nothing
     assert stamp == {f: f.stat().st_mtime_ns for f in path.rglob('*.h5')}
-    run(films.iloc[:2], path, contexts=Contexts(words=7, audio=2.0, video=1.0))  # another identity in the same folder
+    run(movies.iloc[:2], path, contexts=Contexts(words=7, audio=2.0, video=1.0))  # another identity in the same folder
     assert all(f.stat().st_mtime_ns != t for f, t in stamp.items())
-    other = films.iloc[:1].assign(video=films.video[1])  # another film under the same name
+    other = movies.iloc[:1].assign(video=movies.video[1])  # another movie under the same name
     before = content(path)
     run(other, path, contexts=Contexts(words=7, audio=2.0, video=1.0))
     assert {k for k, v in content(path).items() if v != before[k]} == {
@@ -106,9 +106,9 @@ def test_what_is_there_is_not_made_again_and_what_changed_is(films, tmp_path, mo
     }
 
 
-def test_films_that_fail_are_named_at_the_end_and_the_others_are_stored(films, tmp_path):
-    (tmp_path / 'broken.mkv').write_bytes(b'no film at all')
-    bad = films.iloc[:3].copy()
+def test_movies_that_fail_are_named_at_the_end_and_the_others_are_stored(movies, tmp_path):
+    (tmp_path / 'broken.mkv').write_bytes(b'no movie at all')
+    bad = movies.iloc[:3].copy()
     bad.loc[0, 'video'] = tmp_path / 'broken.mkv'
     bad.loc[2, 'video'] = tmp_path / 'missing.mkv'
     with pytest.raises(ExtractionError) as e:
@@ -118,7 +118,7 @@ def test_films_that_fail_are_named_at_the_end_and_the_others_are_stored(films, t
     assert store.has('audio', 's01e01b') and not (tmp_path / 'store' / 'audio' / 's01e01a.h5').exists()
 
 
-def test_a_stream_that_overflows_float16_is_refused_and_nothing_of_it_is_kept(films, tmp_path, monkeypatch):
+def test_a_stream_that_overflows_float16_is_refused_and_nothing_of_it_is_kept(movies, tmp_path, monkeypatch):
     model = load_backbone(NAME)
     extract = type(model).extract
     monkeypatch.setattr(
@@ -127,30 +127,32 @@ def test_a_stream_that_overflows_float16_is_refused_and_nothing_of_it_is_kept(fi
         lambda self, *a, **k: {m: x * (1e6 if m == 'vision' else 1) for m, x in extract(self, *a, **k).items()},
     )
     with pytest.raises(ExtractionError, match='vision of s01e01a: [0-9]+ of [0-9]+ values are not finite in float16'):
-        run(films.iloc[:1], tmp_path / 'store')
+        run(movies.iloc[:1], tmp_path / 'store')
     assert not (tmp_path / 'store' / 'vision' / 's01e01a.h5').exists()
 
 
-def test_states_that_cannot_be_right_are_refused(films):
-    model, film = load_backbone(NAME), open_film(films.iloc[0])
-    good = {m: np.ones((film.steps, *s), np.float32) for m, s in model.streams().items()}
-    check_states(good, model, film, 'native')
+def test_states_that_cannot_be_right_are_refused(movies):
+    model, movie = load_backbone(NAME), movie_of_run(movies.iloc[0])
+    good = {m: np.ones((movie.steps, *s), np.float32) for m, s in model.streams().items()}
+    check_states(good, model, movie, 'native')
     nan = good['audio'].copy()
     nan[3] = np.nan
     for wrong, why in ((good['audio'][1:], 'has shape'), (nan, 'not finite'), (good['audio'] * 0, 'zero throughout')):
         with pytest.raises(ValueError, match=why):
-            check_states(good | dict(audio=wrong), model, film, 'native')
+            check_states(good | dict(audio=wrong), model, movie, 'native')
 
 
-def test_every_backbone_goes_through_the_same_door(films, tmp_path):
+def test_every_backbone_goes_through_the_same_door(movies, tmp_path):
     for name in ('tiny-qwen2.5-omni-7b', 'tiny-llama-3.2-3b', 'tiny-wav2vec-bert-2.0', 'tiny-vjepa2'):
-        store = extract_splits(films.iloc[3:], tmp_path / name, name, 'tower', 'aligned', CONTEXTS)
+        store = extract_splits(movies.iloc[3:], tmp_path / name, name, 'tower', 'aligned', CONTEXTS)
         for m in store.streams:
-            assert store.has(m, 'chaplin1', verify=True) and store.steps('s02e01b') == open_film(films.iloc[3]).steps
-        cost = estimate(films.iloc[3:], load_backbone(name), 'tower', 'aligned', CONTEXTS)
+            assert (
+                store.has(m, 'chaplin1', verify=True) and store.steps('s02e01b') == movie_of_run(movies.iloc[3]).steps
+            )
+        cost = estimate(movies.iloc[3:], load_backbone(name), 'tower', 'aligned', CONTEXTS)
         assert cost['stimuli'] == 2 and np.isclose(
             cost['GB on disk'] * 1e9,
-            sum(store.read(m, s, 0, store.steps(s)).nbytes for m in store.streams for s in films.split[3:]),
+            sum(store.read(m, s, 0, store.steps(s)).nbytes for m in store.streams for s in movies.split[3:]),
         )
 
 

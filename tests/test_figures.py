@@ -34,7 +34,7 @@ def execute(item, **params):
 
 
 class Toy:
-    "Two subjects, two short films; every parcel mixes three known signals."
+    "Two subjects, two short movies; every parcel mixes three known signals."
 
     name, tr, simulated, subjects = 'toy', 1.49, True, SUBJECTS
 
@@ -45,7 +45,7 @@ class Toy:
             [(s, k, 'val', 1, Path(__file__), ROWS) for s in SUBJECTS for k in SPLITS],
             columns=['subject', 'split', 'set', 'repeat', 'bold', 'n_tr'],
         )
-        self.splits = pd.DataFrame(dict(split=SPLITS, film='s06'))
+        self.splits = pd.DataFrame(dict(split=SPLITS, movie='s06'))
         shares = rng.dirichlet([0.3] * 3, parcels)
         self.seen = shares if planted else rng.permutation(shares)
         self.signal = {k: rng.standard_normal((ROWS, 3, parcels)) for k in SPLITS}
@@ -88,10 +88,10 @@ class Toy:
 
     def write(self):
         "Finished train, ridge and attribution runs."
-        films = dict.fromkeys(SPLITS, 's06')
+        movies = dict.fromkeys(SPLITS, 's06')
 
         def score(p):
-            return resample(p, self.measured, films, draws=20)
+            return resample(p, self.measured, movies, draws=20)
 
         for stage, name, noise in (('train', 'mirage-native-s0', 0.3), ('ridge', 'linear-native', 1.0)):
             run = start_run(
@@ -100,8 +100,8 @@ class Toy:
                 | dict(cohort='toy', model=dict(streams=list(MODALITIES)), inputs=inputs_of(self)),
             )
             with h5py.File(run.path / 'predictions.h5', 'w') as f:
-                for s, films_of in self.predicted(noise).items():
-                    for k, y in films_of.items():
+                for s, movies_of in self.predicted(noise).items():
+                    for k, y in movies_of.items():
                         f[f'val/{s}/{k}'] = y
             (run.path / 'weights.safetensors').write_bytes(b'weights')
             trained = finish_run(run, {})

@@ -40,7 +40,7 @@ def steps(stage, name):
 
 
 class Toy:
-    "Two subjects who saw every set, and two films twice; parcels mix three modalities and have known ceilings."
+    "Two subjects who saw every set, and two movies twice; parcels mix three modalities and have known ceilings."
 
     name, tr, simulated, subjects = 'toy', 1.49, True, SUBJECTS
 
@@ -53,10 +53,10 @@ class Toy:
             for k in ks
             for r in ((1, 2) if which == 'train' else (1,))
         ]
-        self.runs = pd.DataFrame(rows, columns=['subject', 'split', 'film', 'set', 'repeat', 'bold', 'n_tr']).assign(
-            film=lambda t: t.film.where(t.set == 'ood', t.split.str[:3])
+        self.runs = pd.DataFrame(rows, columns=['subject', 'split', 'movie', 'set', 'repeat', 'bold', 'n_tr']).assign(
+            movie=lambda t: t.movie.where(t.set == 'ood', t.split.str[:3])
         )
-        self.splits = self.runs[['split', 'film', 'set']].drop_duplicates('split')
+        self.splits = self.runs[['split', 'movie', 'set']].drop_duplicates('split')
         self.signal = {k: rng.standard_normal((ROWS, parcels)) for ks in SPLITS.values() for k in ks}
         self.known = rng.uniform(0.3, 0.9, parcels)
         self.ceiling = pd.DataFrame(

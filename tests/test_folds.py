@@ -29,7 +29,7 @@ def recordings(seen, lengths=60, parcels=3, video=None, seed=0):
     rng = np.random.default_rng(seed)
     lengths = lengths if isinstance(lengths, dict) else dict.fromkeys({f for fs in seen.values() for f in fs}, lengths)
     rows = [(s, f, 1, 'train', lengths[f], f'{s}-{f}', (video or {}).get(f)) for s, fs in seen.items() for f in fs]
-    table = pd.DataFrame(rows, columns='subject split repeat set n_tr bold video'.split()).assign(onset=0.0, film='m')
+    table = pd.DataFrame(rows, columns='subject split repeat set n_tr bold video'.split()).assign(onset=0.0, movie='m')
     cohort = Recordings('toy', None, table, 2.0, parcels, tuple(seen), None, True)
     cohort.kept = {
         (r.subject, r.split, r.repeat): rng.standard_normal((r.n_tr, parcels)).astype(np.float32)

@@ -10,7 +10,7 @@ from mirage.core import Contexts, finish_run, open_run, start_run, write_sealed
 from mirage.data.manifest import load_manifest
 from mirage.models.model import Mirage, ModelConfig
 from mirage.plotting.overview import account
-from mirage.prediction.predict import read_films
+from mirage.prediction.predict import read_movies
 from mirage.prediction.recipe import Recipe, open_weights
 from mirage.data.release import read_lengths
 from mirage.features.store import ArrayFeatures, Store
@@ -80,9 +80,9 @@ def make(kind, d):  # (file to damage, how it is read)
             f'subject,split,set,bold,key\na,s,train,{name},{"k" if name[-2:] == "h5" else ""}\n'
         )
         return c / kind, lambda: Cohort.open(c).check()
-    if kind == 'films.csv':
+    if kind == 'movies.csv':
         (d / kind).write_text('video,transcript,name\na.mkv,,one\nb.mkv,b.srt,\n')
-        return d / kind, lambda: read_films(d / kind)
+        return d / kind, lambda: read_movies(d / kind)
     if kind == 'manifest.yaml':
         (d / kind).write_text(
             yaml.safe_dump(
@@ -156,7 +156,7 @@ KINDS = [
     'bold.npy',
     'bold.csv',
     'bold.h5',
-    'films.csv',
+    'movies.csv',
     'manifest.yaml',
     'config.yaml',
     'metrics.json',

@@ -89,7 +89,7 @@ def flip(path, at=None):
         ('inputs.rates.text: 2.0 → 1.0', lambda s: s.about(rate=1.0)),
     ],
 )
-def test_whoever_corrects_an_input_gets_a_new_training_and_is_told_what_changed(study, capsys, what, change):
+def test_whoever_corrects_an_input_gets_a_new_training_and_is_shown_what_changed(study, capsys, what, change):
     first = study.train()
     study.train()
     assert 'nothing to train' in capsys.readouterr().out
@@ -222,7 +222,7 @@ def test_a_wrong_argument_is_refused_before_anything_is_written(study, how):
         dict(backbone='qwen3-omni-thinking', preset='tiny'),
         dict(subjects='sub-01,sub-03', batches='independent'),
         dict(subjects='native-s0,q8', queries=3, window=50, epochs=2),
-        dict(protocol='streaming,hop=20'),
+        dict(protocol='streaming,chunk=20'),
     ],
     ids=str,
 )

@@ -36,7 +36,7 @@ quick = settings(
 )
 def test_every_sample_of_every_run_is_predicted_exactly_once(lengths, window, tr, hz, batches):
     rows = [
-        (f'sub-{i}', 'film', 'f', 's', 1, 's7', None, None, n, None, None, 0.0)[: len(runs_table([]).columns)]
+        (f'sub-{i}', 'movie', 'f', 's', 1, 's7', None, None, n, None, None, 0.0)[: len(runs_table([]).columns)]
         for i, n in enumerate(lengths)
     ]
     cohort = SimpleNamespace(
@@ -109,7 +109,7 @@ def test_a_store_never_gives_half_a_file(steps, shape, start, length, cut, at, b
     with tempfile.TemporaryDirectory() as d:
         states = np.random.default_rng(steps).normal(size=(steps, *shape)).astype(np.float16)
         store = Store.create(d, dict(a=1), dict(text=shape))
-        path = store.write('text', 'f', states, 'film')
+        path = store.write('text', 'f', states, 'movie')
         whole = path.read_bytes()
         expected = np.zeros((length, *shape), np.float16)
         for k in range(length):

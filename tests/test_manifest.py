@@ -128,7 +128,7 @@ def test_a_second_check_reads_nothing_and_a_change_is_noticed(tmp_path, toy, mon
 
 @pytest.fixture
 def mirror():
-    "A server that misbehaves as told."
+    "A server that misbehaves as asked."
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def log_message(self, *_):
@@ -202,7 +202,7 @@ def test_busy_then_fine(tmp_path, toy, mirror):
 
 
 def test_missing_wrong_longer_and_shorter_files(tmp_path, toy, mirror):
-    "Each is told, none is kept, and the good one arrives."
+    "Each is reported, none is kept, and the good one arrives."
     p = sorted(toy[1])
     mirror.contents = dict(toy[1])
     del mirror.contents[p[0]]
@@ -244,7 +244,7 @@ def test_killed_in_the_middle(tmp_path, toy, mirror):
     assert path.read_bytes() == toy[1][p] and not part.exists() and mirror.asked[-1][1] == 'bytes=70000-'
 
 
-def test_no_room_is_told_before_anything_is_written(tmp_path, toy, mirror, monkeypatch):
+def test_no_room_is_reported_before_anything_is_written(tmp_path, toy, mirror, monkeypatch):
     monkeypatch.setattr(manifest, 'room', lambda folder: 10**6)
     with pytest.raises(FetchError, match='4 files need 1.2 MB, and .*toy has 1.0 MB free. Make room'):
         fetch(toy[0], 'all', url=mirror.url)

@@ -141,7 +141,7 @@ def plain_rotate(x, inv_freq, kind):  # (T, head dim)
     return x
 
 
-def plain_trunk(state, x, kind):  # (T, H)
+def plain_temporal_encoder(state, x, kind):  # (T, H)
     def g(name):
         return state['temporal_encoder.' + name]
 
@@ -173,7 +173,7 @@ def plain_mirage(state, features, kind, n_output, present=MODALITIES):  # {m: (T
         plain_pool(state, m, features[m]) @ state[f'projectors.{m}.net.weight'].T + state[f'projectors.{m}.net.bias']
         for m in MODALITIES
     ]
-    h = plain_trunk(state, torch.cat([x * (m in present) for m, x in zip(MODALITIES, z)], -1), kind)
+    h = plain_temporal_encoder(state, torch.cat([x * (m in present) for m, x in zip(MODALITIES, z)], -1), kind)
     y = torch.einsum('th,shp->stp', h, state['head.weights']) + state['head.bias_param'][:, None]
     edges = [(i * len(h) // n_output, -(-(i + 1) * len(h) // n_output)) for i in range(n_output)]
     return torch.stack([y[:, a:b].mean(1) for a, b in edges], 1)
@@ -195,15 +195,15 @@ def test_published_checkpoint_equals_plain_reimplementation(published, capsys):
     kind, state, folder = published
     x = random_features()
     model = Mirage.from_pretrained(folder)
-    assert f'{kind} trunk' in capsys.readouterr().out and not model.training
+    assert f'{kind} convention' in capsys.readouterr().out and not model.training
     # without null tokens a missing stream is a zeroed projection
     for present in (MODALITIES, ('audio',), ('text', 'vision')):
         expected = torch.stack([
             plain_mirage(state, {m: f[b] for m, f in x.items()}, kind, 7, present) for b in range(2)
         ])
         assert close(model(x, present=present), expected)
-    other = Mirage.from_pretrained(folder, trunk={'old': 'new', 'new': 'old'}[kind])
-    assert not close(other(x), model(x), 1e-2)  # the two dialects are told apart by this test
+    other = Mirage.from_pretrained(folder, convention={'old': 'new', 'new': 'old'}[kind])
+    assert not close(other(x), model(x), 1e-2)  # the two conventions are distinguished by this test
 
 
 def test_published_names_are_the_models_names():
@@ -228,7 +228,7 @@ def test_full_size_checkpoint_loads_strictly(tmp_path):
         f.truncate(8 + len(head) + at)
         for name, t in header.items():
             if name.endswith('final_norm.g'):
-                continue  # zero: the new trunk, nothing to convert
+                continue  # zero: the new temporal encoder, nothing to convert
             begin, end = t['data_offsets']
             written[name] = rng.standard_normal(min(1024, (end - begin) // 4)).astype(np.float32)
             f.seek(8 + len(head) + begin)

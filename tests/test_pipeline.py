@@ -12,13 +12,13 @@ from mirage.data.simulate import make_stimulus
 from mirage.data.release import stimulus_paths
 
 ROOT = Path(__file__).resolve().parents[1]
-FILMS = 's01e01a s01e01b s06e01a'.split()
+MOVIES = 's01e01a s01e01b s06e01a'.split()
 SHARDED = 'results/mine/extract/tiny-qwen3-omni-thinking-tower-aligned'
 
 
 @pytest.fixture(scope='module')
 def cluster(tmp_path_factory):
-    "A copy of the project with three short films of one's own, and stand-ins for SLURM on PATH."
+    "A copy of the project with three short movies of one's own, and stand-ins for SLURM on PATH."
     d = tmp_path_factory.mktemp('cluster')
     rng = np.random.default_rng(0)
     lines = ['subject,split,set,bold,video,transcript']
@@ -26,7 +26,7 @@ def cluster(tmp_path_factory):
         shutil.copytree(ROOT / name, d / name, ignore=shutil.ignore_patterns('__pycache__', '.*'))
     for name in ('settings.ini', 'data_manifest.yaml', 'pyproject.toml'):
         shutil.copy(ROOT / name, d / name)
-    for split in FILMS:
+    for split in MOVIES:
         make_stimulus(d / 'data/mine', split, split[:3], 10, 0)
         video, transcript = (p.relative_to(d / 'data/mine') for p in stimulus_paths(d / 'data/mine', split))
         for s in ('sub-01', 'sub-02'):
@@ -152,7 +152,7 @@ def test_the_cost_is_printed_before_anything_is_made(cluster):
     assert shards and int(shards[2]) == 8 * int(shards[1]) >= 32, said[-3000:]
     assert 'GPU-hours at 150 TFLOP/s' in said and 'GB on disk' in said
     for fusion in ('native', 'tower'):
-        # three films, so many hours
+        # three movies, so many hours
         assert re.search(rf'tiny-qwen3-omni-thinking {fusion} aligned +3 +0\.0\d+', said), said[-2000:]
     assert not (cluster / SHARDED).exists()
 
@@ -160,7 +160,7 @@ def test_the_cost_is_printed_before_anything_is_made(cluster):
 def test_a_failing_and_a_killed_job_stop_nobody_else_and_a_rerun_completes(cluster):
     targets = f'{SHARDED}/provenance.json', 'results/mine/figures/table3_licences.json'
     shards = [cluster / f'{SHARDED}-{k}of3/provenance.json' for k in (1, 2, 3)]
-    broken = stimulus_paths(cluster / 'data/mine', FILMS[0])[0]
+    broken = stimulus_paths(cluster / 'data/mine', MOVIES[0])[0]
     kept = broken.read_bytes()
     broken.write_bytes(kept[:100])  # in shard 1
     (cluster / 'state/oom').write_text(
@@ -203,7 +203,7 @@ def test_a_failing_and_a_killed_job_stop_nobody_else_and_a_rerun_completes(clust
         )
     failed = cluster / 'results/mine/notebooks/extract-tiny-qwen3-omni-thinking-tower-aligned-1of3.ipynb'
     # the executed notebook keeps the traceback
-    assert failed.name in said and FILMS[0] in failed.read_text() and 'Error' in failed.read_text()
+    assert failed.name in said and MOVIES[0] in failed.read_text() and 'Error' in failed.read_text()
 
     broken.write_bytes(kept)
     before = (cluster / targets[1]).stat().st_mtime_ns, shards[2].stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""Any film, whole chain: a clip with speech to BOLD, page and film; weights in every form; films, words, weights and
+"""Any movie, whole chain: a clip with speech to BOLD, page and movie; weights in every form; movies, words, weights and
 tables that are not what they should be."""
 
 import json, os, re, shutil, subprocess, sys, tempfile
@@ -16,11 +16,11 @@ from mirage.prediction.card import card, evaluation_of, share
 from mirage.core import Contexts, finish_run, run_path, start_run, unfinished
 from mirage.features.extract import identity
 from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
-from mirage.plotting.page import MEANING, Prediction, movie_mp4, page_html, stencil
-from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_films
-from mirage.prediction.predict import prepare, read_films, stop_if_failed, transcribe
+from mirage.plotting.page import MEANING, Prediction, animation_mp4, page_html, stencil
+from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_movies
+from mirage.prediction.predict import prepare, read_movies, stop_if_failed, transcribe
 from mirage.prediction.recipe import Recipe, open_backbones, open_weights
-from mirage.data.stimuli import RATE, Film
+from mirage.data.stimuli import RATE, Movie
 from mirage.features.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,8 +123,8 @@ def test_the_published_layout_predicts_what_a_plain_reimplementation_predicts(gi
     job = prepare(given / 'clip.mkv', given / 'clip.srt', given / 'published', preset='smoke', device='cpu')
     # released, native
     assert job.weights.recipe == Recipe(TINY, contexts=Contexts(words=8, audio=4.0, video=2.0)) and not p.simulated
-    film = Film.open(given / 'clip.mkv', given / 'clip.srt')
-    states = load_backbone(TINY).extract(film, 'native', 'released', job.weights.recipe.contexts)
+    movie = Movie.open(given / 'clip.mkv', given / 'clip.srt')
+    states = load_backbone(TINY).extract(movie, 'native', 'released', job.weights.recipe.contexts)
     padded = {m: torch.zeros(60, *x.shape[1:]) for m, x in states.items()}
     for m, x in states.items():
         # frame −9 is the first of the window
@@ -143,10 +143,10 @@ def test_the_published_layout_predicts_what_a_plain_reimplementation_predicts(gi
 )
 def test_a_movie_has_as_many_samples_as_the_release_counts(given, seconds, released, aligned):
     "8.05, 8.503, 7.987, 2.349 and 0.336 TRs: rounded under `released`, every one that began under `aligned`."
-    film = Film.open(given / 'clip.mkv', given / 'clip.srt')
+    movie = Movie.open(given / 'clip.mkv', given / 'clip.srt')
     for protocol, n in (('released', released), ('aligned', aligned)):
         weights = SimpleNamespace(recipe=replace(RECIPE, protocol=protocol))
-        assert Job('clip', replace(film, seconds=seconds), weights, (), {}, 'cpu').n_tr == n
+        assert Job('clip', replace(movie, seconds=seconds), weights, (), {}, 'cpu').n_tr == n
 
 
 def test_weights_are_not_fed_features_of_another_protocol(given, tmp_path):
@@ -199,7 +199,7 @@ def test_a_run_trained_on_features_of_older_rules_says_so(given):
 
 def test_four_subjects_cost_one_extraction_and_one_pass(given, tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
-    seen = dict(extract=0, trunk=0, windows=0)
+    seen = dict(extract=0, encoder=0, windows=0)
     extract, forward = type(load_backbone(TINY)).extract, TemporalEncoder.forward
 
     def counted(self, *a, **k):
@@ -207,7 +207,7 @@ def test_four_subjects_cost_one_extraction_and_one_pass(given, tmp_path, monkeyp
         return extract(self, *a, **k)
 
     def passed(self, x):
-        seen['trunk'] += 1
+        seen['encoder'] += 1
         seen['windows'] += len(x)
         return forward(self, x)
 
@@ -215,9 +215,9 @@ def test_four_subjects_cost_one_extraction_and_one_pass(given, tmp_path, monkeyp
     monkeypatch.setattr(TemporalEncoder, 'forward', passed)
     w = open_weights(given / 'ours')
     four = predict(given / 'clip.mkv', given / 'clip.srt', w, device='cpu')
-    assert len(four.bold) == 4 and seen == dict(extract=1, trunk=1, windows=1)
+    assert len(four.bold) == 4 and seen == dict(extract=1, encoder=1, windows=1)
     shutil.copy(given / 'clip.mkv', tmp_path / 'renamed.mkv')
-    # the same film under another name
+    # the same movie under another name
     one = predict(tmp_path / 'renamed.mkv', given / 'clip.srt', w, 'sub-03', device='cpu')
     assert seen['extract'] == 1 and np.array_equal(one.bold['sub-03'], four.bold['sub-03'])
     other = predict(given / 'clip.mkv', None, w, 'sub-03', device='cpu')  # without words it is another stimulus
@@ -248,7 +248,7 @@ def test_a_training_run_says_how_its_features_are_made_and_is_held_to_it(given, 
     path.mkdir(parents=True)
     like = json.loads(
         (
-            mirage.prediction.recipe.store_path('films', TINY, 'native', 'aligned', RECIPE.contexts) / 'store.json'
+            mirage.prediction.recipe.store_path('movies', TINY, 'native', 'aligned', RECIPE.contexts) / 'store.json'
         ).read_text()
     )
     (path / 'store.json').write_text(json.dumps(like))
@@ -301,11 +301,11 @@ def bad(given, d, kind):
     if kind == 'no length':
         clip(d / 'v.mkv', 0.0)
         video, says = d / 'v.mkv', 'holds no pictures|cannot be decoded'
-    if kind == 'no film':
+    if kind == 'no movie':
         (d / 'v.mkv').write_text('a letter')
         video, says = d / 'v.mkv', 'cannot be decoded'
-    if kind == 'missing film':
-        video, says = d / 'v.mkv', 'there is no film'
+    if kind == 'missing movie':
+        video, says = d / 'v.mkv', 'there is no movie'
     if kind == 'missing words':
         words, says = d / 'w.srt', 'there is no transcript'
     if kind == 'words are no subtitles':
@@ -351,8 +351,8 @@ def bad(given, d, kind):
         'no video',
         'no audio',
         'no length',
-        'no film',
-        'missing film',
+        'no movie',
+        'missing movie',
         'missing words',
         'words are no subtitles',
         'time runs backwards',
@@ -377,7 +377,7 @@ def test_bad_input_is_refused_with_a_remedy_before_anything_is_written(given, tm
     assert not everything(tmp_path / 'root')
 
 
-def dubbed(path):  # a film with two sound tracks: French commentary with a tone at 4 s, English with one at 1 s
+def dubbed(path):  # a movie with two sound tracks: French commentary with a tone at 4 s, English with one at 1 s
     with av.open(str(path), 'w') as out:
         video = out.add_stream('libx264', rate=10, width=128, height=72, pix_fmt='yuv420p')
         t = np.arange(8 * RATE) / RATE
@@ -397,7 +397,7 @@ def dubbed(path):  # a film with two sound tracks: French commentary with a tone
     return path
 
 
-def test_another_sound_track_is_another_prediction_and_what_was_taken_is_told(given, tmp_path, monkeypatch, capsys):
+def test_another_sound_track_is_another_prediction_and_what_was_taken_is_reported(given, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     path, w = dubbed(tmp_path / 'dubbed.mkv'), open_weights(given / 'ours')
     with pytest.warns(UserWarning, match='2 sound tracks.*number 2 is taken'):
@@ -406,8 +406,10 @@ def test_another_sound_track_is_another_prediction_and_what_was_taken_is_told(gi
     assert np.array_equal(asked[2].bold['sub-01'], usual.bold['sub-01']) and not np.allclose(
         asked['fr'].bold['sub-01'], usual.bold['sub-01'], atol=1e-5
     )
-    (tmp_path / 'films.csv').write_text('video,name,audio_track\ndubbed.mkv,french,fr\ndubbed.mkv,german,de\n')
-    state, done = predict_films(read_films(tmp_path / 'films.csv'), w, 'sub-01', device='cpu', page=False, movie=False)
+    (tmp_path / 'movies.csv').write_text('video,name,audio_track\ndubbed.mkv,french,fr\ndubbed.mkv,german,de\n')
+    state, done = predict_movies(
+        read_movies(tmp_path / 'movies.csv'), w, 'sub-01', device='cpu', page=False, animation=False
+    )
     assert state.state.tolist() == ['predicted', 'failed'] and np.array_equal(
         done['french'].bold['sub-01'], asked['fr'].bold['sub-01']
     )
@@ -417,43 +419,43 @@ def test_another_sound_track_is_another_prediction_and_what_was_taken_is_told(gi
     )
 
 
-def test_a_film_of_three_seconds_says_that_there_is_nothing_to_draw(given, tmp_path, monkeypatch, capsys):
+def test_a_movie_of_three_seconds_says_that_there_is_nothing_to_draw(given, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
-    (tmp_path / 'films.csv').write_text(f'video\n{clip(tmp_path / "short.mkv", 3.0)}\n')
-    state, done = predict_films(
-        read_films(tmp_path / 'films.csv'), open_weights(given / 'ours'), 'sub-01', device='cpu'
+    (tmp_path / 'movies.csv').write_text(f'video\n{clip(tmp_path / "short.mkv", 3.0)}\n')
+    state, done = predict_movies(
+        read_movies(tmp_path / 'movies.csv'), open_weights(given / 'ours'), 'sub-01', device='cpu'
     )
     assert state.state.tolist() == ['predicted'] and done['short'].bold['sub-01'].shape == (3, 1000)
     assert (
-        'short: numbers only, no page and no film of the map: its last sample is taken at 2.98 s, and BOLD '
+        'short: numbers only, no page and no animation of the map: its last sample is taken at 2.98 s, and BOLD '
         'answers 4.47 s late' in capsys.readouterr().out
     )
     assert not [f for f in everything(tmp_path / 'results') if f.endswith(('.html', '.mp4'))]
 
 
-# ---- many films
+# ---- many movies
 
 
-def test_a_table_of_films_goes_on_after_failures_and_resumes(given, tmp_path, monkeypatch, capsys):
+def test_a_table_of_movies_goes_on_after_failures_and_resumes(given, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path / 'root'))
     (tmp_path / 'root').mkdir()
     clip(tmp_path / 'mute.mkv', 3.0, sound=False)
-    (tmp_path / 'films.csv').write_text(
+    (tmp_path / 'movies.csv').write_text(
         f'video,transcript,name\nmute.mkv,,\n{given / "clip.mkv"},{given / "clip.srt"},good\ngone.mkv,,\n'
     )
-    w, table = open_weights(given / 'ours'), read_films(tmp_path / 'films.csv')
-    state, done = predict_films(table, w, device='cpu', page=False, movie=False)
+    w, table = open_weights(given / 'ours'), read_movies(tmp_path / 'movies.csv')
+    state, done = predict_movies(table, w, device='cpu', page=False, animation=False)
     assert (
         state.state.tolist() == ['failed', 'predicted', 'failed']
         and list(done) == ['good']
-        and not unfinished(run_path('films', 'predict', 'good'))
+        and not unfinished(run_path('movies', 'predict', 'good'))
     )
     with pytest.raises(
-        PredictionError, match='2 of 3 films failed(.|\n)*mute: FilmError(.|\n)*gone: FileNotFoundError'
+        PredictionError, match='2 of 3 movies failed(.|\n)*mute: MovieError(.|\n)*gone: FileNotFoundError'
     ):
         stop_if_failed(state)
-    assert not run_path('films', 'predict', 'mute').exists()
-    stamp = (run_path('films', 'predict', 'good') / 'predictions.h5').stat().st_mtime_ns
+    assert not run_path('movies', 'predict', 'mute').exists()
+    stamp = (run_path('movies', 'predict', 'good') / 'predictions.h5').stat().st_mtime_ns
     clip(tmp_path / 'mute.mkv', 3.0)
     monkeypatch.setattr(
         mirage.prediction.predict,
@@ -462,27 +464,27 @@ def test_a_table_of_films_goes_on_after_failures_and_resumes(given, tmp_path, mo
             real(job) if job.name == 'mute' else pytest.fail('computed again')
         ),
     )
-    state, done = predict_films(table, w, device='cpu', page=False, movie=False)
+    state, done = predict_movies(table, w, device='cpu', page=False, animation=False)
     assert (
         state.state.tolist() == ['predicted', 'there', 'failed']
-        and (run_path('films', 'predict', 'good') / 'predictions.h5').stat().st_mtime_ns == stamp
+        and (run_path('movies', 'predict', 'good') / 'predictions.h5').stat().st_mtime_ns == stamp
     )
     monkeypatch.undo()
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path / 'root'))
     monkeypatch.setenv('IN_TEST', '1')
     job = prepare(given / 'clip.mkv', given / 'clip.srt', w, 'sub-01', 'good', device='cpu')
-    p, run, there = make(job, page=False, movie=False)  # other subjects: another result
+    p, run, there = make(job, page=False, animation=False)  # other subjects: another result
     assert not there and list(p.bold) == ['sub-01'] and not (run.path / 'bold_sub-02.npy').exists()
     with pytest.raises(ValueError, match='no subject'):
-        predict_films(table, w, 'sub-09', device='cpu')
+        predict_movies(table, w, 'sub-09', device='cpu')
 
 
-def test_two_films_of_the_same_name_keep_both_predictions(given, tmp_path, monkeypatch, capsys):
+def test_two_movies_of_the_same_name_keep_both_predictions(given, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path / 'root'))
     (tmp_path / 'root').mkdir()
     (tmp_path / 'other').mkdir()
     clip(tmp_path / 'other' / 'clip.mkv', 3.0)
-    w, how = open_weights(given / 'ours'), dict(page=False, movie=False)
+    w, how = open_weights(given / 'ours'), dict(page=False, animation=False)
     _, first, _ = make(prepare(given / 'clip.mkv', None, w, device='cpu'), **how)
     kept = (first.path / 'predictions.h5').read_bytes()
     _, second, _ = make(prepare(tmp_path / 'other' / 'clip.mkv', None, w, device='cpu'), **how)
@@ -491,7 +493,7 @@ def test_two_films_of_the_same_name_keep_both_predictions(given, tmp_path, monke
         and re.fullmatch('clip-[0-9a-f]{6}', second.path.name)
         and (first.path / 'predictions.h5').read_bytes() == kept
     )
-    assert 'is the prediction of another film, and stays' in capsys.readouterr().out
+    assert 'is the prediction of another movie, and stays' in capsys.readouterr().out
     for video, run in ((given / 'clip.mkv', first), (tmp_path / 'other' / 'clip.mkv', second)):  # both are found again
         _, again, there = make(prepare(video, None, w, device='cpu'), **how)
         assert there and again.path == run.path
@@ -500,7 +502,7 @@ def test_two_films_of_the_same_name_keep_both_predictions(given, tmp_path, monke
     assert (first.path / 'predictions.h5').read_bytes() == kept
 
 
-def test_altered_features_of_a_predicted_film_are_made_again(given, tmp_path, monkeypatch, capsys):
+def test_altered_features_of_a_predicted_movie_are_made_again(given, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path / 'root'))
     (tmp_path / 'root').mkdir()
     w = open_weights(given / 'ours')
@@ -542,8 +544,8 @@ def test_a_shared_model_that_was_altered_is_refused(given, tmp_path, name):
         open_weights(folder)
 
 
-def test_a_film_without_words_and_one_heard_by_a_recogniser(given, shared):
-    from whisper_twin import tiny_whisper
+def test_a_movie_without_words_and_one_heard_by_a_recogniser(given, shared):
+    from tiny_whisper import tiny_whisper
 
     quiet = open_input(given / 'clip.mkv')
     assert not len(quiet.words)
@@ -568,7 +570,7 @@ def made(given, shared):
     return make(prepare(given / 'clip.mkv', given / 'clip.srt', given / 'ours', name='clip', device='cpu'))
 
 
-def test_a_real_film_becomes_numbers_a_page_and_a_film(made):
+def test_a_real_movie_becomes_numbers_a_page_and_an_animation(made):
     p, run, _ = made
     assert set(everything(run.path)) >= {
         'predictions.h5',
@@ -588,13 +590,13 @@ def test_a_real_film_becomes_numbers_a_page_and_a_film(made):
         assert f['parcel'][0] == b'7Networks_LH_Vis_1' and len(f['parcel']) == 1000
     assert np.array_equal(np.load(run.path / 'bold_sub-05.npy'), p.bold['sub-05'])
     times = pd.read_csv(run.path / 'times.csv')
-    assert np.allclose(times.seconds, 1.49 * np.arange(9)) and np.allclose(times.film, times.seconds - 4.47)
-    film = Film.open(run.path / 'map.mp4')
-    a, b = film.frames([1.0, 7.0])[:, 60:380, 520:1260].astype(int)
-    assert abs(film.seconds - p.film.seconds) < 0.5 and np.abs(a - b).mean() > 2 and film.has_sound
-    left = film.frames([1.0])[0, 40:310, 20:500]
-    own = p.film.frames([1.0], (270, 480))[0]
-    assert np.abs(left.astype(int) - own).mean() < 12  # the film itself, beside the map
+    assert np.allclose(times.seconds, 1.49 * np.arange(9)) and np.allclose(times.movie, times.seconds - 4.47)
+    movie = Movie.open(run.path / 'map.mp4')
+    a, b = movie.frames([1.0, 7.0])[:, 60:380, 520:1260].astype(int)
+    assert abs(movie.seconds - p.movie.seconds) < 0.5 and np.abs(a - b).mean() > 2 and movie.has_sound
+    left = movie.frames([1.0])[0, 40:310, 20:500]
+    own = p.movie.frames([1.0], (270, 480))[0]
+    assert np.abs(left.astype(int) - own).mean() < 12  # the movie itself, beside the map
 
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
@@ -643,14 +645,14 @@ def test_the_slider_moves_the_map_in_a_browser(made, tmp_path):
     assert pd.read_csv(run.path / 'parcels.csv').name[699] in found['tip'] and 'right hemisphere' in found['tip']
     assert abs(found['value'] - p.bold['sub-01'][4, 699]) <= np.abs(p.bold['sub-01']).max() / 254 + 1e-6 and found[
         'when'
-    ].startswith('TR 4, BOLD at 0:06.0, film at 0:01.5')
+    ].startswith('TR 4, BOLD at 0:06.0, movie at 0:01.5')
     assert 'simulated: the model was trained on simulated BOLD' in done.stdout
 
 
 def test_ten_minutes_for_four_subjects_fit_in_eight_megabytes(tmp_path):
     rng = np.random.default_rng(0)
 
-    class Long:  # pictures of the grain of a real film, at high definition
+    class Long:  # pictures of the grain of a real movie, at high definition
         seconds, size = 600.0, (360, 640)
 
         def iter_frames(self, times):
@@ -675,7 +677,7 @@ def test_ten_minutes_for_four_subjects_fit_in_eight_megabytes(tmp_path):
 
 def test_what_has_no_atlas_is_not_drawn(tmp_path):
     p = Prediction('own', None, {'a': np.zeros((9, 60), np.float32)}, 'w', False, atlas=None)
-    for draw in (page_html, movie_mp4):
+    for draw in (page_html, animation_mp4):
         with pytest.raises(ValueError, match='a map needs the 1000 parcels'):
             draw(p, tmp_path / 'x')
     assert not everything(tmp_path)
@@ -694,7 +696,7 @@ def test_the_notebook_refuses_what_it_does_not_know(tmp_path):
             tmp_path / 'out.ipynb',
             '-p',
             'vidoe',
-            'film.mkv',
+            'movie.mkv',
         ],
         env=env,
         capture_output=True,
@@ -720,24 +722,24 @@ def notebook(**given):
     return space
 
 
-def test_the_notebook_predicts_a_film_and_a_table(given, tmp_path, monkeypatch, capsys):
+def test_the_notebook_predicts_a_movie_and_a_table(given, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     clip(tmp_path / 'mute.mkv', 3.0, sound=False)
-    how = dict(weights=str(given / 'ours'), device='cpu', movie=False)
+    how = dict(weights=str(given / 'ours'), device='cpu', animation=False)
     one = dict(video=str(given / 'clip.mkv'), transcript=str(given / 'clip.srt')) | how
     notebook(**one, estimate_only=True)
     assert not (tmp_path / 'results').exists() and not (tmp_path / 'features').exists()
     notebook(**one, subjects='sub-02')
     assert (
-        {'bold_sub-02.npy', 'page.html'} <= set(everything(tmp_path / 'results/films/predict/clip'))
-        and len(list((tmp_path / 'features/films').rglob('*.h5'))) == 3
+        {'bold_sub-02.npy', 'page.html'} <= set(everything(tmp_path / 'results/movies/predict/clip'))
+        and len(list((tmp_path / 'features/movies').rglob('*.h5'))) == 3
         and MEANING in capsys.readouterr().out
     )
-    (tmp_path / 'films.csv').write_text(f'video,transcript\nmute.mkv,\n{given / "clip.mkv"},{given / "clip.srt"}\n')
-    with pytest.raises(Exception, match='1 of 2 films failed(.|\n)*mute: FilmError'):
-        notebook(films=str(tmp_path / 'films.csv'), **how, page=False)
-    assert 'bold_sub-05.npy' in everything(tmp_path / 'results/films/predict/clip')
-    for wrong, says in ((dict(films='a.csv', video='b.mkv'), 'either films'), (dict(transcript='a.srt'), 'no video')):
+    (tmp_path / 'movies.csv').write_text(f'video,transcript\nmute.mkv,\n{given / "clip.mkv"},{given / "clip.srt"}\n')
+    with pytest.raises(Exception, match='1 of 2 movies failed(.|\n)*mute: MovieError'):
+        notebook(movies=str(tmp_path / 'movies.csv'), **how, page=False)
+    assert 'bold_sub-05.npy' in everything(tmp_path / 'results/movies/predict/clip')
+    for wrong, says in ((dict(movies='a.csv', video='b.mkv'), 'either movies'), (dict(transcript='a.srt'), 'no video')):
         with pytest.raises(ValueError, match=says):
             notebook(**how, **wrong)
 
@@ -746,7 +748,7 @@ def test_the_notebook_predicts_a_film_and_a_table(given, tmp_path, monkeypatch, 
 
 
 def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch):
-    """Chapter 06b cuts the ends of every film and training does not, so that the two scores differ: the notebook must
+    """Chapter 06b cuts the ends of every movie and training does not, so that the two scores differ: the notebook must
     look for the one that it prints."""
     from test_inputs import run_notebook
 
@@ -769,7 +771,7 @@ def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch
     run_notebook('09c_card', cohort='embedded')  # never evaluated: the card prints the score of training
     found = start_run(run_path('embedded', 'evaluate', 'mirage-native-s0'), dict(runs='train/mirage-native-s0'))
     pd.DataFrame([
-        dict(film='all', set='val', subject=s, score=v, low=v - 0.02, high=v + 0.02)
+        dict(movie='all', set='val', subject=s, score=v, low=v - 0.02, high=v + 0.02)
         for s, v in (('mean', 0.587), ('sub-01', 0.58), ('sub-02', 0.594))
     ]).to_csv(found.path / 'intervals.csv', index=False)
     finish_run(found, dict(val=dict(estimate=0.587)), inputs=run.provenance['files'])
@@ -832,7 +834,7 @@ def test_a_card_says_what_the_run_says(tmp_path, monkeypatch):
     )
     found = start_run(run_path('embedded', 'evaluate', 'r'), {})
     pd.DataFrame(
-        [('mean', 'all', 0.15, 0.12, 0.18, 'val')], columns=['subject', 'film', 'score', 'low', 'high', 'set']
+        [('mean', 'all', 0.15, 0.12, 0.18, 'val')], columns=['subject', 'movie', 'score', 'low', 'high', 'set']
     ).to_csv(found.path / 'intervals.csv')
     finish_run(found, {}, inputs=run.provenance['files'])
     assert '| validation | mean | 0.150 | 0.120 to 0.180 |' in card(run, 'mit', back.recipe)
@@ -932,9 +934,9 @@ WRONG_RECIPE = [
     dict(fusion=None),
     dict(protocol='aligned,video_at=/../../../../outside_store'),
     dict(protocol='aligned,speechless=../x'),
-    dict(protocol='streaming,hop=1e9'),
-    dict(protocol='streaming,hop=nan'),
-    dict(protocol='streaming,hop=-1'),
+    dict(protocol='streaming,chunk=1e9'),
+    dict(protocol='streaming,chunk=nan'),
+    dict(protocol='streaming,chunk=-1'),
     dict(protocol='aligned,tower_span=1e-'),
     dict(protocol=['aligned']),
     dict(protocol='aligned\n'),

@@ -9,7 +9,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from mirage.core import Contexts, get_preset
 from mirage.data.release import stimulus_paths
 from mirage.data.simulate import make_stimulus
-from mirage.data.stimuli import RATE, Film, Transcript
+from mirage.data.stimuli import RATE, Movie, Transcript
 from mirage.features.backbones import GIVEN_CONTEXTS, Schedule, family, find_spec, get_protocol, load_backbone
 from mirage.features.extract import check_sources, estimate, extract_splits, identity
 from mirage.features.store import open_features, store_path
@@ -49,10 +49,10 @@ def make(folder, config, *others, cls=None):
 
 
 @pytest.fixture(scope='module')
-def film(tmp_path_factory):
+def movie(tmp_path_factory):
     folder = tmp_path_factory.mktemp('movie')
     make_stimulus(folder, 's01e01a', 's01', n_tr=6, seed=0)
-    return Film.open(*stimulus_paths(folder, 's01e01a'))
+    return Movie.open(*stimulus_paths(folder, 's01e01a'))
 
 
 @torch.inference_mode()
@@ -79,15 +79,15 @@ TEXTS = dict(
 
 
 @pytest.mark.parametrize('name', TEXTS)
-def test_a_model_of_text_reads_each_word_at_the_end_of_its_context(name, film, tmp_path):
+def test_a_model_of_text_reads_each_word_at_the_end_of_its_context(name, movie, tmp_path):
     config, opening, closing = TEXTS[name]
     model = make(tmp_path, config, tokenizer(opening, closing))
     backbone = load_backbone(f'text={tmp_path}')
     part = model.get_encoder() if config.is_encoder_decoder else model
-    plan = Schedule(film, get_protocol('aligned'), FEW)
-    text = backbone.extract(film, contexts=FEW)['text']
-    assert backbone.streams() == dict(text=(4, 32)) and text.shape == (film.steps, 4, 32)
-    pairs = pd.DataFrame(plan.film.words).assign(k=range(len(plan.words)))
+    plan = Schedule(movie, get_protocol('aligned'), FEW)
+    text = backbone.extract(movie, contexts=FEW)['text']
+    assert backbone.streams() == dict(text=(4, 32)) and text.shape == (movie.steps, 4, 32)
+    pairs = pd.DataFrame(plan.movie.words).assign(k=range(len(plan.words)))
     expected = np.zeros((len(pairs), 4, 32), np.float32)
     for i in range(len(plan.words)):
         words = [plan.texts[k] for k in plan.context(i)]
@@ -100,24 +100,24 @@ def test_a_model_of_text_reads_each_word_at_the_end_of_its_context(name, film, t
     assert np.allclose(text, plan.on_grid(expected), atol=1e-4)
 
 
-def test_no_later_word_changes_what_a_model_that_looks_ahead_says_of_a_word(film, tmp_path):
+def test_no_later_word_changes_what_a_model_that_looks_ahead_says_of_a_word(movie, tmp_path):
     make(tmp_path, TEXTS['bert'][0], tokenizer('<s>', '</s>'))
-    backbone, plan = load_backbone(f'text={tmp_path}'), Schedule(film, get_protocol('aligned'), FEW)
+    backbone, plan = load_backbone(f'text={tmp_path}'), Schedule(movie, get_protocol('aligned'), FEW)
     rows = backbone.rows(plan)
     plan.words.loc[len(plan.words) - 1, 'word'] = 'zzz'
     assert all((a[0] == b[0]).all() for a, b in zip(rows[:-1], backbone.rows(plan)[:-1]))
 
 
-def test_a_context_longer_than_the_model_is_cut_from_the_left_and_told(film, tmp_path):
+def test_a_context_longer_than_the_model_is_cut_from_the_left_and_reported(movie, tmp_path):
     config = transformers.RobertaConfig(vocab_size=150, max_position_embeddings=23, pad_token_id=0, **SMALL)
     make(tmp_path, config, tokenizer('<s>'))
     backbone = load_backbone(f'text={tmp_path}')
     assert backbone.longest == 22  # its positions begin behind that of the padding
     with pytest.warns(UserWarning, match='reads 22 tokens at most'):
-        long = backbone.extract(film, contexts=Contexts(words=60))['text']
+        long = backbone.extract(movie, contexts=Contexts(words=60))['text']
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        backbone.extract(film, contexts=Contexts(words=1))
+        backbone.extract(movie, contexts=Contexts(words=1))
     assert np.isfinite(long).all() and long.any()
 
 
@@ -131,43 +131,43 @@ def whisper(tmp_path_factory):
     return folder, model
 
 
-def test_whisper_gives_its_encoders_states_of_the_last_second_of_the_window(whisper, film):
+def test_whisper_gives_its_encoders_states_of_the_last_second_of_the_window(whisper, movie):
     folder, model = whisper
     backbone = load_backbone(f'audio={folder}')
-    audio = backbone.extract(film, contexts=FEW)['audio']
-    assert audio.shape == (film.steps, 4, 32) and backbone.padded == 2.0 and backbone.in_time
-    wave = film.sound()
+    audio = backbone.extract(movie, contexts=FEW)['audio']
+    assert audio.shape == (movie.steps, 4, 32) and backbone.padded == 2.0 and backbone.in_time
+    wave = movie.sound()
     for step, (a, b), tokens in ((9, (3.0, 5.0), slice(50, 100)), (0, (0.0, 0.5), slice(0, 25))):
         part = wave[round(a * RATE) : round(b * RATE)]
         inputs = backbone.processor(part, sampling_rate=RATE, return_tensors='pt')['input_features']
         assert close(audio[step], plain(model.get_encoder(), input_features=inputs), tokens)
     with pytest.warns(UserWarning, match='takes 2 seconds of sound at most'):
-        longer = backbone.extract(film, contexts=Contexts(audio=8.0))['audio']
+        longer = backbone.extract(movie, contexts=Contexts(audio=8.0))['audio']
     assert (longer == audio).all()
 
 
-def test_wav2vec2_is_read_in_hops_where_the_protocol_has_hops(film, tmp_path):
+def test_wav2vec2_is_read_in_chunks_where_the_protocol_has_hops(movie, tmp_path):
     shape = dict(conv_dim=(16,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2)
     model = make(tmp_path, transformers.Wav2Vec2Config(**SMALL, **shape), transformers.Wav2Vec2FeatureExtractor())
     backbone = load_backbone(f'audio={tmp_path}')
-    audio = backbone.extract(film, protocol='streaming,hop=3', contexts=FEW)['audio']
-    wave = torch.from_numpy(backbone.processor(film.sound()[RATE : 6 * RATE], sampling_rate=RATE).input_values[0])
-    states = plain(model, input_values=wave[None])  # 1 to 6 s: the hop that begins at 3 s and the context before it
+    audio = backbone.extract(movie, protocol='streaming,chunk=3', contexts=FEW)['audio']
+    wave = torch.from_numpy(backbone.processor(movie.sound()[RATE : 6 * RATE], sampling_rate=RATE).input_values[0])
+    states = plain(model, input_values=wave[None])  # 1 to 6 s: the chunk that begins at 3 s and the context before it
     n = states[0].shape[1]
     assert close(audio[7], states, slice(int(3 / 5 * n) - round(n / 5), int(3 / 5 * n)))  # the second before 4 s
-    assert backbone.work(film, protocol='streaming,hop=3', contexts=FEW).forwards == len(
-        np.arange(0, film.steps / 2, 3)
+    assert backbone.work(movie, protocol='streaming,chunk=3', contexts=FEW).forwards == len(
+        np.arange(0, movie.steps / 2, 3)
     )
 
 
-def test_patches_of_a_spectrogram_are_averaged_over_the_whole_window(film, tmp_path):
+def test_patches_of_a_spectrogram_are_averaged_over_the_whole_window(movie, tmp_path):
     config = transformers.ASTConfig(max_length=64, num_mel_bins=32, **SMALL)
     model = make(tmp_path, config, transformers.ASTFeatureExtractor(max_length=64, num_mel_bins=32))
     backbone = load_backbone(f'audio={tmp_path}')
     assert not backbone.in_time and backbone.longest == 0.64
     with pytest.warns(UserWarning, match='takes 0.64 seconds'):
-        audio = backbone.extract(film, contexts=FEW)['audio']
-    wave = film.sound()[round(4.36 * RATE) : 5 * RATE]
+        audio = backbone.extract(movie, contexts=FEW)['audio']
+    wave = movie.sound()[round(4.36 * RATE) : 5 * RATE]
     states = plain(model, **backbone.processor(wave, sampling_rate=RATE, return_tensors='pt'))
     assert close(audio[9], states, slice(None))
 
@@ -182,27 +182,27 @@ LOOKS = dict(
 
 
 @pytest.mark.parametrize('name', LOOKS)
-def test_a_model_of_pictures_gives_the_mean_over_the_patches_of_the_last_second(name, film, tmp_path):
+def test_a_model_of_pictures_gives_the_mean_over_the_patches_of_the_last_second(name, movie, tmp_path):
     config, edge, lead = LOOKS[name]
     if name == 'dinov2':
         config.num_attention_heads = 2
     size = {'height': edge, 'width': edge}
     model = make(tmp_path, config, transformers.ViTImageProcessor(size=size))
     backbone = load_backbone(f'vision={tmp_path}')
-    vision = backbone.extract(film, contexts=FEW)['vision']
+    vision = backbone.extract(movie, contexts=FEW)['vision']
     assert backbone.streams() == dict(vision=(4, 32)) and backbone.lead == lead
-    pixels = backbone.processor([*film.frames([4.0, 4.5])], return_tensors='pt')['pixel_values']
+    pixels = backbone.processor([*movie.frames([4.0, 4.5])], return_tensors='pt')['pixel_values']
     states = plain(getattr(model, 'vision_model', model), pixel_values=pixels)
     assert np.allclose(vision[9], torch.stack([s[:, lead:].mean((0, 1)) for s in states]), atol=1e-4)
 
 
-def test_a_model_of_clips_gets_its_video_frames_evenly_over_the_context(film, tmp_path):
+def test_a_model_of_clips_gets_its_video_frames_evenly_over_the_context(movie, tmp_path):
     config = transformers.VideoMAEConfig(num_frames=4, tubelet_size=2, **PICTURES, **SMALL)
     processor = transformers.VideoMAEImageProcessor(size={'shortest_edge': 32}, crop_size=EDGE['crop_size'])
     model = make(tmp_path, config, processor)
     backbone = load_backbone(f'vision={tmp_path}')
-    vision = backbone.extract(film, contexts=FEW)['vision']
-    pixels = backbone.processor([[*film.frames([3.0, 3.5, 4.0, 4.5])]], return_tensors='pt')['pixel_values']
+    vision = backbone.extract(movie, contexts=FEW)['vision']
+    pixels = backbone.processor([[*movie.frames([3.0, 3.5, 4.0, 4.5])]], return_tensors='pt')['pixel_values']
     assert close(vision[9], plain(model, pixel_values=pixels), slice(None)) and backbone.clip == 4
 
 
@@ -254,7 +254,7 @@ def test_what_cannot_be_a_stream_is_refused_in_one_line(name, why, wrong):
     assert '\n' not in str(e.value) and name.partition('{')[0].partition('=')[0] in str(e.value)
 
 
-def test_weights_with_a_hole_are_refused_and_so_are_pickled_ones(wrong, film, tmp_path):
+def test_weights_with_a_hole_are_refused_and_so_are_pickled_ones(wrong, movie, tmp_path):
     from safetensors.torch import load_file, save_file
 
     make(tmp_path, TEXTS['bert'][0], tokenizer())
@@ -262,14 +262,14 @@ def test_weights_with_a_hole_are_refused_and_so_are_pickled_ones(wrong, film, tm
     hole = next(k for k in weights if 'layer.1.' in k and 'query.weight' in k)
     save_file({k: v for k, v in weights.items() if k != hole}, tmp_path / 'model.safetensors', dict(format='pt'))
     with pytest.raises(ValueError, match='its weights lack 1 tensors, first .*layer.1.*query.weight'):
-        load_backbone(f'text={tmp_path}').extract(film, contexts=FEW)
+        load_backbone(f'text={tmp_path}').extract(movie, contexts=FEW)
     torch.save(weights, tmp_path / 'pytorch_model.bin')
     (tmp_path / 'model.safetensors').unlink()
     with pytest.raises(FileNotFoundError, match='no weights as safetensors'):
-        load_backbone(f'text={tmp_path}').extract(film, contexts=FEW)
+        load_backbone(f'text={tmp_path}').extract(movie, contexts=FEW)
 
 
-def test_an_id_that_the_hub_does_not_have_and_a_hub_that_is_not_there_are_told_apart(monkeypatch):
+def test_an_id_that_the_hub_does_not_have_and_a_hub_that_is_not_there_are_reported_apart(monkeypatch):
     import huggingface_hub.errors as errors
     from mirage.features import pretrained
 
@@ -336,8 +336,8 @@ def test_words_without_a_movie_go_through_a_model_and_meet_the_sound_that_came(s
     assert name == 'text=bert'  # as seen from the project
     path = store_path(people.name, name, 'native', 'aligned', GIVEN_CONTEXTS)
     store = extract_splits(people.splits, path, name, 'native', 'aligned', GIVEN_CONTEXTS, tr=people.tr)
-    film = Transcript(people.splits.transcript[0], people.tr)
-    assert store.steps('a') == film.steps == 81 and store.source('text', 'a') == film.source
+    movie = Transcript(people.splits.transcript[0], people.tr)
+    assert store.steps('a') == movie.steps == 81 and store.source('text', 'a') == movie.source
     preset = replace(get_preset('tiny'), contexts=GIVEN_CONTEXTS)
     both = open_features(people, preset, f'text={spoken}/bert,audio=ready')
     assert both.streams == dict(text=(4, 32), audio=(1, 8)) and both.steps('b') == 90 and both.rates == dict(audio=2.0)

@@ -620,7 +620,7 @@ def test_the_commands_of_the_readme_work_in_their_order_in_a_shell_that_knows_no
     )
 
 
-def test_somebody_who_ran_and_saved_a_notebook_is_told_the_command_that_clears_it(tmp_path):
+def test_somebody_who_ran_and_saved_a_notebook_is_shown_the_command_that_clears_it(tmp_path):
     notebook = tmp_path / 'nbs/05_train.ipynb'
     notebook.parent.mkdir()
     saved = json.loads((ROOT / 'nbs/05_train.ipynb').read_text())
@@ -647,7 +647,7 @@ def test_somebody_who_ran_and_saved_a_notebook_is_told_the_command_that_clears_i
     'options, says',
     [
         (('video', 'nothere.mp4'), 'video: there is no file nothere.mp4'),
-        (('films', 'nothere.csv'), 'films: there is no file'),
+        (('movies', 'nothere.csv'), 'movies: there is no file'),
         (('weights', 'results/embedded/train/nothere'), 'weights: there is no folder'),
         (('transcript', 'a.srt'), 'there is no video'),
     ],
@@ -717,8 +717,8 @@ EXTRACTS = """
     from mirage.core import Contexts
     from mirage.features.extract import extract_splits
     if __name__ == '__main__':
-        films = pd.read_csv(sys.argv[1])
-        extract_splits(films, sys.argv[2], 'tiny-qwen3-omni-thinking', 'native', 'aligned', Contexts(words=8, audio=2., video=1.), workers=2)
+        movies = pd.read_csv(sys.argv[1])
+        extract_splits(movies, sys.argv[2], 'tiny-qwen3-omni-thinking', 'native', 'aligned', Contexts(words=8, audio=2., video=1.), workers=2)
 """  # noqa: E501
 
 
@@ -742,10 +742,10 @@ def test_the_workers_of_a_killed_extraction_end_with_it_and_the_same_call_comple
     for name in names:
         make_stimulus(tmp_path, name, name[:3], n_tr=20, seed=0)
     pd.DataFrame([(n, *stimulus_paths(tmp_path, n)) for n in names], columns=['split', 'video', 'transcript']).to_csv(
-        tmp_path / 'films.csv', index=False
+        tmp_path / 'movies.csv', index=False
     )
     (tmp_path / 'extract.py').write_text(textwrap.dedent(EXTRACTS))
-    command = [sys.executable, tmp_path / 'extract.py', tmp_path / 'films.csv', tmp_path / 'store']
+    command = [sys.executable, tmp_path / 'extract.py', tmp_path / 'movies.csv', tmp_path / 'store']
     job = subprocess.Popen(command, env=ENV, start_new_session=True)
     workers = wait_for(lambda: len(found := children(job.pid)) >= 3 and found, 120)  # two, and multiprocessing's own
     time.sleep(3)

@@ -11,8 +11,8 @@ from transformers import Qwen2Tokenizer
 from mirage.features.backbones import Schedule, frame_times, get_protocol, load_backbone, picture_pairs, rounded_frames
 from mirage.core import TR, Contexts
 from mirage.features.inputs import WordTokens
-from mirage.features.readout import newest_tokens
-from mirage.data.stimuli import RATE, Film
+from mirage.features.selection import newest_tokens
+from mirage.data.stimuli import RATE, Movie
 
 torch.set_num_threads(1)
 RELEASED, ALIGNED = get_protocol('released'), get_protocol('aligned')
@@ -54,7 +54,7 @@ def write_movie(path, seconds, size=(64, 64), channels=1, fps=10):
 
 
 def write_transcript(path, words, rows):
-    "As the release's tables: one row a TR, the words of each in the order in which they are given."
+    "As the release's tables: one row per TR, the words of each in the order in which they are given."
     lines = ['text_per_tr\twords_per_tr\tonsets_per_tr\tdurations_per_tr']
     for i in range(rows):
         mine = [w for w in words if i == min(rows - 1, int(w[1] // TR))]
@@ -63,7 +63,7 @@ def write_transcript(path, words, rows):
     return path
 
 
-def told(rows, **more):  # word, onset, duration
+def described(rows, **more):  # word, onset, duration
     words = pd.DataFrame(rows, columns=['word', 'onset', 'duration'])
     words['offset'] = words.onset + words.duration
     return SimpleNamespace(transcript_words=words, words=words.sort_values('offset', ignore_index=True), **more)
@@ -102,7 +102,7 @@ def test_rule_1_durations_are_taken_as_the_table_gives_them_not_as_end_minus_ons
     onset, duration = 0.36, 0.75
     assert round(2 * duration) == 2 and round(2 * ((onset + duration) - onset)) == 1  # the difference has lost a bit
     write_transcript(tmp_path / 'w.tsv', [('so', onset, duration)], 5)
-    words = Film.open(write_movie(tmp_path / 'm.mkv', 7.0), tmp_path / 'w.tsv').transcript_words
+    words = Movie.open(write_movie(tmp_path / 'm.mkv', 7.0), tmp_path / 'w.tsv').transcript_words
     assert words.duration.tolist() == [0.75] and rounded_frames(words, 20)[:, 1].tolist() == [1, 2]
 
 
@@ -110,14 +110,14 @@ def test_rule_1_durations_are_taken_as_the_table_gives_them_not_as_end_minus_ons
 def test_rule_1_the_text_stream_reaches_to_the_last_row_or_word_or_the_end(tmp_path, rows, last_end, frames):
     "5 rows are 7.45 s, 14.9 frames; 7.6 s are 15.2, 7.9 s are 15.8; the movie itself has 13 frames."
     write_transcript(tmp_path / 'w.tsv', [('one', 1.0, 0.4), ('last', last_end - 0.4, 0.4)], rows)
-    film = Film.open(write_movie(tmp_path / 'm.mkv', 6.4), tmp_path / 'w.tsv')
-    plan = Schedule(film, RELEASED)
+    movie = Movie.open(write_movie(tmp_path / 'm.mkv', 6.4), tmp_path / 'w.tsv')
+    plan = Schedule(movie, RELEASED)
     text = plan.on_grid(np.ones((2, 1, 1), np.float32)).ravel()
     assert len(text) == plan.text_steps == frames and plan.steps == 13 and text.sum() == 2
 
 
 def test_rule_2_mono_sound_is_3_dB_quieter_and_nothing_else_is(tmp_path):
-    mono, stereo = (Film.open(write_movie(tmp_path / f'{n}.mkv', 2.0, channels=n)) for n in (1, 2))
+    mono, stereo = (Movie.open(write_movie(tmp_path / f'{n}.mkv', 2.0, channels=n)) for n in (1, 2))
     assert (mono.channels, stereo.channels) == (1, 2)
     as_it_is, quieter = Schedule(mono, ALIGNED).sound(), Schedule(mono, RELEASED).sound()
     assert np.array_equal(as_it_is, mono.sound())
@@ -227,7 +227,7 @@ def test_rule_5_the_last_of_an_odd_number_of_pictures_is_repeated():
 
 def test_rules_6_and_8_words_are_read_at_their_own_ends_in_the_transcripts_order():
     rows = [('oh', 0.1, 0.2), ('never', 1.0, 1.5), ('mind', 1.2, 0.8), ('you', 2.6, 0.2), ('late', 6.0, 0.9)]
-    movie = told(rows, seconds=6.4, steps=13, transcript_seconds=7.45)
+    movie = described(rows, seconds=6.4, steps=13, transcript_seconds=7.45)
     ours, theirs = Schedule(movie, ALIGNED), Schedule(movie, RELEASED)
     assert np.allclose(theirs.ends, [0.3, 2.5, 2.0, 2.8, 6.9]) and ours.ends[0] == 0.5
     assert theirs.texts == ['oh', 'never', 'mind', 'you', 'late']
@@ -255,7 +255,7 @@ def test_rules_6_and_8_words_are_read_at_their_own_ends_in_the_transcripts_order
 )
 def test_rule_7_the_towers_token_is_counted_on_the_whole_movie(cut, native, tower):
     model, n = load_backbone('tiny-qwen3-omni-thinking'), min(780, int(13 * cut + 0.5))
-    movie = told([], seconds=3000.0, steps=6000, transcript_seconds=0.0)
+    movie = described([], seconds=3000.0, steps=6000, transcript_seconds=0.0)
     step = SimpleNamespace(time=cut, kind='step')
     plan = Schedule(movie, RELEASED)
     assert newest_tokens(n, plan.heard(cut), 0.0).tolist() == [native]
@@ -277,22 +277,22 @@ def test_rule_7_the_towers_token_is_counted_on_the_whole_movie(cut, native, towe
     ],
 )
 def test_rule_9_steps_are_rounded_and_the_last_one_ends_with_the_movie(seconds, steps, last):
-    plan = Schedule(told([], seconds=seconds, steps=int(np.ceil(2 * seconds)), transcript_seconds=0.0), RELEASED)
-    assert plan.steps == steps and [c.time for c in plan.cuts] == [*(np.arange(1, steps) / 2), last]
-    assert Schedule(plan.film, ALIGNED).cuts[-1].time == np.ceil(2 * seconds) / 2
+    plan = Schedule(described([], seconds=seconds, steps=int(np.ceil(2 * seconds)), transcript_seconds=0.0), RELEASED)
+    assert plan.steps == steps and [c.time for c in plan.points] == [*(np.arange(1, steps) / 2), last]
+    assert Schedule(plan.movie, ALIGNED).points[-1].time == np.ceil(2 * seconds) / 2
 
 
-# ---- a literal extraction, one forward a read-out
+# ---- a literal extraction, one forward per time point
 
 
 class Literal:
     "The rules word by word: one movie, one cut after the other, through transformers' own processor and model."
 
-    def __init__(self, model, film, table, contexts):
+    def __init__(self, model, movie, table, contexts):
         self.net, self.processor, self.contexts = model.model.model, model.processor, contexts
-        self.tok, self.pixels, self.film = model.processor.tokenizer, model.pixels, film
-        self.length = film.seconds
-        self.wave = film.sound() * np.float32(0.5**0.5)  # the movie is mono: rule 2
+        self.tok, self.pixels, self.movie = model.processor.tokenizer, model.pixels, movie
+        self.length = movie.seconds
+        self.wave = movie.sound() * np.float32(0.5**0.5)  # the movie is mono: rule 2
         rows = list(csv.DictReader(open(table), delimiter='\t'))
         lists = [[ast.literal_eval(r[k]) for r in rows] for k in ('words_per_tr', 'onsets_per_tr', 'durations_per_tr')]
         self.words = list(zip(*(sum(cells, []) for cells in lists)))
@@ -319,7 +319,7 @@ class Literal:
         times = [cut - self.contexts.video + k / 2 for k in range(round(2 * self.contexts.video))]
         if cut < self.contexts.video:
             times = [k / 2 for k in range(1000) if k / 2 < cut]
-        frames = torch.from_numpy(self.film.frames(times)).permute(0, 3, 1, 2)
+        frames = torch.from_numpy(self.movie.frames(times)).permute(0, 3, 1, 2)
         text, _ = self.prompt(cut)
         prompt = '<|vision_start|><|video_pad|><|vision_end|>\n' + text
         given = self.processor(
@@ -371,12 +371,12 @@ class Literal:
             out['native vision'].append(states[:, picture[-int(grid[1] * grid[2]) // 4 :]].mean(1))
             mel = given['input_features'][0][:, given['feature_attention_mask'][0].bool()]
             heard = dict(feature_lens=torch.tensor([mel.shape[1]]))
-            ear = self.tower(self.net.audio_tower.layers, lambda: self.net.audio_tower(mel, **heard))
+            sound = self.tower(self.net.audio_tower.layers, lambda: self.net.audio_tower(mel, **heard))
             n = max(1, round(2 * cut))
-            out['tower audio'].append(ear[:, min((n - 1) * ear.shape[1] // n, ear.shape[1] - 1)])
+            out['tower audio'].append(sound[:, min((n - 1) * sound.shape[1] // n, sound.shape[1] - 1)])
             seen, where = given['pixel_values_videos'], given['video_grid_thw']
-            eye = self.tower(self.net.visual.blocks, lambda: self.net.visual(seen, grid_thw=where))
-            out['tower vision'].append(eye.mean(1))
+            seen_patches = self.tower(self.net.visual.blocks, lambda: self.net.visual(seen, grid_thw=where))
+            out['tower vision'].append(seen_patches.mean(1))
         return {k: torch.stack(v).numpy() for k, v in out.items()}
 
     def text(self, fused):
@@ -430,10 +430,10 @@ def double(model, monkeypatch):
 
 
 def wide_movie(model, folder, monkeypatch):
-    "With pictures of four by eight tokens, which the twin is made to see whole."
+    "With pictures of four by eight tokens, which the tiny random model is made to see whole."
     size = (4 * model.factor, 8 * model.factor)
     monkeypatch.setattr(type(model), 'pixels', dict(shortest_edge=model.factor**2, longest_edge=size[0] * size[1]))
-    return Film.open(write_movie(folder / 'm.mkv', 6.4, size), write_transcript(folder / 'w.tsv', WORDS, 5))
+    return Movie.open(write_movie(folder / 'm.mkv', 6.4, size), write_transcript(folder / 'w.tsv', WORDS, 5))
 
 
 @pytest.mark.parametrize('name', ['tiny-qwen3-omni-thinking', 'tiny-qwen2.5-omni-7b'])
@@ -441,12 +441,12 @@ def wide_movie(model, folder, monkeypatch):
 def test_all_six_streams_are_those_of_a_literal_extraction(name, tmp_path, monkeypatch):
     "6.4 s, mono; pictures with more columns than a first word has sound tokens; full contexts; a word beyond the end."
     model, contexts = double(load_backbone(name), monkeypatch), Contexts(words=6, audio=3.0, video=2.0)
-    film = wide_movie(model, tmp_path, monkeypatch)
-    assert model.grid(film.size) == (4, 8)
-    literal = Literal(model, film, tmp_path / 'w.tsv', contexts)
+    movie = wide_movie(model, tmp_path, monkeypatch)
+    assert model.grid(movie.size) == (4, 8)
+    literal = Literal(model, movie, tmp_path / 'w.tsv', contexts)
     expected = literal.steps() | {'native text': literal.text(True), 'tower text': literal.text(False)}
     for fusion in ('native', 'tower'):
-        for m, ours in model.extract(film, fusion, 'released', contexts).items():
+        for m, ours in model.extract(movie, fusion, 'released', contexts).items():
             theirs = expected[f'{fusion} {m}']
             assert ours.shape == theirs.shape == (15 if m == 'text' else 13, *model.streams(fusion)[m])
             difference = np.abs(ours - theirs).max((0, 2)) / np.abs(theirs).max((0, 2))  # of each layer
@@ -457,8 +457,8 @@ def test_all_six_streams_are_those_of_a_literal_extraction(name, tmp_path, monke
 def test_a_literal_extraction_tells_every_rule_apart(tmp_path, monkeypatch):
     "Undo one rule at a time: the stream that it concerns moves far beyond rounding."
     model, contexts = load_backbone('tiny-qwen3-omni-thinking'), Contexts(words=6, audio=3.0, video=2.0)
-    film = wide_movie(model, tmp_path, monkeypatch)
-    streams = {fusion: model.extract(film, fusion, 'released', contexts) for fusion in ('native', 'tower')}
+    movie = wide_movie(model, tmp_path, monkeypatch)
+    streams = {fusion: model.extract(movie, fusion, 'released', contexts) for fusion in ('native', 'tower')}
     changes = [
         ('word_frames=overlap', 'native', 'text'),
         ('mono_gain=1', 'native', 'audio'),
@@ -470,7 +470,7 @@ def test_a_literal_extraction_tells_every_rule_apart(tmp_path, monkeypatch):
         ('last_step=whole', 'native', 'audio'),
     ]
     for change, fusion, m in changes:
-        other = model.extract(film, fusion, f'released,{change}', contexts)[m]
+        other = model.extract(movie, fusion, f'released,{change}', contexts)[m]
         n = min(len(other), len(streams[fusion][m]))
         assert np.abs(other[:n] - streams[fusion][m][:n]).max() > 0.02 * np.abs(other).max(), change
 
@@ -481,7 +481,7 @@ def test_a_literal_extraction_tells_every_rule_apart(tmp_path, monkeypatch):
 @torch.inference_mode()
 def test_llama_as_released_has_no_opening_token_and_averages_as_many_tokens_as_the_word_has_characters():
     model = load_backbone('tiny-llama-3.2-3b')
-    movie = told(
+    movie = described(
         [('never', 1.0, 1.5), ('mind', 1.2, 0.8), ('you', 2.6, 0.2)], seconds=3.0, steps=6, transcript_seconds=3.0
     )
     text = model.extract(movie, protocol='released')['text']
@@ -505,7 +505,7 @@ def test_llama_as_released_has_no_opening_token_and_averages_as_many_tokens_as_t
 )
 def test_wav2vec_bert_as_released_joins_a_short_tail_to_the_chunk_before(seconds, chunks):
     model = load_backbone('tiny-wav2vec-bert-2.0')
-    movie = told([], seconds=seconds, steps=int(np.ceil(2 * seconds)), transcript_seconds=0.0)
+    movie = described([], seconds=seconds, steps=int(np.ceil(2 * seconds)), transcript_seconds=0.0)
     lengths = [(b - a) / RATE for a, b in model.chunks(Schedule(movie, RELEASED))]
     assert np.allclose(lengths, chunks)
     ours = [(b - a) / RATE for a, b in model.chunks(Schedule(movie, ALIGNED))]
@@ -515,9 +515,9 @@ def test_wav2vec_bert_as_released_joins_a_short_tail_to_the_chunk_before(seconds
 @torch.inference_mode()
 def test_wav2vec_bert_as_released_reads_the_nearest_state_of_each_step(tmp_path):
     model = load_backbone('tiny-wav2vec-bert-2.0')
-    film = Film.open(write_movie(tmp_path / 'm.mkv', 6.4))
-    audio = model.extract(film, protocol='released')['audio']
-    inputs = model.processor(film.sound() * np.float32(0.5**0.5), sampling_rate=RATE, return_tensors='pt')
+    movie = Movie.open(write_movie(tmp_path / 'm.mkv', 6.4))
+    audio = model.extract(movie, protocol='released')['audio']
+    inputs = model.processor(movie.sound() * np.float32(0.5**0.5), sampling_rate=RATE, return_tensors='pt')
     states = torch.stack(model.model(**inputs, output_hidden_states=True).hidden_states)[:, 0]
     n = int(inputs['attention_mask'].sum())
     assert len(audio) == 13 and np.allclose(audio, np.stack([states[:, k * n // 13] for k in range(13)]), atol=1e-4)

@@ -205,7 +205,7 @@ def test_a_table_that_cannot_be_right_is_refused_by_name(tmp_path, how):
         read_table(tmp_path / 'run.csv')
 
 
-def test_row_numbers_that_pandas_wrote_are_left_out_and_told(study):
+def test_row_numbers_that_pandas_wrote_are_left_out_and_reported(study):
     folder = study({
         ('ann', 'a'): lambda f: pd.DataFrame(REAL, columns=GAPS).to_csv(f),
         ('ann', 'v'): lambda f: pd.DataFrame(REAL, columns=GAPS).to_csv(f),
@@ -219,7 +219,7 @@ def test_row_numbers_that_pandas_wrote_are_left_out_and_told(study):
 
 
 @pytest.mark.parametrize('parcels', [4, 'common'])
-def test_regions_that_not_everybody_has_are_left_out_and_told(study, parcels):
+def test_regions_that_not_everybody_has_are_left_out_and_reported(study, parcels):
     ann, bob = [1, 2, 3, 5, 9, 12], [1, 2, 4, 5, 9, 13]
     folder = study({('ann', 'a'): table(REAL, ann), ('bob', 'a'): table(REAL + 1, bob[::-1])}, parcels)
     with pytest.warns(UserWarning, match='4 of 8 parcels are in every table and are used; left out: 3, 4, 12, 13'):
@@ -245,7 +245,7 @@ def test_other_regions_under_the_same_number_of_columns_are_refused_with_the_way
         Cohort.open(study({('ann', 'a'): table(REAL, list('ABCDEF')), ('bob', 'a'): table(REAL, list('GHIJKL'))}))
 
 
-def test_columns_in_another_order_are_matched_by_name_and_told(study):
+def test_columns_in_another_order_are_matched_by_name_and_reported(study):
     folder = study({('ann', 'a'): table(REAL, list('ABCDEF')), ('bob', 'a'): table(REAL, list('FABCDE'))})
     with pytest.warns(
         UserWarning, match='1 of 2 tables have the parcels in another order: columns are matched by name'
@@ -340,9 +340,9 @@ def test_a_hole_in_one_parcel_loses_the_parcel_and_nothing_else(study):
     cohort = Cohort.open(study({('ann', 'a'): x, ('ann', 'v'): REAL, ('bob', 'a'): REAL, ('bob', 'v'): REAL}))
     with pytest.warns(
         UserWarning, match=r'1 of 6 parcels of ann .*NaN or infinite in some samples: 1; first in ann-a.npy.*parcel 3'
-    ) as told:
+    ) as reported:
         cohort.check()
-    assert len(told) == 1 and [int(np.isnan(cohort.bold(r)).any(0).sum()) for r in cohort.runs.itertuples()] == [
+    assert len(reported) == 1 and [int(np.isnan(cohort.bold(r)).any(0).sum()) for r in cohort.runs.itertuples()] == [
         1,
         1,
         0,
@@ -427,7 +427,7 @@ def test_training_ridge_and_scores_run_with_a_missing_parcel_and_onsets(watched)
         found.score.r.loc[('ann', 'all'), 3]
     )
     assert found.score.measured.tolist() == [5, 6] and np.isclose(found.score.mean, found.bootstrap.interval().estimate)
-    assert found.table().query('film == "all"').parcels.tolist() == [6, 5, 6] and np.isclose(
+    assert found.table().query('movie == "all"').parcels.tolist() == [6, 5, 6] and np.isclose(
         mean_of(mean_of(found.bootstrap.r)), found.score.mean
     )
     assert (

@@ -120,7 +120,7 @@ def test_a_verdict_may_turn_only_where_rounding_decides(toy):
     assert verify('toy').verdict.tolist()[0] == 'DIFFERS'
 
 
-def test_without_anything_to_compare_the_way_is_told(toy, capsys):
+def test_without_anything_to_compare_the_way_is_reported(toy, capsys):
     shutil.rmtree(committed_folder('toy'))
     assert main(['verify', 'toy']) == 1 and 'make figures COHORT=toy' in capsys.readouterr().err
     (toy / 'results/toy/figures/claims.csv').unlink()

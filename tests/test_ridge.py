@@ -190,8 +190,8 @@ def test_every_training_row_is_used_once_per_subject():
     design = {f: np.arange(60.0)[:, None] + 100 * k for k, f in enumerate(['train_1', 'train_2', 'val_1'])}
     for trim in (0, 5):
         blocks = TrainingRows(cohort, design, trim)
-        assert blocks.alike == [['a', 'c'], ['b']]
-        assert len({frozenset(y) for _, y in blocks}) <= 1 + len(blocks.alike)  # so many Gram matrices
+        assert blocks.same_runs == [['a', 'c'], ['b']]
+        assert len({frozenset(y) for _, y in blocks}) <= 1 + len(blocks.same_runs)  # so many Gram matrices
         for s in 'abc':
             mine = [(x[:, 0], y[s]) for x, y in blocks if s in y]
             rows, bold = np.concatenate([m[0] for m in mine]), np.concatenate([m[1] for m in mine])
@@ -204,18 +204,18 @@ def test_every_training_row_is_used_once_per_subject():
             assert sorted(map(tuple, np.c_[rows, bold])) == sorted(map(tuple, wanted))
 
 
-def test_only_training_films_shape_the_design():
+def test_only_training_movies_shape_the_design():
     rng = np.random.default_rng(0)
-    films = {f: rng.standard_normal((40, 30)).astype(np.float32) for f in ('train', 'val')}
-    louder = films | {'val': films['val'] * 100 + 5}
+    movies = {f: rng.standard_normal((40, 30)).astype(np.float32) for f in ('train', 'val')}
+    louder = movies | {'val': movies['val'] * 100 + 5}
     for recipe in (
         Design((3 * TR, 4 * TR)),
         Design((3 * TR, 4 * TR), width=20),
         Design((3 * TR, 4 * TR), components=5),
     ):
-        a, b = (design_matrix(f, ['train'], recipe, [10, 20]) for f in (films, louder))
+        a, b = (design_matrix(f, ['train'], recipe, [10, 20]) for f in (movies, louder))
         assert np.array_equal(a['train'], b['train']) and not np.allclose(a['val'], b['val'])
-        assert np.array_equal(a['train'], design_matrix(films, ['train'], recipe, [10, 20])['train'])
+        assert np.array_equal(a['train'], design_matrix(movies, ['train'], recipe, [10, 20])['train'])
 
 
 def test_the_challenge_recipe():
@@ -225,8 +225,8 @@ def test_the_challenge_recipe():
     moved = {'train_1': rows['train_1'].copy()}
     moved['train_1'][20] += 1
 
-    def lagged(films):
-        return design_matrix(films, ['train_1'], Design(r.delays), [3])['train_1']
+    def lagged(movies):
+        return design_matrix(movies, ['train_1'], Design(r.delays), [3])['train_1']
 
     change = np.abs(lagged(moved) - lagged(rows)).reshape(40, 5, 3).max(2)
     hit = {(i, i - 20) for i in range(40) for k in range(5) if change[i, k] > 0.3}
@@ -244,9 +244,9 @@ def test_the_challenge_recipe():
         )
 
 
-def test_tr_grid_is_the_time_of_the_film():
+def test_tr_grid_is_the_time_of_the_movie():
     """Frames of 0.5 s, TRs of 1.49 s: a pulse in frame k shows in the TRs that it overlaps and nowhere else, also far
-    into a film."""
+    into a movie."""
     for k in (0, 2, 298, 1005, 5000):
         pulse = np.zeros((6000, 1))
         pulse[k] = 1
@@ -285,8 +285,8 @@ class Movies(FeatureSet):
 
 
 def simulated_people(movies, tr, onsets=(0.0,)):
-    """BOLD of two parcels a subject: what the movie evokes, sampled every TR from each subject's onset on, and as much
-    noise."""
+    """BOLD of two parcels per subject: what the movie evokes, sampled every TR from each subject's onset on, and as
+    much noise."""
     lag, fine = np.arange(0, 32, 0.1), 0.1
     evoked = {}
     for split in ('m1', 'm2', 'v'):
@@ -307,9 +307,9 @@ def simulated_people(movies, tr, onsets=(0.0,)):
     return namedtuple('People', 'runs bold tr')(runs, lambda r: bold[r.subject, r.split], tr)
 
 
-def ridge_r(movies, people, recipe=DESIGNS['paper'], told=True):
-    "Validation r of each subject, as chapter 03d computes it; `told`: whether the onsets are given."
-    runs = people.runs if told else people.runs.assign(onset=0.0)
+def ridge_r(movies, people, recipe=DESIGNS['paper'], given_onsets=True):
+    "Validation r of each subject, as chapter 03d computes it; `given_onsets`: whether the onsets are given."
+    runs = people.runs if given_onsets else people.runs.assign(onset=0.0)
     cohort = people._replace(runs=runs)
     train = list(showings(runs[runs['set'] == 'train']))
     rows = {}
@@ -353,7 +353,7 @@ def test_row_0_of_bold_is_where_onset_says():
     movies = Movies(['m1', 'm2', 'v'])
     for tr in (1.49, 2.0):
         people = simulated_people(movies, tr, onsets=(-8.0, 0.0, 30.0))
-        right, wrong = ridge_r(movies, people), ridge_r(movies, people, told=False)
+        right, wrong = ridge_r(movies, people), ridge_r(movies, people, given_onsets=False)
         assert min(right.values()) > 0.6 and abs(right['b'] - wrong['b']) < 0.05, (right, wrong)
         assert wrong['a'] < 0.4 and wrong['c'] < 0.2
 

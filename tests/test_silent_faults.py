@@ -1,4 +1,4 @@
-"Files that were once read wrongly without a word: each is read right, told or refused."
+"Files that were once read wrongly without a word: each is read right, reported or refused."
 
 import warnings
 
@@ -64,17 +64,17 @@ def test_a_decimal_comma_in_runs_csv_is_refused(tmp_path):
 
 def heard(path, text):
     path.write_text(text)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as reported:
         warnings.simplefilter('always')
         words = read_words(path)
-    return words.values.tolist(), ' '.join(str(w.message) for w in told)
+    return words.values.tolist(), ' '.join(str(w.message) for w in reported)
 
 
 def test_a_word_without_a_time_is_no_word_at_second_0(tmp_path):
     with pytest.raises(ValueError, match="a.csv: 1 words .* the first is 'you' at -1 s"):
         heard(tmp_path / 'a.csv', 'word,start,end\nhi,1,1.5\nyou,-1,-1\nall,2,2.4\n')
-    words, told = heard(tmp_path / 'b.csv', 'word,onset,duration\nhi,-0.5,1.0\n')
-    assert words == [['hi', 0.0, 0.5]] and 'begin less than 1 s before the film begin with it (1)' in told
+    words, reported = heard(tmp_path / 'b.csv', 'word,onset,duration\nhi,-0.5,1.0\n')
+    assert words == [['hi', 0.0, 0.5]] and 'begin less than 1 s before the movie begin with it (1)' in reported
 
 
 def test_phones_of_a_praat_table_are_no_words(tmp_path):
@@ -89,19 +89,19 @@ def test_a_column_that_stands_twice_is_refused(tmp_path):
         heard(tmp_path / 'a.csv', 'word,onset,duration,onset\nhi,1,0.5,900\n')
 
 
-def test_two_discs_in_one_file_are_told(tmp_path):
+def test_two_discs_in_one_file_are_reported(tmp_path):
     cue = '1\n00:00:0{0},000 --> 00:00:0{1},000\nword\n\n'
-    words, told = heard(tmp_path / 'a.srt', cue.format(1, 2) + cue.format(5, 6) + cue.format(2, 3))
+    words, reported = heard(tmp_path / 'a.srt', cue.format(1, 2) + cue.format(5, 6) + cue.format(2, 3))
     assert [w[1] for w in words] == [1.0, 5.0, 2.0]
-    assert 'time goes back from 5.0 to 2.0 s at word 3 (1 times)' in told
+    assert 'time goes back from 5.0 to 2.0 s at word 3 (1 times)' in reported
 
 
-def test_a_stream_s_clock_in_webvtt_is_told(tmp_path):
+def test_a_stream_s_clock_in_webvtt_is_reported(tmp_path):
     head = 'WEBVTT\nX-TIMESTAMP-MAP=MPEGTS:1800000,LOCAL:00:00:00.000\n\n'
     assert 'MPEGTS:1800000' in heard(tmp_path / 'a.vtt', head + '00:01.000 --> 00:02.000\nhello\n')[1]
 
 
-def test_pictures_that_change_their_shape_are_told(tmp_path):
+def test_pictures_that_change_their_shape_are_reported(tmp_path):
     with pytest.warns(
         UserWarning, match='a.ts: the shape of its pictures changes at 3.0 s, and all are given the first'
     ):

@@ -1,10 +1,10 @@
-"""Bad films: each gives the sensible thing, or one error that names file and remedy."""
+"""Bad movies: each gives the sensible thing, or one error that names file and remedy."""
 
 from fractions import Fraction
 
 import av, numpy as np, pandas as pd, pytest
 
-from mirage.data.stimuli import RATE, Film, FilmError, frames_in_window, window_mask, window_table
+from mirage.data.stimuli import RATE, Movie, MovieError, frames_in_window, window_mask, window_table
 
 
 def make(
@@ -53,12 +53,12 @@ def make(
     return path
 
 
-def grey(film, times):
-    return film.frames(times)[:, 5, 5, 0].astype(float)
+def grey(movie, times):
+    return movie.frames(times)[:, 5, 5, 0].astype(float)
 
 
-def tone(film):  # seconds at which the tone begins and ends, its root mean square
-    x = film.sound()
+def tone(movie):  # seconds at which the tone begins and ends, its root mean square
+    x = movie.sound()
     on = np.flatnonzero(np.abs(x) > 0.1) / RATE
     return on[0], on[-1], np.sqrt((x[int(3.1 * RATE) : int(3.9 * RATE)] ** 2).mean())
 
@@ -77,27 +77,27 @@ def tone(film):  # seconds at which the tone begins and ends, its root mean squa
     }.items(),
 )
 def test_every_sound_becomes_mono_16_khz_at_its_own_time(tmp_path, name, how):
-    film = Film.open(make(tmp_path / name, **how))
-    begins, ends, power = tone(film)
+    movie = Movie.open(make(tmp_path / name, **how))
+    begins, ends, power = tone(movie)
     assert abs(begins - 3) < 0.03 and abs(ends - 4) < 0.03 and abs(power - 0.5 / 2**0.5) < 0.02
-    assert len(film.sound()) == round(film.seconds * RATE) and np.abs(film.sound()).max() <= 1
-    assert np.abs(grey(film, np.arange(0, 8, 0.5)) - (20 + 10 * np.arange(0, 8, 0.5))).max() <= 3
+    assert len(movie.sound()) == round(movie.seconds * RATE) and np.abs(movie.sound()).max() <= 1
+    assert np.abs(grey(movie, np.arange(0, 8, 0.5)) - (20 + 10 * np.arange(0, 8, 0.5))).max() <= 3
 
 
 def test_variable_frame_rate_shows_the_newest_frame(tmp_path):
     times = np.unique(np.random.default_rng(0).uniform(0, 8, 60).round(2))
     times[0] = 0
-    film = Film.open(make(tmp_path / 'v.mkv', times=times))
+    movie = Movie.open(make(tmp_path / 'v.mkv', times=times))
     asked = np.arange(0.005, 7.9, 0.13)
     shown = times[np.searchsorted(times, asked, 'right') - 1]
-    assert np.abs(grey(film, asked) - (20 + 10 * shown)).max() <= 3
+    assert np.abs(grey(movie, asked) - (20 + 10 * shown)).max() <= 3
     with pytest.raises(ValueError, match='ascending'):
-        film.frames([2.0, 1.0])
+        movie.frames([2.0, 1.0])
 
 
 def test_shorter_than_one_step(tmp_path):
-    film = Film.open(make(tmp_path / 's.mkv', seconds=0.2))
-    assert film.steps == 1 and film.frames([0.0]).shape == (1, 64, 96, 3) and len(film.sound()) == round(0.2 * RATE)
+    movie = Movie.open(make(tmp_path / 's.mkv', seconds=0.2))
+    assert movie.steps == 1 and movie.frames([0.0]).shape == (1, 64, 96, 3) and len(movie.sound()) == round(0.2 * RATE)
 
 
 def blank(path, kind, since, until):
@@ -115,22 +115,22 @@ def blank(path, kind, since, until):
 
 def test_damaged_packets_are_held_and_silent_and_nothing_after_them_moves(tmp_path):
     path = make(tmp_path / 'c.mkv', seconds=12.0, layout='stereo', rate=44_100)
-    clean = Film.open(path)
+    clean = Movie.open(path)
     whole, before = clean.sound(), clean.digest
     blank(path, 'video', 5.0, 8.0)
     blank(path, 'audio', 3.3, 3.7)
-    film = Film.open(path)
+    movie = Movie.open(path)
     with pytest.warns(UserWarning, match=r'c\.mkv: no audio at 3\.3–3\.[78] s'):
-        sound = film.sound()
+        sound = movie.sound()
     with pytest.warns(UserWarning, match=r'c\.mkv: no video at 5\.0–8\.0 s'):
-        pictures = grey(film, np.arange(0, 12, 0.5))
+        pictures = grey(movie, np.arange(0, 12, 0.5))
     assert len(sound) == len(whole) and not sound[int(3.4 * RATE) : int(3.7 * RATE)].any()
     assert (sound[: int(3.3 * RATE)] == whole[: int(3.3 * RATE)]).all()
     ends = [np.flatnonzero(np.abs(x) > 0.1)[-1] / RATE for x in (sound, whole)]
     assert abs(ends[0] - ends[1]) < 0.002  # the container counts milliseconds
     times = np.arange(0, 12, 0.5)
     shown = np.where((times >= 5) & (times < 8), 4.96, times)
-    assert np.abs(pictures - (20 + 10 * shown)).max() <= 3 and film.seconds == clean.seconds and film.digest != before
+    assert np.abs(pictures - (20 + 10 * shown)).max() <= 3 and movie.seconds == clean.seconds and movie.digest != before
 
 
 def test_a_damaged_container_is_survived(tmp_path):
@@ -139,33 +139,33 @@ def test_a_damaged_container_is_survived(tmp_path):
     k = len(data) * 6 // 10
     data[k : k + 1500] = np.random.default_rng(0).integers(0, 256, 1500, dtype=np.uint8).tobytes()
     path.write_bytes(data)
-    film = Film.open(path)
+    movie = Movie.open(path)
     with pytest.warns(UserWarning, match=r'c\.mkv'):
-        sound = film.sound()
-    assert len(sound) == 12 * RATE and abs(grey(film, [11.5])[0] - 135) <= 3
+        sound = movie.sound()
+    assert len(sound) == 12 * RATE and abs(grey(movie, [11.5])[0] - 135) <= 3
 
 
 def test_sound_that_ends_early_is_silent_to_the_end(tmp_path):
-    film = Film.open(make(tmp_path / 'e.mkv', sound_seconds=5.0))
+    movie = Movie.open(make(tmp_path / 'e.mkv', sound_seconds=5.0))
     with pytest.warns(UserWarning, match='no audio at 5.0–8.0 s'):
-        sound = film.sound()
+        sound = movie.sound()
     assert sound[: 5 * RATE].any() and not sound[5 * RATE :].any()
 
 
 @pytest.mark.parametrize(
     'case, message',
     [
-        ('missing', 'there is no film .*x.mkv; fetch it'),
-        ('text', "x.mkv cannot be decoded .*text.*'a film.* fetch it again"),
+        ('missing', 'there is no movie .*x.mkv; fetch it'),
+        ('text', "x.mkv cannot be decoded .*text.*'a movie.* fetch it again"),
         ('empty', 'x.mkv cannot be decoded'),
         ('sound only', 'x.mkv has no picture track'),
         ('cut', r'x.mkv says it lasts 30.0 s but ends at .* fetch it again'),
     ],
 )
-def test_what_is_no_film_is_refused_at_once(tmp_path, case, message):
+def test_what_is_no_movie_is_refused_at_once(tmp_path, case, message):
     path = tmp_path / 'x.mkv'
     if case == 'text':
-        path.write_bytes(b'a film?' * 1000)
+        path.write_bytes(b'a movie?' * 1000)
     if case == 'empty':
         path.write_bytes(b'')
     if case == 'sound only':
@@ -173,8 +173,8 @@ def test_what_is_no_film_is_refused_at_once(tmp_path, case, message):
     if case == 'cut':
         data = make(path, seconds=20, times=np.arange(0, 20, 0.5), sound_seconds=30).read_bytes()
         path.write_bytes(data[: len(data) * 4 // 10])
-    with pytest.raises((FilmError, FileNotFoundError), match=message):
-        Film.open(path)
+    with pytest.raises((MovieError, FileNotFoundError), match=message):
+        Movie.open(path)
 
 
 def test_pictures_that_cannot_be_decoded(tmp_path):
@@ -182,27 +182,27 @@ def test_pictures_that_cannot_be_decoded(tmp_path):
     blank(path, 'video', 0, 99)
     with (
         pytest.warns(UserWarning),
-        pytest.raises(FilmError, match='x.mkv: its video cannot be decoded; fetch it again'),
+        pytest.raises(MovieError, match='x.mkv: its video cannot be decoded; fetch it again'),
     ):
-        Film.open(path).frames([0.0])
+        Movie.open(path).frames([0.0])
 
 
-def test_a_film_without_sound_says_how_to_mend_it(tmp_path):
-    film = Film.open(make(tmp_path / 'm.mkv', sound=False))
-    assert not film.has_sound and film.frames([1.0]).shape[0] == 1 and film.words.empty
-    with pytest.raises(FilmError, match='m.mkv has no sound.*anullsrc'):
-        film.sound()
+def test_a_movie_without_sound_says_how_to_mend_it(tmp_path):
+    movie = Movie.open(make(tmp_path / 'm.mkv', sound=False))
+    assert not movie.has_sound and movie.frames([1.0]).shape[0] == 1 and movie.words.empty
+    with pytest.raises(MovieError, match='m.mkv has no sound.*anullsrc'):
+        movie.sound()
 
 
-def test_everything_that_was_damaged_is_told_once(tmp_path):
+def test_everything_that_was_damaged_is_reported_once(tmp_path):
     path = make(tmp_path / 'c.mkv')
     blank(path, 'video', 2.0, 2.5)
     with pytest.warns(UserWarning) as said:
-        Film.open(path).frames([0.0, 7.0])
+        Movie.open(path).frames([0.0, 7.0])
     assert [str(w.message) for w in said] == [f'{path}: 13 pieces of the video are damaged']
 
 
-# the transcript beside the film
+# the transcript beside the movie
 
 
 def written(path, text):
@@ -212,17 +212,17 @@ def written(path, text):
 
 def test_words_enter_in_the_order_in_which_they_end(tmp_path):
     lines = 'word\tonset\tduration\nlong\t.3\t1.4\nshort\t.5\t.1\nalso\t.2\t1.5\n'
-    film = Film.open(make(tmp_path / 'w.mkv'), written(tmp_path / 'w.tsv', lines))
-    assert film.words.word.tolist() == ['short', 'also', 'long']
+    movie = Movie.open(make(tmp_path / 'w.mkv'), written(tmp_path / 'w.tsv', lines))
+    assert movie.words.word.tolist() == ['short', 'also', 'long']
 
 
 def test_words_beyond_the_end(tmp_path):
     video, head = make(tmp_path / 'w.mkv'), 'word\tonset\tduration\n'
-    with pytest.warns(UserWarning, match='1 words begin after the film ends'):
-        words = Film.open(video, written(tmp_path / 'w.tsv', head + 'in\t1\t1\nover\t7.8\t3\nout\t9\t1\n')).words
+    with pytest.warns(UserWarning, match='1 words begin after the movie ends'):
+        words = Movie.open(video, written(tmp_path / 'w.tsv', head + 'in\t1\t1\nover\t7.8\t3\nout\t9\t1\n')).words
     assert words.word.tolist() == ['in', 'over'] and words.offset.tolist() == [2.0, 8.0]
     with pytest.raises(ValueError, match='w.tsv: 2 of 3 words .* not in seconds'):
-        _ = Film.open(video, written(tmp_path / 'w.tsv', head + 'a\t1\t1\nb\t1500\t1\nc\t2000\t1\n')).words
+        _ = Movie.open(video, written(tmp_path / 'w.tsv', head + 'a\t1\t1\nb\t1500\t1\nc\t2000\t1\n')).words
 
 
 # windows

@@ -24,15 +24,15 @@ FORK = get_context('fork')  # no second import of everything
 
 
 @functools.cache
-def _films():
+def _movies():
     return [states(i, (900, 16, 64)) for i in range(12)]
 
 
 def _write_all(folder):
     store = Store.create(folder, dict(a=1), dict(text=(16, 64)))
-    for i, film in enumerate(_films()):
-        if not store.has('text', f's{i}', 'film', verify=True):
-            store.write('text', f's{i}', film, 'film')
+    for i, movie in enumerate(_movies()):
+        if not store.has('text', f's{i}', 'movie', verify=True):
+            store.write('text', f's{i}', movie, 'movie')
 
 
 def _dies(path, after):  # seconds of its own work, whatever else the machine does
@@ -41,7 +41,7 @@ def _dies(path, after):  # seconds of its own work, whatever else the machine do
 
 
 def test_killed_at_twenty_moments_and_resumed_the_store_is_the_same_bit_for_bit(tmp_path):
-    _films()
+    _movies()
     t = time.process_time()
     _write_all(tmp_path / 'whole')
     lasts = time.process_time() - t
@@ -57,7 +57,7 @@ def test_killed_at_twenty_moments_and_resumed_the_store_is_the_same_bit_for_bit(
             continue
         store = Store.open(tmp_path / 'killed')
         for f in (tmp_path / 'killed' / 'text').glob('s*.h5'):
-            assert store.has('text', f.stem, 'film', verify=True)
+            assert store.has('text', f.stem, 'movie', verify=True)
         partial += len([*(tmp_path / 'killed' / 'text').glob('.*')])
         for f in list((tmp_path / 'killed' / 'text').glob('s*.h5')):
             if rng.random() < 0.6:
@@ -117,7 +117,7 @@ def test_out_is_filled_in_place(tmp_path):
     )
 
 
-def test_a_reader_notices_a_longer_film(tmp_path):
+def test_a_reader_notices_a_longer_movie(tmp_path):
     store = Store.create(tmp_path, {}, STREAMS)
     for m in STREAMS:
         store.write(m, 'a', states(shape=(40, *STREAMS[m])))
@@ -148,7 +148,7 @@ def test_wrong_shapes_are_refused(tmp_path, x):
 
 def test_every_cut_and_every_foreign_file_is_recognised(tmp_path):
     store = Store.create(tmp_path, {}, STREAMS)
-    path = store.write('text', 'a', states(), 'film')
+    path = store.write('text', 'a', states(), 'movie')
     data = path.read_bytes()
     for n in [0, 1, 7, 8, 100, *range(500, len(data), 700), len(data) - 1]:
         path.write_bytes(data[:n])
@@ -163,17 +163,17 @@ def test_every_cut_and_every_foreign_file_is_recognised(tmp_path):
         f['states'] = states().astype(np.float16)
     assert 'another extractor' in store.fault('text', 'a')
     path.write_bytes(data)
-    assert store.has('text', 'a', 'film', verify=True)
+    assert store.has('text', 'a', 'movie', verify=True)
     for k in np.random.default_rng(0).integers(2048, len(data), 20):  # one byte of the numbers
         path.write_bytes(data[:k] + bytes([data[k] ^ 16]) + data[k + 1 :])
-        assert store.fault('text', 'a', 'film', verify=True)
+        assert store.fault('text', 'a', 'movie', verify=True)
 
 
-def test_another_identity_another_film_nothing_reused(tmp_path):
+def test_another_identity_another_movie_nothing_reused(tmp_path):
     first = Store.create(tmp_path, dict(words=32), STREAMS)
-    first.write('text', 'a', states(), 'film')
-    assert Store.create(tmp_path, dict(words=32), STREAMS).has('text', 'a', 'film') and not first.has(
-        'text', 'a', 'another film'
+    first.write('text', 'a', states(), 'movie')
+    assert Store.create(tmp_path, dict(words=32), STREAMS).has('text', 'a', 'movie') and not first.has(
+        'text', 'a', 'another movie'
     )
     for other in (
         dict(identity=dict(words=64), streams=STREAMS),
@@ -255,7 +255,7 @@ def test_arrays_that_disagree_or_overflow(tmp_path):
     with pytest.raises(OverflowError, match=r'a\.npy: 6 of 6'):
         ArrayFeatures(tmp_path, dict(x=2.0), ['a']).read('x', 'a', 2, 3)
     np.save(tmp_path / 'x' / 'b.npy', np.zeros((5, 3, 4), 'f4'))
-    with pytest.raises(ValueError, match=r'b\.npy has \(L, D\) = \(3, 4\), other films of x have \(3, 2\)'):
+    with pytest.raises(ValueError, match=r'b\.npy has \(L, D\) = \(3, 4\), others of x have \(3, 2\)'):
         ArrayFeatures(tmp_path, dict(x=2.0), ['a', 'b'])
 
 

@@ -80,7 +80,7 @@ def test_every_deviation_is_refused_by_name_and_nothing_is_written(break_it, exp
     assert 'in 1 places' in str(error.value) and not list(tmp_path.iterdir())
 
 
-def test_a_film_predicted_as_constant_is_refused():
+def test_a_movie_predicted_as_constant_is_refused():
     rows = real_rows('ood')
     x = good(rows)
     for k in ('wot1', 'wot2'):

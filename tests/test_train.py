@@ -27,7 +27,7 @@ def rng_of(*key):
 
 
 class ToyFeatures(FeatureSet):
-    "Noise on the 2 Hz grid; `poison` puts a NaN into one stream of one film."
+    "Noise on the 2 Hz grid; `poison` puts a NaN into one stream of one movie."
 
     streams, hz, poison = STREAMS, 2.0, None
 
@@ -42,7 +42,7 @@ class ToyFeatures(FeatureSet):
 
 
 class ToyCohort:
-    """Three people, one of whom missed film b and left c early; c was shown twice to the first. BOLD follows the
+    """Three people, one of whom missed movie b and left c early; c was shown twice to the first. BOLD follows the
     features."""
 
     name, tr, parcels, simulated, ceiling = 'toy', TR, 6, False, None

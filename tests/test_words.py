@@ -102,12 +102,12 @@ def srt(*cues):  # (begins, ends, text)
     return '\n'.join(f'{i + 1}\n{clock(a)} --> {clock(b)}\n{text}\n' for i, (a, b, text) in enumerate(cues))
 
 
-def said(path, text, encoding='utf-8'):  # the words in one string, what was told
-    with warnings.catch_warnings(record=True) as told:
+def said(path, text, encoding='utf-8'):  # the words in one string, what was reported
+    with warnings.catch_warnings(record=True) as reported:
         warnings.simplefilter('always')
         words = read_words(written(path, text, encoding))
-    assert all(str(w.message).startswith(f'{path}: ') for w in told)
-    return ' '.join(words.word), ' '.join(str(w.message) for w in told)
+    assert all(str(w.message).startswith(f'{path}: ') for w in reported)
+    return ' '.join(words.word), ' '.join(str(w.message) for w in reported)
 
 
 CAPTIONS = """WEBVTT
@@ -166,8 +166,8 @@ ROLLING = {
 
 @pytest.mark.parametrize('how', ROLLING)
 def test_rolling_captions_converted_to_srt_have_each_word_once(tmp_path, how):
-    words, told = said(tmp_path / 'c.srt', srt(*ROLLING[how]))
-    assert words == 'a story begins and ends good night' and 'rolling captions' in told
+    words, reported = said(tmp_path / 'c.srt', srt(*ROLLING[how]))
+    assert words == 'a story begins and ends good night' and 'rolling captions' in reported
 
 
 def test_lines_that_stay_while_the_next_is_shown_are_said_one_after_the_other(tmp_path):
@@ -254,7 +254,7 @@ def test_a_line_said_twice_in_succession_does_not_vanish(tmp_path, cues, words):
     assert said(tmp_path / 'c.srt', srt(*cues))[0] == words
 
 
-def test_an_isolated_line_that_comes_back_is_told(tmp_path):
+def test_an_isolated_line_that_comes_back_is_reported(tmp_path):
     cues = [(1, 2, 'Run!'), (2, 3, 'Run!\nWhy?'), (3, 4, 'Because.'), (4, 5, 'Of what?'), (5, 6, 'Of that.')]
     assert 'was said again: line 6' in said(tmp_path / 'c.srt', srt(*cues))[1]
 
@@ -323,12 +323,12 @@ def test_clocks_and_arrows_that_are_said_are_no_times(tmp_path):
         'soon --> later',
     ],
 )
-def test_one_bad_cue_is_left_out_and_told(tmp_path, times):
-    words, told = said(
+def test_one_bad_cue_is_left_out_and_reported(tmp_path, times):
+    words, reported = said(
         tmp_path / 'b.srt',
         f'1\n00:00:01,000 --> 00:00:02,000\nHello\n\n2\n{times}\nlost\n\n3\n00:00:05,000 --> 00:00:06,000\nGeneral\n',
     )
-    assert words == 'Hello General' and f'left out (1): line 6, {times!r}' in told
+    assert words == 'Hello General' and f'left out (1): line 6, {times!r}' in reported
 
 
 @pytest.mark.parametrize(
@@ -351,10 +351,10 @@ def test_webvtt_with_everything_that_is_no_speech(tmp_path):
         '<v.loud Ann Lee>Be <i.x>quick</i>!</v>\n\nstray\n\n100:00:03.000 --> 100:00:04.000\n- Now '
         '&lt;then&nbsp;<ruby>more<rt>less</rt></ruby>\n\nNOTE end'
     )
-    words, told = said(tmp_path / 's.vtt', text)
+    words, reported = said(tmp_path / 's.vtt', text)
     assert (
         words == 'Be quick! Now <then more'
-        and "line 17, 'stray'" in told
+        and "line 17, 'stray'" in reported
         and read_words(tmp_path / 's.vtt').onset[2] == 360_003.0
     )
 
@@ -509,7 +509,7 @@ def test_times_in_milliseconds_clocks_and_decimal_commas(tmp_path, text):
     assert read_words(written(tmp_path / 't.csv', text)).values.tolist() == [['hello', 1.0, 1.4], ['there', 1.5, 1.9]]
 
 
-def test_milliseconds_that_no_column_names_are_told(tmp_path):
+def test_milliseconds_that_no_column_names_are_reported(tmp_path):
     assert 'read as milliseconds' in said(tmp_path / 't.csv', 'word,start,end\nhello,1000,1400\nthere,1500,1900\n')[1]
 
 
@@ -522,7 +522,7 @@ def test_milliseconds_that_no_column_names_are_told(tmp_path):
         ('hello,00:00:01:12,00:00:02:05', 'row 1.*no time'),
         ('hello,soon,2', "row 1: 'soon' is no time.*onset_ms"),
         ('hello,2,1', 'row 1: it ends at 1, before'),
-        ('hello,-5,-4', 'before the film'),
+        ('hello,-5,-4', 'before the movie'),
         ('hello,1,1e300', 'not in seconds|ten days'),
         ('hello,1_0,11', 'no time'),
         ('hello,inf,2', 'no time'),
@@ -604,17 +604,17 @@ LETTERS = {
 
 
 @pytest.mark.parametrize('encoding', LETTERS)
-def test_encodings_of_other_countries_are_recognised_and_told(tmp_path, encoding):
-    words, told = said(tmp_path / 'e.srt', srt((1, 9, LETTERS[encoding])), encoding)
+def test_encodings_of_other_countries_are_recognised_and_reported(tmp_path, encoding):
+    words, reported = said(tmp_path / 'e.srt', srt((1, 9, LETTERS[encoding])), encoding)
     assert (
         words.replace(' ', '') == LETTERS[encoding].replace(' ', '').replace('?', '').replace(';', '')
-        and 'read as' in told
+        and 'read as' in reported
     )
 
 
 def test_english_with_curly_quotes_of_windows(tmp_path):
-    words, told = said(tmp_path / 'e.srt', srt((1, 2, 'I don’t know — “maybe”')), 'cp1252')
-    assert words == 'I don’t know “maybe”' and 'windows-1252' in told
+    words, reported = said(tmp_path / 'e.srt', srt((1, 2, 'I don’t know — “maybe”')), 'cp1252')
+    assert words == 'I don’t know “maybe”' and 'windows-1252' in reported
 
 
 def test_one_line_in_another_encoding_is_right_or_refused(tmp_path):
@@ -631,11 +631,11 @@ def test_one_line_in_another_encoding_is_right_or_refused(tmp_path):
         ('你好', 'big5'),
     ):
         try:
-            words, told = said(tmp_path / 'e.srt', srt((1, 2, text)), encoding)
+            words, reported = said(tmp_path / 'e.srt', srt((1, 2, text)), encoding)
         except ValueError as e:
             assert 'e.srt' in str(e) and 'iconv -f' in str(e)
         else:
-            assert words.replace(' ', '') == text and 'a guess' in told
+            assert words.replace(' ', '') == text and 'a guess' in reported
 
 
 @pytest.mark.parametrize(
@@ -643,7 +643,7 @@ def test_one_line_in_another_encoding_is_right_or_refused(tmp_path):
     [
         (srt((1, 2, 'Привет, как дела')).encode()[:-2], 'UTF-8 but for a few bytes'),
         (srt((1, 2, 'Hi')).encode('utf-16')[:-1], 'begins as utf-16'),
-        (b'\0\1\2\3 film\0', 'zero bytes'),
+        (b'\0\1\2\3 movie\0', 'zero bytes'),
         (b'1\n00:00:01,000 --> 00:00:02,000\nHe\0llo\n', 'zero bytes'),
         (b'1\n00:00:01,000 --> 00:00:02,000\nHe\x07llo\n', 'control character.*line 3'),
     ],

@@ -46,10 +46,10 @@ def read_about(
     rates = about['features']
     if not isinstance(rates, dict) or set(rates) - set(MODALITIES):
         raise ValueError(
-            f'{file}: features is {shown(rates)}, expected frames a second for some of {", ".join(MODALITIES)}'
+            f'{file}: features is {shown(rates)}, expected frames per second for some of {", ".join(MODALITIES)}'
         )
     for stream, rate in rates.items():
-        check_number(f'{file}: features: {stream}, frames a second,', rate, 0.001, 1000)
+        check_number(f'{file}: features: {stream}, frames per second,', rate, 0.001, 1000)
     return about
 
 
@@ -61,8 +61,8 @@ def own_run(
 ) -> tuple:  # in the order of COLUMNS
     "One line of runs.csv."
     r = {k: v.strip() for k, v in r.items() if v.strip()}
-    r = dict(task='film', film=r.get('split'), repeat='1', onset='0') | r
-    for c in ('subject', 'split', 'film', 'task'):
+    r = dict(task='movie', movie=r.get('split'), repeat='1', onset='0') | r
+    for c in ('subject', 'split', 'movie', 'task'):
         check_name(f'{where}: {c}', r.get(c))
     if r.get('set') not in SETS:
         raise ValueError(f'{where}: set is {r.get("set")!r}, expected one of {", ".join(SETS)}')
@@ -85,7 +85,7 @@ def own_run(
     shape = bold_shape(bold, r.get('key'), about['header']) if bold else (int(r['n_tr']), 0)
     if len(shape) != 2:
         raise ValueError(
-            f'{bold} has shape {shape}, expected (TRs, parcels). Write one row a TR and one column a parcel.'
+            f'{bold} has shape {shape}, expected (TRs, parcels). Write one row per TR and one column per parcel.'
         )
     if bold and shape[0] < 2:
         raise ValueError(
@@ -96,7 +96,7 @@ def own_run(
     return (
         r['subject'],
         r['task'],
-        r['film'],
+        r['movie'],
         r['split'],
         int(r['repeat']),
         r['set'],
@@ -204,10 +204,10 @@ def own_runs(folder: Path, about: dict) -> pd.DataFrame:
         raise ValueError(
             f'{file} lists {twice.subject.iloc[0]} {twice.split.iloc[0]} twice. Number repeats 1, 2 in a column repeat.'
         )
-    of_split = runs[['split', 'task', 'film', 'set', 'video', 'transcript']].astype(str).drop_duplicates()
+    of_split = runs[['split', 'task', 'movie', 'set', 'video', 'transcript']].astype(str).drop_duplicates()
     if len(mixed := of_split[of_split.duplicated('split')]):
         raise ValueError(
-            f'{file}: {mixed.split.iloc[0]} has more than one task, film, set, video or transcript. Give each '
+            f'{file}: {mixed.split.iloc[0]} has more than one task, movie, set, video or transcript. Give each '
             'its own split.'
         )
     return runs
@@ -280,7 +280,7 @@ class Cohort:
     subjects: tuple[str, ...]
     atlas: str | None  # schaefer1000, or None: no maps
     simulated: bool
-    rates: dict = field(default_factory=dict)  # stream → frames a second of ready-made features
+    rates: dict = field(default_factory=dict)  # stream → frames per second of ready-made features
     names: tuple | None = None  # of the parcels, where tables of BOLD give them
     # file → its columns that are the parcels, where they are not all as they stand
     picks: dict = field(default_factory=dict, repr=False)
@@ -348,7 +348,7 @@ class Cohort:
         return self._looks[row.bold, row.key]
 
     def measured_in(self, subject: str) -> np.ndarray:  # (parcels,) bool
-        "Which parcels have numbers that change in every run of a person; the others are told, once."
+        "Which parcels have numbers that change in every run of a person; the others are reported, once."
         with self._lock:
             if subject not in self._measured:
                 runs = [r for r in self.runs.itertuples(index=False) if r.subject == subject and r.bold]
@@ -360,11 +360,11 @@ class Cohort:
                         'lack most.'
                     )
                 if not measured.all():
-                    warnings.warn(self._told(subject, runs, faults), stacklevel=2)
+                    warnings.warn(self._report(subject, runs, faults), stacklevel=2)
                 self._measured[subject] = measured
         return self._measured[subject]
 
-    def _told(
+    def _report(
         self,
         subject: str,
         runs: list,
@@ -420,16 +420,16 @@ class Cohort:
         return self.bold_window(row, 0, row.n_tr)
 
     def check(self, sets=SETS) -> 'Cohort':
-        "Read every run that has BOLD once; what was not measured is told, what cannot be used is refused."
+        "Read every run that has BOLD once; what was not measured is reported, what cannot be used is refused."
         rows = [r for r in self.runs.itertuples(index=False) if r.set in sets and r.bold]
         for row in progress(rows, 'checking BOLD') if len(rows) > 100 else rows:
             self.scale(row)
         return self
 
     @property
-    def splits(self) -> pd.DataFrame:  # split, film, task, set, video, transcript
+    def splits(self) -> pd.DataFrame:  # split, movie, task, set, video, transcript
         "One row per split."
-        columns = ['split', 'film', 'task', 'set', 'video', 'transcript']
+        columns = ['split', 'movie', 'task', 'set', 'video', 'transcript']
         return self.runs[columns].drop_duplicates('split').sort_values('split', ignore_index=True)
 
     @property

@@ -97,7 +97,7 @@ def package_licences() -> pd.DataFrame:  # package, version, licence, copyleft
 # %% ../../nbs/01j_manifest.ipynb #c1347179
 def md5_of(
     path,
-    tick=lambda n: None,  # told how many bytes were read
+    tick=lambda n: None,  # called with how many bytes were read
 ) -> str:
     h = hashlib.md5(usedforsecurity=False)
     with open(path, 'rb', buffering=0) as f:
@@ -329,7 +329,7 @@ def fetch_https(
     remembered: Remembered | None = None,
     patience: float = 1.0,
 ):
-    "Files over HTTPS, several at a time; those that fail are told at the end, a full disk ends it at once."
+    "Files over HTTPS, several at a time; those that fail are reported at the end, a full disk ends it at once."
     remembered, failed, full = remembered or Remembered(), {}, threading.Event()
     paths, tasks = {p: place(Path(folder), p) for p in files}, {p: address(template, p, f) for p, f in files.items()}
     bar, tick = byte_bar('fetching', sum(f['bytes'] for f in files.values()))
@@ -379,7 +379,7 @@ def fetch(
     url: str = '',  # a mirror; empty: the manifest's, or else datalad
     remembered: Remembered | None = None,
 ) -> pd.DataFrame:  # path, bytes, state: all ok
-    "Fetch what a group lacks and verify it, having told the cost."
+    "Fetch what a group lacks and verify it, having reported the cost."
     folder, files, remembered = Path(folder or root() / a['folder']), select(a, group), remembered or Remembered()
     state = check_files(files, folder, remembered=remembered).set_index('path').state
     lacking = {p: files[p] for p in files if state[p] != 'ok'}

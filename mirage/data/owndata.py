@@ -8,7 +8,7 @@ __all__ = ['fits', 'survey']
 # %% ../../nbs/01l_owndata.ipynb #1162ebd6
 import pandas as pd
 
-from .stimuli import Film
+from .stimuli import Movie
 from .words import read_words
 
 # %% ../../nbs/01l_owndata.ipynb #9d843b59
@@ -29,8 +29,8 @@ def fits(
 def survey(
     cohort,  # Cohort
     features=None,  # ready_features(cohort), where the data came with features
-) -> pd.DataFrame:  # one row a split
-    "Read all of a cohort once; seconds of BOLD, film and features, and the number of words, side by side."
+) -> pd.DataFrame:  # one row per split
+    "Read all of a cohort once; seconds of BOLD, movie and features, and the number of words, side by side."
     if cohort.rates and features is None:
         raise ValueError(f'{cohort.name} came with features: give survey ready_features(cohort) too')
     cohort.check()
@@ -41,18 +41,18 @@ def survey(
         if cohort.runs.onset.any():
             row |= dict(onset=', '.join(f'{o:g}' for o in sorted(set(runs.onset))))
         if s.video:
-            film = Film.open(s.video, s.transcript, cohort.tr)
-            film.frames([0.0])
-            if not film.has_sound:
-                film.sound()  # says what to do about it
-            row |= dict(film=film.seconds)
+            movie = Movie.open(s.video, s.transcript, cohort.tr)
+            movie.frames([0.0])
+            if not movie.has_sound:
+                movie.sound()  # says what to do about it
+            row |= dict(movie=movie.seconds)
         if s.transcript:
             row |= dict(words=len(read_words(s.transcript, cohort.tr)))
         if features:
             row |= dict(features=features.steps(s.split) / features.hz)
             for m in features.streams:
                 features.read(m, s.split, 0, features.steps(s.split))
-        for k in {'film', 'features'} & set(row):
+        for k in {'movie', 'features'} & set(row):
             if not fits(row[k], runs, cohort.tr):
                 raise ValueError(
                     f'{cohort.name}, {s.split}: {row["bold"]:.0f} s of BOLD at TR {cohort.tr} s, but '

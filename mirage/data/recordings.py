@@ -90,11 +90,11 @@ def table_lines(path: Path) -> list:  # without empty ones
     except UnicodeDecodeError as e:
         raise ValueError(f'{path} is not text in UTF-8 ({e}). Save it as UTF-8.') from None
     if '\0' in text:
-        raise ValueError(f'{path} is no text. Write one row a TR and one column a parcel.')
+        raise ValueError(f'{path} is no text. Write one row per TR and one column per parcel.')
     lines = text.splitlines()
     there = [i for i, line in enumerate(lines) if line.strip()]
     if not there:
-        raise ValueError(f'{path} is empty. Write one row a TR and one column a parcel.')
+        raise ValueError(f'{path} is empty. Write one row per TR and one column per parcel.')
     lines = lines[there[0] : there[-1] + 1]
     if len(lines) > len(there):
         gap = next(i for i, line in enumerate(lines) if not line.strip())
@@ -138,7 +138,7 @@ def parse_numbers(path: Path, lines: list, sep: str) -> np.ndarray:  # (rows, co
         ).to_numpy()
     except ValueError as e:
         raise ValueError(
-            f'{path} is not a table of numbers ({e}). Write one row a TR and one column a parcel.'
+            f'{path} is not a table of numbers ({e}). Write one row per TR and one column per parcel.'
         ) from None
 
 
@@ -237,7 +237,7 @@ def read_table(
     path: Path,
     header: bool | None = None,  # whether the first row names the parcels; None: judge
 ) -> Table:
-    "A table of numbers, one row a TR and one column a parcel."
+    "A table of numbers, one row per TR and one column per parcel."
     return _table(path, path.stat().st_mtime_ns, header)
 
 # %% ../../nbs/01b_recordings.ipynb #4ec00012
@@ -311,7 +311,7 @@ def some(names, n: int = 8) -> str:
     return ', '.join(list(names)[:n]) + (f' and {len(names) - n} more' if len(names) > n else '')
 
 
-# names or None; file → columns to take, in order; what is to be told
+# names or None; file → columns to take, in order; what is to be reported
 Parcels = namedtuple('Parcels', 'count names picks notes')
 
 

@@ -17,12 +17,12 @@ from ..core import PARCELS, RELEASE, shown
 
 # %% ../../nbs/01a_release.ipynb #f9935f75
 SETS = ('train', 'val', 's7', 'ood')
-SILENT = ('chaplin',)  # films that have no transcript
+SILENT = ('chaplin',)  # movies that have no transcript
 
 
 def split_info(
     split: str,  # s01e01a, bourne01, chaplin1
-) -> tuple[str, str, str]:  # task, film, set
+) -> tuple[str, str, str]:  # task, movie, set
     "What a split of the release belongs to and is used for; an unknown name is an error."
     if m := re.fullmatch(r's(0[1-7])e\d\d[a-z]', split):
         return 'friends', f's{m[1]}', {'06': 'val', '07': 's7'}.get(m[1], 'train')
@@ -30,19 +30,19 @@ def split_info(
         return 'movie10', m[1], 'train'
     if m := re.fullmatch(r'(chaplin|mononoke|passepartout|planetearth|pulpfiction|wot)\d', split):
         return 'ood', m[1], 'ood'
-    raise ValueError(f'{split!r} is no split of Friends, Movie10 or the out-of-distribution films')
+    raise ValueError(f'{split!r} is no split of Friends, Movie10 or the out-of-distribution movies')
 
 
 def stimulus_paths(
     tree: Path,  # algonauts_2025.competitors
     split: str,
-) -> tuple[Path, Path | None]:  # film, transcript
-    "Where the release keeps a split's film and transcript."
-    task, film, _ = split_info(split)
+) -> tuple[Path, Path | None]:  # movie, transcript
+    "Where the release keeps a split's movie and transcript."
+    task, movie, _ = split_info(split)
     stimuli = tree / 'stimuli'
-    folder, name = (f's{int(film[1:])}', f'friends_{split}') if task == 'friends' else (film, f'{task}_{split}')
+    folder, name = (f's{int(movie[1:])}', f'friends_{split}') if task == 'friends' else (movie, f'{task}_{split}')
     video = {'friends': f'{name}.mkv', 'movie10': f'{split}.mkv', 'ood': f'task-{split}_video.mkv'}[task]
-    transcript = None if film in SILENT else stimuli / 'transcripts' / task / folder / f'{name}.tsv'
+    transcript = None if movie in SILENT else stimuli / 'transcripts' / task / folder / f'{name}.tsv'
     return stimuli / 'movies' / task / folder / video, transcript
 
 # %% ../../nbs/01a_release.ipynb #168ab23e
@@ -339,7 +339,7 @@ def h5_shapes(path: Path) -> dict[str, tuple]:  # name → shape, None for what 
         ) from None
 
 # %% ../../nbs/01a_release.ipynb #4815e37b
-COLUMNS = 'subject task film split repeat set key bold n_tr video transcript onset'.split()
+COLUMNS = 'subject task movie split repeat set key bold n_tr video transcript onset'.split()
 
 
 def runs_table(
@@ -348,7 +348,7 @@ def runs_table(
     "One row per (subject, split, repeat); paths are `Path` or None."
     runs = pd.DataFrame(list(rows), columns=COLUMNS, dtype=object)
     runs = runs.astype(
-        {c: 'str' for c in ('subject', 'task', 'film', 'split', 'set')}
+        {c: 'str' for c in ('subject', 'task', 'movie', 'split', 'set')}
         | {c: int for c in ('repeat', 'n_tr')}
         | {'onset': float}
     )
@@ -385,7 +385,7 @@ def hidden_runs(
     folder: Path,  # fmri/sub-01
     held_out: Path | None,  # where a simulated cohort keeps the BOLD of its test sets
 ):  # yields (split, TRs, BOLD file or None)
-    "Season 7 and the out-of-distribution films, with the lengths that a submission must have."
+    "Season 7 and the out-of-distribution movies, with the lengths that a submission must have."
     for name in ('friends-s7', 'ood'):
         file = present(
             folder / 'target_sample_number' / f'{folder.name}_{name}_fmri_samples.npy', 'Fetch the group bold.'
@@ -409,8 +409,8 @@ def release_runs(
     rows = []
 
     def add(subject, split, repeat, key, bold, n):
-        task, film, which = split_info(split)
-        rows.append((subject, task, film, split, repeat, which, key, bold, n, *stimulus_paths(tree, split), 0.0))
+        task, movie, which = split_info(split)
+        rows.append((subject, task, movie, split, repeat, which, key, bold, n, *stimulus_paths(tree, split), 0.0))
 
     for subject in subjects:
         folder = present(tree / 'fmri' / subject, 'Fetch the group bold, or name the subjects that you have.')

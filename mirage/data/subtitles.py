@@ -76,22 +76,22 @@ def _cue_lines(
     body: list,
     number: int,  # line of its times
     last: bool,
-    told: list,
+    reported: list,
 ) -> list:
-    "A WebVTT cue ends at the first empty line; what follows is a note, the name of the next cue, or left out and told."
+    "A WebVTT cue ends at the first empty line; what follows is a note, the next name, or left out and reported."
     if '' not in body:
         return body
     end = body.index('')
     for i in range(end + 1, len(body)):
         names_next = i == len(body) - 1 and not last
         if body[i].strip() and not body[i - 1] and not names_next and not re.match(r'(NOTE|STYLE|REGION)\b', body[i]):
-            told.append(f'line {number + i + 1}, {body[i][:60]!r}, has no time and is left out, as players do')
+            reported.append(f'line {number + i + 1}, {body[i][:60]!r}, has no time and is left out, as players do')
     return body[:end]
 
 
 def parse_cues(text: str, path) -> tuple:  # list of Cue, what was left out: a list of sentences
     "SubRip or WebVTT as players read it: a cue is a line of times and what follows it up to the next one."
-    lines, vtt, told = re.split(r'\r\n|\r|\n', text), text.startswith('WEBVTT'), []
+    lines, vtt, reported = re.split(r'\r\n|\r|\n', text), text.startswith('WEBVTT'), []
     at = [i for i, line in enumerate(lines) if _is_times(line, lines[i - 1] if i else '', vtt)]
     head = [line.strip() for line in lines[: at[0] if at else 0] if line.strip()]
     indexed = bool(head) and head[-1].isdigit()
@@ -99,7 +99,7 @@ def parse_cues(text: str, path) -> tuple:  # list of Cue, what was left out: a l
     for n, (i, following) in enumerate(zip(at, [*at[1:], len(lines)])):
         body = lines[i + 1 : following]
         last = following == len(lines)
-        body = _cue_lines(body, i + 1, last, told) if vtt else body
+        body = _cue_lines(body, i + 1, last, reported) if vtt else body
         body = _without_index(body, n + 2, indexed, last)
         try:
             begins, ends, rest = _times(lines[i])
@@ -107,10 +107,10 @@ def parse_cues(text: str, path) -> tuple:  # list of Cue, what was left out: a l
             bad.append(f'line {i + 1}, {lines[i].strip()[:60]!r}')
             continue
         if rest:
-            told.append(f'{rest[:60]!r} after the times in line {i + 1} is left out')
+            reported.append(f'{rest[:60]!r} after the times in line {i + 1} is left out')
         cues.append(Cue(f'line {i + 1}', begins, ends, body))
     if shift := re.search(r'X-TIMESTAMP-MAP=[^\r\n]*', text):
-        told.append(f'{shift[0][:80]} is not applied: times are those of the cues')
+        reported.append(f'{shift[0][:80]} is not applied: times are those of the cues')
     if len(bad) > len(cues) or not at and text.strip() and text.strip() != 'WEBVTT':
         first = f'{bad[0]} is no stretch of time' if bad else 'not subtitles, for it has no line'
         raise ValueError(
@@ -119,8 +119,8 @@ def parse_cues(text: str, path) -> tuple:  # list of Cue, what was left out: a l
         )
     more = '; …' if bad[5:] else ''
     if bad:
-        told.append(f'cues whose times cannot be read are left out ({len(bad)}): ' + '; '.join(bad[:5]) + more)
-    return cues, told
+        reported.append(f'cues whose times cannot be read are left out ({len(bad)}): ' + '; '.join(bad[:5]) + more)
+    return cues, reported
 
 # %% ../../nbs/01e_subtitles.ipynb #5b64b3ae
 STAMP = re.compile(rf'<{CLOCK}>')
@@ -323,17 +323,17 @@ def _inline_times(cue: Cue) -> list:  # within the cue
 
 def cue_words(cues: list) -> tuple:  # list of (word, onset, offset), what was decided: a list of sentences
     "Every word once, at the time when it is said."
-    told, seen, words = [], set(), []
+    reported, seen, words = [], set(), []
     distinct = [c for c in cues if not ((key := (c.begins, c.ends, *c.lines)) in seen or seen.add(key))]
     double = len(cues) - len(distinct)
     if double:
-        told.append(f'cues that stand twice, with the same times, are read once ({double})')
+        reported.append(f'cues that stand twice, with the same times, are read once ({double})')
     distinct, marked = join_highlights(distinct)
     if marked:
-        told.append(f'cues that mark one word after the other are read as one line with times ({marked} cues)')
+        reported.append(f'cues that mark one word after the other are read as one line with times ({marked} cues)')
     distinct, cut = _cut_overlaps(distinct)
     if cut:
-        told.append(f'most cues overlap the next one: each is spread until the next one begins ({cut} cues)')
+        reported.append(f'most cues overlap the next one: each is spread until the next one begins ({cut} cues)')
     shown = [shown_words(c) for c in distinct]
     rolls, kept = _rolls(distinct, shown)
     again, before = 0, None
@@ -348,10 +348,10 @@ def cue_words(cues: list) -> tuple:  # list of (word, onset, offset), what was d
         if now.words:
             before = (cue, now)
     if rolls:
-        told.append(f'rolling captions: a line that stays on the screen is taken once ({again} cues show one)')
+        reported.append(f'rolling captions: a line that stays on the screen is taken once ({again} cues show one)')
     elif kept:
-        told.append('captions do not roll, so a line that comes back was said again: ' + ', '.join(kept[:5]))
+        reported.append('captions do not roll, so a line that comes back was said again: ' + ', '.join(kept[:5]))
     single = sum(bool(UNSPACED.search(word)) for word, *_ in words)
     if single:
-        told.append(f'a script without spaces: each character is a word ({single})')
-    return words, told
+        reported.append(f'a script without spaces: each character is a word ({single})')
+    return words, reported

@@ -118,8 +118,8 @@ UNITS = {
     's': 1,
 }
 TIMED = ('onset', 'offset', 'duration')
-LONGEST = 864_000.0  # seconds; no film lasts ten days
-EARLY = 1.0  # seconds before the film at which a word may begin
+LONGEST = 864_000.0  # seconds; no movie lasts ten days
+EARLY = 1.0  # seconds before the movie at which a word may begin
 
 
 def column_role(name) -> tuple:  # role or None, how many of its unit make a second or None
@@ -246,7 +246,7 @@ def table_entries(rows: list, path) -> tuple:  # list of Entry; whether all time
     return entries, bare and all(v is None or isinstance(v, int) or str(v).strip().isdigit() for v in values)
 
 # %% ../../nbs/01f_words.ipynb #47bd75ee
-SLOW, FAST = 0.3, 200  # letters a second of the median entry: no times in seconds lie outside
+SLOW, FAST = 0.3, 200  # letters per second of the median entry: no times in seconds lie outside
 
 
 def in_seconds(entries: list, whole: bool, path) -> tuple:  # entries, what was decided: a list of sentences
@@ -262,7 +262,7 @@ def in_seconds(entries: list, whole: bool, path) -> tuple:  # entries, what was 
             'name the columns with their unit, such as onset_ms and duration_ms, or write seconds'
         )
     scaled = [replace(e, onset=e.onset and e.onset / 1000, offset=e.offset and e.offset / 1000) for e in entries]
-    return scaled, [f'its times are whole numbers and would make {rate:.2g} letters a second: read as milliseconds']
+    return scaled, [f'its times are whole numbers and would make {rate:.2g} letters per second: read as milliseconds']
 
 # %% ../../nbs/01f_words.ipynb #b2b3f1a2
 FORMS = (
@@ -346,7 +346,7 @@ def json3_cues(events: list) -> list:  # of Cue
 # %% ../../nbs/01f_words.ipynb #5ed66d75
 def entry_words(entries: list) -> tuple:  # list of (word, onset, offset), what was decided: a list of sentences
     "Words as they are; lines split and spread as those of subtitles."
-    words, told, pointed = [], [], 0
+    words, reported, pointed = [], [], 0
     for is_line, run in itertools.groupby(entries, key=attrgetter('is_line')):
         cues = []
         for e in run:
@@ -362,10 +362,10 @@ def entry_words(entries: list) -> tuple:  # list of (word, onset, offset), what 
                 words.append((e.text, onset, offset))
         found, decided = cue_words(cues)
         words += found
-        told += decided
+        reported += decided
     if pointed:
-        told.append(f'{pointed} entries lack a time: they begin where the one before ends, or last no time')
-    return words, told
+        reported.append(f'{pointed} entries lack a time: they begin where the one before ends, or last no time')
+    return words, reported
 
 # %% ../../nbs/01f_words.ipynb #81c64369
 REMEDY = 'convert it to SubRip: ffmpeg -i {name} {stem}.srt'
@@ -383,7 +383,7 @@ BINARY = {
     b'PK\x03\x04': ('a workbook or document', 'export it as CSV'),
     b'%PDF': ('a PDF', 'export its text'),
     b'\x1f\x8b': ('compressed', 'unpack it'),
-    b'\x1aE\xdf\xa3': ('a Matroska film', 'extract its subtitles: ffmpeg -i {name} {stem}.srt'),
+    b'\x1aE\xdf\xa3': ('a Matroska movie', 'extract its subtitles: ffmpeg -i {name} {stem}.srt'),
 }
 
 
@@ -425,7 +425,7 @@ def _json(text: str, path) -> tuple:  # rows, or None; words, or None; what was 
 
 
 def _release_words(rows: list, path, tr: float) -> list:  # of (word, onset, duration)
-    "The words of a table of the release, which has one row a TR."
+    "The words of a table of the release, which has one row per TR."
     words = []
     for i, row in enumerate(rows):
         try:
@@ -440,19 +440,19 @@ def _parse(path, tr: float) -> tuple:
     """Any transcript: a list of (word, onset, offset), seconds of the release's rows, what was decided, and the
     (word, onset, duration) of a table of the release, else None."""
     _refuse_known(path, '')
-    text, told = read_text(path)
+    text, reported = read_text(path)
     _refuse_known(path, text[:200])
     if not text.strip():
-        return [], 0.0, [*told, 'it is empty: no words'], None
+        return [], 0.0, [*reported, 'it is empty: no words'], None
     if _holds_cues(text, path):
         cues, left_out = parse_cues(text, path)
         words, decided = cue_words(cues)
-        return words, 0.0, told + left_out + decided, None
+        return words, 0.0, reported + left_out + decided, None
     suffix, columns = Path(path).suffix.lower(), []
     if suffix.startswith(('.json', '.ndjson')) or suffix not in ('.tsv', '.csv') and text.lstrip()[0] in '{[':
         rows, words, decided = _json(text, path)
         if rows is None:
-            return words, 0.0, told + decided, None
+            return words, 0.0, reported + decided, None
         columns = list({k for r in rows for k in r})
     else:
         rows, columns = read_word_table(text, path)
@@ -460,21 +460,21 @@ def _parse(path, tr: float) -> tuple:
             find_columns(columns, path)
     if 'words_per_tr' in columns:
         given = _release_words(rows, path, tr)
-        return [(word, on, on + lasts) for word, on, lasts in given], len(rows) * tr, told, given
+        return [(word, on, on + lasts) for word, on, lasts in given], len(rows) * tr, reported, given
     entries, unit = in_seconds(*table_entries(rows, path), path)
     words, decided = entry_words(entries)
-    return words, 0.0, told + unit + decided + ([] if words else ['it holds no words']), None
+    return words, 0.0, reported + unit + decided + ([] if words else ['it holds no words']), None
 
 
 def _table(path, tr: float) -> tuple:  # words as a DataFrame, seconds of the release's rows, what was decided
     if not Path(path).is_file():
-        raise FileNotFoundError(f'there is no transcript {path}; fetch it, or give None for a film without words')
-    words, covered, told, _ = _parse(path, tr)
+        raise FileNotFoundError(f'there is no transcript {path}; fetch it, or give None for a movie without words')
+    words, covered, reported, _ = _parse(path, tr)
     said = [(str(w).strip(), on, off) for w, on, off in words if w is not None]
     table = pd.DataFrame(said, columns=['word', 'onset', 'offset'])
     table = table[table.word != ''].astype(dict(onset=float, offset=float)).reset_index(drop=True)
     far = ~(table[['onset', 'offset']].abs().max(axis=1) < LONGEST)
-    for wrong, says in ((table.onset <= -EARLY, 'before the film'), (far, 'after ten days')):
+    for wrong, says in ((table.onset <= -EARLY, 'before the movie'), (far, 'after ten days')):
         if wrong.any():
             first = table[wrong].iloc[0]
             raise ValueError(
@@ -482,16 +482,16 @@ def _table(path, tr: float) -> tuple:  # words as a DataFrame, seconds of the re
                 f'at {first.onset:g} s; give seconds from its beginning'
             )
     if early := int((table.onset < 0).sum()):
-        told = [*told, f'words that begin less than {EARLY:g} s before the film begin with it ({early})']
+        reported = [*reported, f'words that begin less than {EARLY:g} s before the movie begin with it ({early})']
     if not covered and (back := goes_back(table.onset)):
-        told = [*told, back]
+        reported = [*reported, back]
     table['onset'] = table.onset.clip(lower=0.0)
     table['offset'] = table[['onset', 'offset']].max(axis=1)
-    return table, covered, told
+    return table, covered, reported
 
 
 def goes_back(onset) -> str:  # '' where time does not
-    "Two parts in one file lie over each other: that is told."
+    "Two parts in one file lie over each other: that is reported."
     at = np.flatnonzero(np.diff(onset) < -1.0)
     if not len(at):
         return ''
@@ -507,9 +507,9 @@ def read_words(
     tr: float = TR,  # seconds a row of the release's tables
 ) -> pd.DataFrame:  # word, onset, offset in seconds, in the file's own order
     "The words of a transcript, whatever its form; a warning tells what was guessed or left out."
-    table, _, told = _table(path, tr)
-    if told:
-        warnings.warn(f'{path}: ' + '; '.join(told), stacklevel=2)
+    table, _, reported = _table(path, tr)
+    if reported:
+        warnings.warn(f'{path}: ' + '; '.join(reported), stacklevel=2)
     return table
 
 

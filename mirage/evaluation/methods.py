@@ -103,8 +103,8 @@ def feature_sentences(config: dict, about, manifest: dict) -> str:
     return (
         f'Features are the hidden states of all layers of {backbones}{commit}, frozen, {FUSIONS[config["fusion"]]}, '
         f'on a 2 Hz grid (width: {widths}). Before each time step the backbone was given {context["words"]:,} words, '
-        f'{context["audio"]:g} s of sound and {context["video"]:g} s of picture at {context["fps"]:g} frames a second '
-        f'(protocol `{preset["protocol"]}`).'
+        f'{context["audio"]:g} s of sound and {context["video"]:g} s of picture at {context["fps"]:g} frames per '
+        f'second (protocol `{preset["protocol"]}`).'
     )
 
 # %% ../../nbs/06e_methods.ipynb #f7c0f836

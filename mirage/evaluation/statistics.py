@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TRIM', 'STEP', 'BLOCK', 'Interval', 'SMALLEST_GROUP', 'slow_noise', 'planted', 'paired', 'cell_sums', 'r_of_sums',
-           'block_weights', 'Bootstrap', 'timeline', 'units_of', 'film_sums', 'resample', 'sign_flips', 'sign_flip_p',
+           'block_weights', 'Bootstrap', 'timeline', 'units_of', 'movie_sums', 'resample', 'sign_flips', 'sign_flip_p',
            'people_interval', 'group_test', 'seed_spread', 'ceiling_of', 'reliability', 'noise_ceiling', 'normalised']
 
 # %% ../../nbs/06a_statistics.ipynb #12ee9499
@@ -38,11 +38,11 @@ def planted(
     lengths: dict,  # split → rows
     subjects=('sub-01', 'sub-02'),
     parcels: int = 10,
-    rho=0.3,  # planted correlation, one number or one a parcel
+    rho=0.3,  # planted correlation, one number or one per parcel
     phi: float = 0.8,
 ) -> tuple[dict, dict]:  # predicted and measured: {subject: {split: (rows, parcels)}} float32
     """Predictions and measurements whose correlation is known; subjects share half of the noise, as those who saw the
-    same film may."""
+    same movie may."""
     predicted, measured = {s: {} for s in subjects}, {s: {} for s in subjects}
     for split, n in lengths.items():
         shared = slow_noise(rng, n, parcels, phi)
@@ -89,7 +89,7 @@ def paired(
     return pairs
 
 # %% ../../nbs/06a_statistics.ipynb #e59b6f56
-STEP = 5  # TRs a cell
+STEP = 5  # TRs per cell
 BLOCK = 30  # TRs a block, 45 s: several times the memory of the noise
 
 
@@ -97,7 +97,7 @@ def cell_sums(
     x,
     y,  # (rows, parcels)
     cells: int,  # how many; at least rows/step
-    step: int = STEP,  # TRs a cell
+    step: int = STEP,  # TRs per cell
 ):  # (cells, 5, parcels) sums of x, y, xy, xx, yy; (cells,) rows
     "What r needs to know of each cell; cells past the end are empty."
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
@@ -126,17 +126,17 @@ def r_of_sums(
 
 # %% ../../nbs/06a_statistics.ipynb #ccf8f3f9
 def block_weights(
-    cells: int,  # in the film
+    cells: int,  # in the movie
     block: int,  # cells a block
     draws: int,
     rng,
 ):  # (draws, cells) how often each cell is drawn; degrees of freedom
-    "Circular blocks for one film; every row of weights adds up to the number of cells."
+    "Circular blocks for one movie; every row of weights adds up to the number of cells."
     block = max(1, min(block, cells // 3))
     blocks = cells // block
     if blocks < 2:
         raise ValueError(
-            f'{cells} cells of {STEP} TRs are too few to resample: leave the film out, or join it with another'
+            f'{cells} cells of {STEP} TRs are too few to resample: leave the movie out, or join it with another'
         )
     counts = np.zeros((draws, cells))
     np.add.at(counts, (np.arange(draws)[:, None], rng.integers(cells, size=(draws, blocks - 1))), 1)
@@ -154,7 +154,7 @@ class Bootstrap:
     subjects: tuple[str, ...]
     r: np.ndarray  # (subjects, parcels)
     draws: np.ndarray  # (draws, subjects, parcels)
-    df: int  # blocks less one, summed over films
+    df: int  # blocks less one, summed over movies
     plan: str  # equal for scores that were resampled at the same blocks
 
     def __sub__(self, other):
@@ -209,13 +209,13 @@ class Bootstrap:
 # %% ../../nbs/06a_statistics.ipynb #e34f8789
 def timeline(
     pairs: dict,  # of `paired`
-    films: dict,  # split → film
-) -> dict:  # {film: {split: cells}}
-    "The cells of every film, long enough for the subject with the longest recording."
+    movies: dict,  # split → movie
+) -> dict:  # {movie: {split: cells}}
+    "The cells of every movie, long enough for the subject with the longest recording."
     cells = {}
     for split in sorted({split for p in pairs.values() for split in p}):
         longest = max(len(p[split][0]) for p in pairs.values() if split in p)
-        cells.setdefault(films[split], {})[split] = -(-longest // STEP)
+        cells.setdefault(movies[split], {})[split] = -(-longest // STEP)
     return cells
 
 
@@ -230,12 +230,12 @@ def units_of(
     return [units[0], (units[1][0], np.where(units[1][1] > 0, units[1][1], np.nan))]
 
 
-def film_sums(
+def movie_sums(
     pairs: dict,  # one subject's {split: (predicted, measured)}
-    cells: dict,  # one film's {split: cells}
+    cells: dict,  # one movie's {split: cells}
     units,  # of `units_of`
 ):  # (cells, 5, parcels), (cells,)
-    "One subject's cells of one film; empty where the subject has no recording."
+    "One subject's cells of one movie; empty where the subject has no recording."
     empty = [np.zeros((0, len(mean))) for mean, _ in units]
     parts = []
     for split, n in cells.items():
@@ -250,8 +250,8 @@ def film_sums(
 def resample(
     predicted: dict,  # {subject: {split: (rows, parcels)}}
     measured: dict,  # the same
-    films: dict,  # split → film; blocks stay within a film
-    pooled: bool = True,  # one correlation over all films, or the mean over films of one each
+    movies: dict,  # split → movie; blocks stay within a movie
+    pooled: bool = True,  # one correlation over all movies, or the mean over movies of one each
     trim: int = TRIM,  # TRs
     block: int = BLOCK,  # TRs of 1.49 s: as many seconds at any other TR
     draws: int = 1000,
@@ -260,26 +260,26 @@ def resample(
 ) -> Bootstrap:
     "The score per subject and parcel, and under resampled blocks of time."
     pairs = paired(predicted, measured, trim)
-    cells = timeline(pairs, films)
+    cells = timeline(pairs, movies)
     block = max(STEP, round(block * TR / tr))
     rng = np.random.default_rng(seed)
     weights = {}
     df = 0
-    for film, splits in cells.items():
+    for movie, splits in cells.items():
         w, k = block_weights(sum(splits.values()), block // STEP, draws, rng)
-        weights[film] = np.concatenate([np.ones((1, w.shape[1])), w])  # first every cell once: the score itself
+        weights[movie] = np.concatenate([np.ones((1, w.shape[1])), w])  # first every cell once: the score itself
         df += k
     scores, resampled = [], []
     for p in pairs.values():
         whole, drawn = units_of(list(p.values())), []
-        for film in cells:
-            if p.keys().isdisjoint(cells[film]):
+        for movie in cells:
+            if p.keys().isdisjoint(cells[movie]):
                 continue
-            units = whole if pooled else units_of([v for split, v in p.items() if split in cells[film]])
-            sums, rows = film_sums(p, cells[film], units)
+            units = whole if pooled else units_of([v for split, v in p.items() if split in cells[movie]])
+            sums, rows = movie_sums(p, cells[movie], units)
             drawn.append((
-                (weights[film] @ sums.reshape(len(sums), -1)).reshape(draws + 1, 5, -1),
-                weights[film] @ rows,
+                (weights[movie] @ sums.reshape(len(sums), -1)).reshape(draws + 1, 5, -1),
+                weights[movie] @ rows,
             ))
         if pooled:
             drawn = [[sum(v) for v in zip(*drawn)]]
@@ -385,11 +385,11 @@ def ceiling_of(
 
 
 def reliability(
-    cohort,  # a Cohort whose runs have films shown twice
+    cohort,  # a Cohort whose runs have movies shown twice
     trim: int = TRIM,
     draws: int = 1000,
 ) -> Bootstrap:
-    "r between the first two showings of every film that a subject saw twice."
+    "r between the first two showings of every movie that a subject saw twice."
     first, second = {}, {}
     for (subject, split), runs in cohort.runs[cohort.runs.bold.notna()].groupby(['subject', 'split']):
         if len(runs) < 2:
@@ -404,15 +404,15 @@ def reliability(
         n = min(len(a), len(b))
         first.setdefault(subject, {})[split], second.setdefault(subject, {})[split] = a[:n], b[:n]
     if not first:
-        raise ValueError(f'nobody in cohort {cohort.name} saw a film twice: it has no noise ceiling from repeats')
-    films = cohort.splits.set_index('split').film.to_dict()
-    return resample(first, second, films, trim=trim, draws=draws, tr=cohort.tr)
+        raise ValueError(f'nobody in cohort {cohort.name} saw a movie twice: it has no noise ceiling from repeats')
+    movies = cohort.splits.set_index('split').movie.to_dict()
+    return resample(first, second, movies, trim=trim, draws=draws, tr=cohort.tr)
 
 
 def noise_ceiling(
     cohort, trim: int = TRIM, draws: int = 1000
 ) -> pd.DataFrame:  # subject, parcel, reliability, ceiling, low, high
-    "Ceiling per subject and parcel, from films shown twice."
+    "Ceiling per subject and parcel, from movies shown twice."
     return ceiling_of(reliability(cohort, trim, draws))
 
 

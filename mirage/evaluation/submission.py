@@ -51,16 +51,16 @@ def deviations(
         found += [f'{s} {k}: the split is missing' for k in rows[s] if k not in submission[s]]
         found += [f'{s} {k}: is no split of this set' for k in submission[s] if k not in rows[s]]
         wrong = {k: array_deviation(submission[s][k], n, parcels) for k, n in rows[s].items() if k in submission[s]}
-        films = {}
+        movies = {}
         found += [f'{s} {k}: {why}' for k, why in wrong.items() if why]
         for k, why in wrong.items():
             if not why:
-                films.setdefault(split_info(k)[1], []).append(submission[s][k][TRIM:-TRIM])
-        for film, arrays in films.items():
+                movies.setdefault(split_info(k)[1], []).append(submission[s][k][TRIM:-TRIM])
+        for movie, arrays in movies.items():
             flat = np.flatnonzero(np.ptp(np.concatenate(arrays), axis=0) == 0)
             if len(flat):
                 found.append(
-                    f'{s} {film}: {len(flat)} parcels never change, the first is parcel {flat[0] + 1}: their r is NaN'
+                    f'{s} {movie}: {len(flat)} parcels never change, the first is parcel {flat[0] + 1}: their r is NaN'
                 )
     return found
 

@@ -22,7 +22,7 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoTokenizer
 from transformers import AutoVideoProcessor
 from ..data.stimuli import RATE
-from .backbones import Backbone, Once, Schedule, Work, batches, decode_in_order, frame_times
+from .backbones import Backbone, Cache, Schedule, Work, batches, decode_in_order, frame_times
 from .backbones import get_protocol, prefetch
 
 # %% ../../nbs/02i_pretrained.ipynb #021b0005
@@ -102,7 +102,7 @@ def hidden_states(
     name: str,  # of the backbone, for messages
     part,
     inputs: dict,
-) -> tuple:  # of (B, N, D), one a layer
+) -> tuple:  # of (B, N, D), one per layer
     "What the model returns, or an error where that is no row of states of one width."
     try:
         states = getattr(part(**inputs, output_hidden_states=True), 'hidden_states', None)
@@ -195,7 +195,7 @@ class Pretrained(Backbone):
     def part(self):
         return part_of(self.model, self.stream)
 
-    def run(self, inputs: dict) -> tuple:  # of (B, N, D), one a layer
+    def run(self, inputs: dict) -> tuple:  # of (B, N, D), one per layer
         there = {k: v.to(self.place, self.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
         return hidden_states(self.spec.name, self.part, there)
 
@@ -224,7 +224,7 @@ class Described(Pretrained):
     def sample(self) -> dict:  # a small input
         raise NotImplementedError
 
-    def pooling(self) -> dict:  # how tokens become a read-out, for the identity
+    def pooling(self) -> dict:  # how tokens become a time point, for the identity
         raise NotImplementedError
 
     @cached_property
@@ -248,7 +248,7 @@ class Described(Pretrained):
         return said | dict(model=model, dtype=str(self.dtype), **self.pooling())
 
     def fitting(self, seconds: float, most: float, what: str) -> float:
-        "A context that the model can take; one that is cut is told."
+        "A context that the model can take; one that is cut is reported."
         if seconds > most:
             warnings.warn(
                 f'{self.spec.name} takes {most:g} {what} at most: of the context of {seconds:g} the newest are kept',
@@ -332,8 +332,8 @@ class Reads(TextModel):
     "A model of words, as an extractor."
 
     @torch.inference_mode()
-    def extract(self, film, fusion='tower', protocol='aligned', contexts=Contexts()):
-        plan = Schedule(film, get_protocol(protocol), contexts)
+    def extract(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()):
+        plan = Schedule(movie, get_protocol(protocol), contexts)
         out = np.zeros((len(plan.words), *self.shape_of_states), np.float32)
         rows = self.rows(plan)
         self.tell(plan, rows)
@@ -360,15 +360,15 @@ class Reads(TextModel):
             told = f'{self.spec.name} has no token for {len(lost)} words, first {lost[0]!r}: their states are zeros'
             warnings.warn(told, stacklevel=3)
 
-    def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
-        lengths = [len(ids) for ids, _ in self.rows(Schedule(film, get_protocol(protocol), contexts))]
+    def work(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
+        lengths = [len(ids) for ids, _ in self.rows(Schedule(movie, get_protocol(protocol), contexts))]
         return Work(len(lengths), sum(lengths), 2.0 * sum(lengths) * self.sizes['text'])
 
 # %% ../../nbs/02i_pretrained.ipynb #021b0018
 def newest_states(
     n: int,  # states of a window
     lasts: float,  # seconds of the window
-    time: float,  # seconds in it: of the read-out
+    time: float,  # seconds in it: of the time point
     span: float,  # seconds averaged
 ):  # indices of the states of the last `span` seconds before `time`
     stop = min(n, max(1, math.floor(time / lasts * n + 1e-6)))
@@ -383,7 +383,7 @@ class AudioModel(Described):
     windows = 8  # a forward
 
     @property
-    def rate(self) -> int:  # samples a second
+    def rate(self) -> int:  # samples per second
         return self.processor.sampling_rate
 
     def coded(self, waves) -> dict:  # of waves of equal length
@@ -421,13 +421,13 @@ class Listens(AudioModel):
     def plan_windows(self, plan: Schedule) -> list:  # (start, stop) in seconds, cuts read in it
         steps = [c for c in plan.cuts if c.kind == 'step']
         length = self.fitting(plan.contexts.audio, self.longest, 'seconds of sound')
-        hop = plan.protocol.hop
-        if not hop or not self.in_time:
+        chunk = plan.protocol.chunk
+        if not chunk or not self.in_time:
             return [(max(0.0, c.time - length), c.time, [c]) for c in steps]
-        hop, found = min(hop, self.longest), []
-        for a in np.arange(0, plan.steps / HZ, hop):
-            mine = [c for c in steps if a < c.time <= a + hop]
-            start = max(0.0, a - min(length, self.longest - hop))
+        chunk, found = min(chunk, self.longest), []
+        for a in np.arange(0, plan.steps / HZ, chunk):
+            mine = [c for c in steps if a < c.time <= a + chunk]
+            start = max(0.0, a - min(length, self.longest - chunk))
             found += [(start, mine[-1].time, mine)] if mine else []
         return found
 
@@ -449,8 +449,8 @@ class Listens(AudioModel):
         return [newest_states(n, lasts, c.time - start, plan.protocol.audio_span) for c in cuts]
 
     @torch.inference_mode()
-    def extract(self, film, fusion='tower', protocol='aligned', contexts=Contexts()):
-        plan = Schedule(film, get_protocol(protocol), contexts)
+    def extract(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()):
+        plan = Schedule(movie, get_protocol(protocol), contexts)
         wave, out = self.wave(plan), np.zeros((plan.steps, *self.shape_of_states), np.float32)
         groups = {}
         for window in self.plan_windows(plan):
@@ -465,8 +465,8 @@ class Listens(AudioModel):
                 out[[c.index for _, w in mine for c in w[2]]] = averaged(states, reads)
         return dict(audio=out)
 
-    def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
-        windows = self.plan_windows(Schedule(film, get_protocol(protocol), contexts))
+    def work(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
+        windows = self.plan_windows(Schedule(movie, get_protocol(protocol), contexts))
         per_second = state_shapes(self, self.sample(1.0))[0][1]
         n = round(sum(per_second * (1 if self.padded or not self.in_time else b - a) for a, b, _ in windows))
         return Work(len(windows), n, 2.0 * n * self.sizes['audio'])
@@ -512,7 +512,7 @@ class VisionModel(Described):
     def pooling(self):
         return dict(pooling='all tokens' if self.clip or not self.lead else 'patches', lead=self.lead, clip=self.clip)
 
-    def times(self, plan: Schedule, cut: float) -> list:  # of each unit of a read-out: times of its video frames
+    def times(self, plan: Schedule, cut: float) -> list:  # of each unit of a time point: times of its video frames
         c = plan.contexts
         if self.clip:
             back = np.arange(self.clip, 0, -1) * c.video / self.clip
@@ -528,7 +528,7 @@ class Watches(VisionModel):
         "Decode and transform a movie once, in order."
         steps = [c for c in plan.cuts if c.kind == 'step']
         units = [self.times(plan, c.time) for c in steps]
-        take = decode_in_order(plan.film, [t for us in units for u in us for t in u])
+        take = decode_in_order(plan.movie, [t for us in units for u in us for t in u])
         ready = {}
         for k in range(0, len(steps), self.units):
             mine = units[k : k + self.units]
@@ -550,17 +550,17 @@ class Watches(VisionModel):
         return states
 
     @torch.inference_mode()
-    def extract(self, film, fusion='tower', protocol='aligned', contexts=Contexts()):
-        plan = Schedule(film, get_protocol(protocol), contexts)
-        out, saw = np.zeros((plan.steps, *self.shape_of_states), np.float32), Once()
+    def extract(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()):
+        plan = Schedule(movie, get_protocol(protocol), contexts)
+        out, saw = np.zeros((plan.steps, *self.shape_of_states), np.float32), Cache()
         for steps, units, ready in prefetch(self.blocks(plan)):
             states = saw([u for us in units for u in us], lambda new, ready=ready: self.see(new, ready))
             for c, us in zip(steps, units):
                 out[c.index] = np.mean([states[u] for u in us], 0)
         return dict(vision=out)
 
-    def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
-        plan = Schedule(film, get_protocol(protocol), contexts)
+    def work(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
+        plan = Schedule(movie, get_protocol(protocol), contexts)
         seen = {u for c in plan.cuts if c.kind == 'step' for u in self.times(plan, c.time)}
         n = len(seen) * state_shapes(self, self.sample())[0][1]
         return Work(len(seen), n, 2.0 * n * self.sizes['vision'])

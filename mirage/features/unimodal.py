@@ -14,10 +14,19 @@ from ..core import HZ, Contexts
 from transformers import AutoTokenizer, LlamaForCausalLM, SeamlessM4TFeatureExtractor, VJEPA2Model, VJEPA2VideoProcessor
 from transformers import Wav2Vec2BertModel
 from ..data.stimuli import RATE
-from .backbones import Backbone, Schedule, Tap, Work, batches, get_protocol, grow, decode_in_order
+from mirage.features.backbones import (
+    Backbone,
+    Schedule,
+    HiddenStateRecorder,
+    Work,
+    batches,
+    get_protocol,
+    grow,
+    decode_in_order,
+)
 from .backbones import prefetch
 from .streaming import transcript_groups
-from .inputs import WordTokens, pad_rows, transcript_rows, twin_tokenizer
+from .inputs import WordTokens, pad_rows, transcript_rows, tiny_tokenizer
 
 # %% ../../nbs/02f_unimodal.ipynb #6ad86a58
 class Llama(Backbone):
@@ -26,8 +35,8 @@ class Llama(Backbone):
     classes = LlamaForCausalLM, AutoTokenizer
     tokens = 8192  # a forward
 
-    def twin(self):
-        tok = twin_tokenizer()
+    def tiny(self):
+        tok = tiny_tokenizer()
         return self.classes[0].config_class(
             vocab_size=len(tok),
             hidden_size=48,
@@ -40,7 +49,7 @@ class Llama(Backbone):
             pad_token_id=None,
         ), tok
 
-    def shape(self, model):
+    def adjust_weights(self, model):
         grow(model.model.layers, gate=2.0)
         return model
 
@@ -48,8 +57,8 @@ class Llama(Backbone):
         return dict(text=(self.config.num_hidden_layers + 1, self.config.hidden_size))
 
     @cached_property
-    def tap(self):
-        return Tap(self.model.model.layers, self.model.model.norm)
+    def recorder(self):
+        return HiddenStateRecorder(self.model.model.layers, self.model.model.norm)
 
     @cached_property
     def word_tokens(self):
@@ -62,8 +71,8 @@ class Llama(Backbone):
         return groups, transcript_rows(plan.texts, groups, self.word_tokens, opening, which)
 
     @torch.inference_mode()
-    def extract(self, film, fusion='tower', protocol='aligned', contexts=Contexts()):
-        plan = Schedule(film, get_protocol(protocol), contexts)
+    def extract(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()):
+        plan = Schedule(movie, get_protocol(protocol), contexts)
         out = np.zeros((len(plan.words), *self.streams()['text']), np.float32)
         groups, rows = self.rows(plan)
         for batch in batches([len(r[0]) for r in rows], self.tokens):
@@ -75,11 +84,11 @@ class Llama(Backbone):
                     input_ids=ids.to(self.place), position_ids=pos[0].long().to(self.place), use_cache=False
                 )
 
-            out[[i for j in batch for i in groups[j][1]]] = self.tap(run, reads)
+            out[[i for j in batch for i in groups[j][1]]] = self.recorder(run, reads)
         return dict(text=plan.on_grid(out))
 
-    def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
-        _, rows = self.rows(Schedule(film, get_protocol(protocol), contexts))
+    def work(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
+        _, rows = self.rows(Schedule(movie, get_protocol(protocol), contexts))
         n = sum(len(r[0]) for r in rows)
         return Work(len(rows), n, 2.0 * n * sum(self.sizes.values()))
 
@@ -89,7 +98,7 @@ class Wav2VecBert(Backbone):
 
     classes = Wav2Vec2BertModel, SeamlessM4TFeatureExtractor
 
-    def twin(self):
+    def tiny(self):
         return self.classes[0].config_class(
             hidden_size=32,
             num_hidden_layers=6,
@@ -100,7 +109,7 @@ class Wav2VecBert(Backbone):
             apply_spec_augment=False,
         ), self.classes[1]()
 
-    def shape(self, model):
+    def adjust_weights(self, model):
         grow(model.encoder.layers)
         return model
 
@@ -108,8 +117,8 @@ class Wav2VecBert(Backbone):
         return dict(audio=(self.config.num_hidden_layers + 1, self.config.hidden_size))
 
     @cached_property
-    def tap(self):
-        return Tap(self.model.encoder.layers)
+    def recorder(self):
+        return HiddenStateRecorder(self.model.encoder.layers)
 
     def chunks(self, plan: Schedule) -> list:  # (first, stop) samples of each
         length, end = round(plan.contexts.audio * RATE), round(plan.sound_seconds * RATE)
@@ -119,8 +128,8 @@ class Wav2VecBert(Backbone):
         return list(zip(starts, [*starts[1:], end]))
 
     @torch.inference_mode()
-    def extract(self, film, fusion='tower', protocol='aligned', contexts=Contexts()):
-        plan = Schedule(film, get_protocol(protocol), contexts)
+    def extract(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()):
+        plan = Schedule(movie, get_protocol(protocol), contexts)
         wave = np.zeros(round(plan.sound_seconds * RATE), np.float32)
         sound = plan.sound()[: len(wave)]
         wave[: len(sound)] = sound
@@ -134,7 +143,7 @@ class Wav2VecBert(Backbone):
                 return self.model(inputs['input_features'].to(self.dtype), attention_mask=inputs['attention_mask'])
 
             if len(reads):
-                out.append(self.tap(run, reads))
+                out.append(self.recorder(run, reads))
         return dict(audio=np.concatenate(out))
 
     def reads(
@@ -150,12 +159,12 @@ class Wav2VecBert(Backbone):
         reads = []
         for (a, b), n in zip(chunks, states):
             steps = round((b - a) / RATE * HZ)
-            mine = np.minimum(np.arange(n) // 25, steps - 1)  # 50 states a second
+            mine = np.minimum(np.arange(n) // 25, steps - 1)  # 50 states per second
             reads.append([np.flatnonzero(mine == k) for k in range(steps)])
         return reads
 
-    def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
-        plan = Schedule(film, get_protocol(protocol), contexts)
+    def work(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
+        plan = Schedule(movie, get_protocol(protocol), contexts)
         n = plan.steps * 25
         return Work(len(self.chunks(plan)), n, 2.0 * n * sum(self.sizes.values()))
 
@@ -166,7 +175,7 @@ class VJepa2(Backbone):
     classes = VJEPA2Model, VJEPA2VideoProcessor
     clips = 8  # a forward
 
-    def twin(self):
+    def tiny(self):
         return self.classes[0].config_class(
             patch_size=16,
             crop_size=32,
@@ -181,7 +190,7 @@ class VJepa2(Backbone):
             pred_num_hidden_layers=1,
         ), self.classes[1](crop_size=32)
 
-    def shape(self, model):
+    def adjust_weights(self, model):
         grow(model.encoder.layer)
         return model
 
@@ -189,8 +198,8 @@ class VJepa2(Backbone):
         return dict(vision=(self.config.num_hidden_layers + 1, self.config.hidden_size))
 
     @cached_property
-    def tap(self):
-        return Tap(self.model.encoder.layer)
+    def recorder(self):
+        return HiddenStateRecorder(self.model.encoder.layer)
 
     def times(
         self,
@@ -203,8 +212,8 @@ class VJepa2(Backbone):
 
     def _clips(self, plan: Schedule):  # yields (clips, frames, 3, height, width)
         newest = 1 if plan.protocol.unimodal == 'ours' else 0
-        times = [self.times(c.time, plan.contexts, newest) for c in plan.cuts if c.kind == 'step']
-        take, ready = decode_in_order(plan.film, np.concatenate(times)), {}
+        times = [self.times(c.time, plan.contexts, newest) for c in plan.points if c.kind == 'step']
+        take, ready = decode_in_order(plan.movie, np.concatenate(times)), {}
         for k in range(0, len(times), self.clips):
             mine = times[k : k + self.clips]
             frames = take(sorted({t for clip in mine for t in clip}))
@@ -217,16 +226,16 @@ class VJepa2(Backbone):
             yield torch.stack([torch.stack([ready[t] for t in clip]) for clip in mine])
 
     @torch.inference_mode()
-    def extract(self, film, fusion='tower', protocol='aligned', contexts=Contexts()):
-        plan = Schedule(film, get_protocol(protocol), contexts)
+    def extract(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()):
+        plan = Schedule(movie, get_protocol(protocol), contexts)
         out, p = [], self.config.tubelet_size * self.config.patch_size**2
         for clips in prefetch(self._clips(plan)):
             n = clips[0].numel() // 3 // p
             pictures, reads = clips.to(self.place, self.dtype), np.arange(len(clips) * n).reshape(len(clips), n)
-            out.append(self.tap(lambda: self.model(pictures, skip_predictor=True), reads))
+            out.append(self.recorder(lambda: self.model(pictures, skip_predictor=True), reads))
         return dict(vision=np.concatenate(out))
 
-    def work(self, film, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
-        c, steps = self.config, Schedule(film, get_protocol(protocol), contexts).steps
+    def work(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
+        c, steps = self.config, Schedule(movie, get_protocol(protocol), contexts).steps
         n = steps * (c.frames_per_clip // c.tubelet_size) * (c.crop_size // c.patch_size) ** 2
         return Work(steps, n, 2.0 * n * self.sizes['encoder'])

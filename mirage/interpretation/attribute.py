@@ -13,7 +13,7 @@ import h5py, numpy as np, pandas as pd, torch
 from sklearn.random_projection import SparseRandomProjection
 
 from ..core import atomic, mean_of
-from ..models.ridge import delayed_means, film_rows, whole_trs
+from ..models.ridge import delayed_means, movie_rows, whole_trs
 from ..evaluation.statistics import Bootstrap
 
 # %% ../../nbs/07a_attribute.ipynb #b00fbc1a
@@ -67,7 +67,7 @@ class AttentionMean:
     def update(
         self,
         attention: dict,  # stream → (B, T, heads, Q, L)
-        inside,  # (B, T) bool: frames of the film
+        inside,  # (B, T) bool: frames of the movie
     ):
         inside = inside.to(next(iter(attention.values())).device)
         self.frames = self.frames + inside.sum(0).cpu().double()
@@ -131,8 +131,8 @@ def stage_states(
 
 
 class StageRows:
-    """Collects the stages of all films as one row a TR; what is wider than `width` is projected at random first, as the
-    baseline's design is."""
+    """Collects the stages of all movies as one row per TR; what is wider than `width` is projected at random first, as
+    the baseline's design is."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class StageRows:
 
     def update(
         self,
-        windows,  # of mirage.training.loader, those of a film one after the other
+        windows,  # of mirage.training.loader, those of a movie one after the other
         states: dict,  # stage → (B, T, width)
     ):
         for i, w in enumerate(windows):
@@ -166,7 +166,7 @@ class StageRows:
                             .fit(np.zeros((1, D)))
                             .transform
                         )
-                    self.rows[stage] = film_rows(self.lengths, min(D, self.width), self.copies)
+                    self.rows[stage] = movie_rows(self.lengths, min(D, self.width), self.copies)
                 x = self.change.get(stage, lambda v: v)(x[skip:])
                 end = w.frame + skip + len(x)
                 long = series.get(stage, np.zeros((0, x.shape[1]), np.float32))
@@ -174,7 +174,7 @@ class StageRows:
                 series[stage][w.frame + skip : end] = x
 
     def close(self) -> dict:  # stage → showing → (TRs, width), or (copies, TRs, width)
-        "Average the finished films over TRs."
+        "Average the finished movies over TRs."
         for key, n in self.lengths.items():
             split, onset = key if isinstance(key, tuple) else (key, 0.0)
             for stage, x in self.open.get(split, {}).items():

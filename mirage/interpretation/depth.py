@@ -65,7 +65,7 @@ def contributions(
     mean: dict,  # stream → (L, H/streams): each layer's term, averaged over frames
     nodes: int = 12,  # of the integral
     chunk: int = 16,  # layers at once
-):  # stream → (L, B, S, n_output, P); (B, S, n_output, P) what the frozen film predicts
+):  # stream → (L, B, S, n_output, P); (B, S, n_output, P) what the frozen movie predicts
     "Integrated gradients over layers, all modalities at once."
     z, place, given = model.project(model.pool(features)), 0, {}
     points, weights = np.polynomial.legendre.leggauss(nodes)
@@ -98,15 +98,15 @@ def score_weights(
 ) -> dict:  # {subject: {split: (n_tr, P)}}; zero where nothing is scored
     "What turns a prediction into its r over all splits, by a sum over time."
     weights = {}
-    for s, films in measured.items():
-        inside = {k: np.s_[trim : len(y) - trim] for k, y in films.items()}
+    for s, movies in measured.items():
+        inside = {k: np.s_[trim : len(y) - trim] for k, y in movies.items()}
         x, y = (
-            np.concatenate([np.asarray(d[s][k][inside[k]], np.float64) for k in films]) for d in (predicted, measured)
+            np.concatenate([np.asarray(d[s][k][inside[k]], np.float64) for k in movies]) for d in (predicted, measured)
         )
         spread = len(y) * x.std(0) * np.where(np.isnan(y).any(0), 0, y.std(0))
         rows = np.divide(y - y.mean(0), spread, out=np.zeros_like(y), where=spread > 0)
-        pieces = np.split(rows, np.cumsum([len(films[k][inside[k]]) for k in films])[:-1])
-        weights[s] = {k: np.pad(p, ((trim, trim), (0, 0))).astype(np.float32) for k, p in zip(films, pieces)}
+        pieces = np.split(rows, np.cumsum([len(movies[k][inside[k]]) for k in movies])[:-1])
+        weights[s] = {k: np.pad(p, ((trim, trim), (0, 0))).astype(np.float32) for k, p in zip(movies, pieces)}
     return weights
 
 
@@ -153,6 +153,6 @@ class Parts:
 
 def read_parts(
     run,  # a finished depth run
-) -> tuple[dict, np.ndarray]:  # stream → (windows, L, P); (windows, P) the frozen film's part
+) -> tuple[dict, np.ndarray]:  # stream → (windows, L, P); (windows, P) the frozen movie's part
     with h5py.File(run.path / 'parts.h5', 'r') as f:
         return {m: d[()] for m, d in f['parts'].items()}, f['rest'][()]

@@ -43,9 +43,9 @@ class ModelConfig:
     streams: dict = field(default_factory=lambda: {m: 2048 for m in MODALITIES})  # stream → width D
     subjects: tuple = SUBJECTS  # in the order of the readout
     parcels: int = PARCELS
-    n_output: int = 100  # TRs a window
+    n_output: int = 100  # TRs per window
     aggregate: str = 'queries'  # over depth: queries (cross-attention), mean, or groups (two fixed depths)
-    queries: int = 24  # learned queries a stream
+    queries: int = 24  # learned queries per stream
     pool_heads: int = 4
     pool_dropout: float = 0.2  # of the attention weights of the pooler
     pool_start: float = 0.0  # how selective the pooler's queries begin (chapter 03a)
@@ -127,7 +127,7 @@ class ModelConfig:
 
 # %% ../../nbs/03c_model.ipynb #80fc3020
 class TemporalEncoder(nn.Module):
-    "Learned positions, then the trunk."
+    "Learned positions, then the temporal encoder."
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -226,30 +226,30 @@ class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'bra
         self,
         pooled: dict,  # stream → (B, T, Q*D), at least one
     ):  # (B, T, H)
-        "Project each stream and concatenate; a stream that is not there is replaced by its stand-in."
+        "Project each stream and concatenate; a stream that is not there is replaced by its null token."
         shape = next(iter(pooled.values())).shape[:2]
         z = torch.cat(
             [
-                self.projectors[m]['net'](pooled[m]) if m in pooled else self.stand_in(m).expand(*shape, -1)
+                self.projectors[m]['net'](pooled[m]) if m in pooled else self.null_token(m).expand(*shape, -1)
                 for m in self.config.streams
             ],
             -1,
         )
         # gradients of zero rather than none
-        return z + 0 * sum(p.sum() for p in self.idle(pooled)) if self.training else z
+        return z + 0 * sum(p.sum() for p in self.unused_parameters(pooled)) if self.training else z
 
-    def stand_in(self, m: str):  # (H/streams,) what the trunk sees of a missing stream
+    def null_token(self, m: str):  # (H/streams,) what the temporal encoder sees of a missing stream
         net = self.projectors[m]['net']
         return self.null_tokens[m] if self.null_tokens is not None else net.bias.new_zeros(net.out_features)
 
-    def idle(self, present):  # the parameters that take no part when these streams are present
+    def unused_parameters(self, present):  # the parameters that take no part when these streams are present
         for m in self.config.streams:
             if m not in present:
                 yield from [*self.layer_poolers[m].parameters(), *self.projectors[m].parameters()]
             elif self.null_tokens is not None:
                 yield self.null_tokens[m]
 
-    def draw_present(
+    def sample_modality_dropout(
         self,
         generator=None,  # of random numbers
     ) -> tuple:  # stream names
@@ -266,7 +266,7 @@ class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'bra
         present=None,  # names of streams to use; None for all, or in training for those that modality dropout keeps
     ):  # (B, T, H)
         if present is None:
-            present = self.draw_present() if self.training else tuple(self.config.streams)
+            present = self.sample_modality_dropout() if self.training else tuple(self.config.streams)
         if not present or set(present) - set(self.config.streams):
             raise ValueError(f'present = {tuple(present)}: name at least one of {", ".join(self.config.streams)}')
         return self.temporal_encoder(self.project(self.pool(features, present)))
@@ -295,7 +295,7 @@ class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'bra
     def from_pretrained(
         cls,
         source,  # folder, or id on the Hugging Face hub
-        trunk: str = 'auto',  # dialect of a published trunk (chapter 03b): old, new, or auto to find out
+        convention: str = 'auto',  # of a published temporal encoder (chapter 03b): old, new, or auto to find out
         **download,  # revision, token, cache_dir, local_files_only … of hf_hub_download
     ):  # in evaluation mode
         "A model in our form (config.json) or in the published one (config.yaml)."
@@ -316,9 +316,9 @@ class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'bra
             raise FileNotFoundError(f'{source} has neither config.json nor config.yaml: not a model folder')
         config = ModelConfig.read(published_config(weights, fetch('config.yaml')), fetch('config.yaml'))
         build_model(config, read_shapes(weights), weights)
-        state, _, kind = read_published(weights, fetch('config.yaml'), trunk)
+        state, _, kind = read_published(weights, fetch('config.yaml'), convention)
         print(
-            f'{source}: published form, {kind} trunk',
+            f'{source}: published form, {kind} convention',
             '(translated: gains less 1, rotary rows dealt out as neighbours)' * (kind == 'old'),
         )
         return build_model(config, state, weights)
@@ -369,7 +369,7 @@ def fit_null_tokens(
     if model.null_tokens is None:
         model.config = replace(model.config, null_tokens=True)
         model._hub_mixin_config = model.config  # what save_pretrained writes
-        model.null_tokens = nn.ParameterDict({m: nn.Parameter(model.stand_in(m)) for m in names})
+        model.null_tokens = nn.ParameterDict({m: nn.Parameter(model.null_token(m)) for m in names})
     model.eval().requires_grad_(False)
     model.null_tokens.requires_grad_(True)
     opt = torch.optim.Adam(model.null_tokens.parameters(), lr)

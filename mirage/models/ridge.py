@@ -6,7 +6,7 @@
 __all__ = ['ROWS', 'DELAYS', 'DESIGNS', 'row_blocks', 'Sums', 'Moments', 'collect', 'Basis', 'decompose', 'loo_errors',
            'too_close', 'loo_exact', 'without', 'squared_errors', 'run_errors', 'Ridge', 'check_penalties',
            'sample_errors', 'fit_ridge', 'at_edges', 'warn_of_edges', 'tr_mean', 'whole_trs', 'delayed_means',
-           'layer_weights', 'tr_rows', 'showing', 'showings', 'film_rows', 'Design', 'own_delays', 'stream_scales',
+           'layer_weights', 'tr_rows', 'showing', 'showings', 'movie_rows', 'Design', 'own_delays', 'stream_scales',
            'chosen_design', 'own_recipe', 'read_delays', 'shown_rows', 'standardiser', 'principal', 'lagged',
            'design_matrix', 'TrainingRows', 'ridge_predictions']
 
@@ -35,7 +35,7 @@ def row_blocks(
     "Walk through the blocks; a misfit is an error that names it."
     if not isinstance(blocks, Iterable) or iter(blocks) is blocks:
         raise TypeError(
-            'blocks are read twice: give a list, or an object that starts anew each time, not a '
+            'blocks are read twice: give a list, or an object that starts again each time, not a '
             f'{type(blocks).__name__}'
         )
     p, parcels, found = None, {}, False
@@ -55,7 +55,7 @@ def row_blocks(
 # %% ../../nbs/03d_ridge.ipynb #666167b5
 @dataclass
 class Sums:
-    "What a regression needs to know of the rows that one audience saw."
+    "What a regression needs to know of the rows that the same subjects saw."
 
     n: int
     x: np.ndarray  # (p,)
@@ -70,7 +70,7 @@ class Moments:
     y: dict  # subject → (P,) sum of Y
     xy: dict  # subject → (p, P)
 
-    def groups(self) -> dict:  # audiences → subjects who belong to exactly these
+    def groups(self) -> dict:  # groups of rows → subjects who saw exactly these
         out = {}
         for s in self.y:
             out.setdefault(frozenset(a for a in self.design if s in a), []).append(s)
@@ -126,9 +126,9 @@ class Basis:
         return self.vectors @ (self.c[:, columns] / (self.values[:, None] + alpha))
 
 
-def decompose(m: Moments, audiences: frozenset, subjects: list) -> Basis:
+def decompose(m: Moments, row_groups: frozenset, subjects: list) -> Basis:
     "One eigendecomposition for a group of subjects."
-    parts = [m.design[a] for a in audiences]
+    parts = [m.design[a] for a in row_groups]
     n = sum(s.n for s in parts)
     x = sum(s.x for s in parts) / n
     gram = parts[0].xx.copy(order='F')
@@ -151,28 +151,28 @@ def loo_errors(
 ):  # (A, P) mean squared leave-one-out errors; (n, A) 1 - leverage
     "All penalties in one pass over the rows."
     c, shrink = basis.c.astype(np.float32), 1 / (basis.values + alphas[:, None])
-    errors, keep = np.zeros((len(alphas), c.shape[1])), []
+    errors, one_minus_h = np.zeros((len(alphas), c.shape[1])), []
     for X, Y in row_blocks(blocks):
         if basis.subjects[0] not in Y:
             continue
         z = (X - basis.x) @ basis.vectors
-        keep.append(1 - 1 / basis.n - (z * z) @ shrink.T)
-        inflate = (keep[-1] ** -2.0).astype(np.float32)
+        one_minus_h.append(1 - 1 / basis.n - (z * z) @ shrink.T)
+        inverse_square = (one_minus_h[-1] ** -2.0).astype(np.float32)
         z, y = z.astype(np.float32), (np.hstack([Y[s] for s in basis.subjects]) - basis.y).astype(np.float32)
         for a, s in enumerate(shrink.astype(np.float32)):
             e = (z * s) @ c
             e -= y
             e *= e
-            errors[a] += inflate[:, a] @ e
-    return errors / basis.n, np.concatenate(keep)
+            errors[a] += inverse_square[:, a] @ e
+    return errors / basis.n, np.concatenate(one_minus_h)
 
 # %% ../../nbs/03d_ridge.ipynb #9da48059
 def too_close(
     errors,  # (A, P)
-    keep,  # (n, A) 1 - leverage
+    one_minus_h,  # (n, A) 1 - leverage
 ):  # (P,) bool
     "Parcels whose best penalty single precision cannot tell."
-    slack = 16 * np.finfo(np.float32).eps / np.clip(keep.min(0), 1e-12, None)[:, None]
+    slack = 16 * np.finfo(np.float32).eps / np.clip(one_minus_h.min(0), 1e-12, None)[:, None]
     best = errors.argmin(0)
     rivals = errors * (1 - slack) <= np.take_along_axis(errors * (1 + slack), best[None], 0)
     return (rivals.sum(0) > 1) | np.isnan(errors).any(0)
@@ -182,7 +182,7 @@ def loo_exact(
     blocks,
     basis: Basis,
     alphas,
-    keep,  # (n, A) 1 - leverage
+    one_minus_h,  # (n, A) 1 - leverage
     columns,  # (P,) bool
 ):  # (A, columns.sum())
     "The same errors in double precision, for some parcels."
@@ -193,7 +193,7 @@ def loo_exact(
             continue
         x, y = X - basis.x, np.hstack([Y[s] for s in basis.subjects])[:, columns] - basis.y[columns]
         for a, w in enumerate(weights):
-            errors[a] += (((y - x @ w) / keep[i : i + len(x), a, None]) ** 2).sum(0)
+            errors[a] += (((y - x @ w) / one_minus_h[i : i + len(x), a, None]) ** 2).sum(0)
         i += len(x)
     return errors / basis.n
 
@@ -292,15 +292,15 @@ def sample_errors(
     "Every penalty by leave-one-out, ties decided in double precision."
     if basis.n < 3:
         raise ValueError(f'{", ".join(basis.subjects)} saw {basis.n} rows: too few to leave one out')
-    errors, keep = loo_errors(blocks, basis, alphas)
-    lost = keep.min(0) < 1e-12
+    errors, one_minus_h = loo_errors(blocks, basis, alphas)
+    lost = one_minus_h.min(0) < 1e-12
     if lost.all():
         raise ValueError(
             f'penalties up to {alphas.max():g} are too small for the {basis.n} rows of {", ".join(basis.subjects)}'
         )
     errors[lost] = np.inf
-    if (close := too_close(errors, keep)).any():
-        errors[np.ix_(~lost, close)] = loo_exact(blocks, basis, alphas[~lost], keep[:, ~lost], close)
+    if (close := too_close(errors, one_minus_h)).any():
+        errors[np.ix_(~lost, close)] = loo_exact(blocks, basis, alphas[~lost], one_minus_h[:, ~lost], close)
     return errors
 
 # %% ../../nbs/03d_ridge.ipynb #129fd6d3
@@ -309,7 +309,7 @@ def fit_ridge(
     alphas,  # (A,) penalties, all above zero
     parts: list | None = None,  # the same blocks, run by run: penalties by whole runs; None: by single samples
 ) -> dict:  # subject → Ridge
-    "Multi-output ridge for every subject, one penalty a parcel by what was left out."
+    "Multi-output ridge for every subject, one penalty per parcel by what was left out."
     alphas, m, models = check_penalties(alphas), collect(blocks), {}
     left_out = None if parts is None else run_errors(parts, m, alphas)
     for seen_by, subjects in m.groups().items():
@@ -421,7 +421,7 @@ def tr_rows(
     delays=(),  # as for `delayed_means`
     layers: dict | None = None,  # of `layer_weights`; None: every layer counts as it is
 ):  # (n_tr, D of all streams), or (copies, n_tr, D)
-    "One film's streams on the TR grid, without their layers, side by side."
+    "One movie's streams on the TR grid, without their layers, side by side."
     stop = max(1, int(np.ceil((onset + n_tr * tr) * features.hz)))
 
     def read(m):
@@ -451,7 +451,7 @@ def showings(runs) -> dict:  # showing → TRs of its longest run
     return longest
 
 # %% ../../nbs/03d_ridge.ipynb #4e52aa25
-def film_rows(
+def movie_rows(
     lengths: dict,  # showing → TRs
     width: int,
     copies: int = 1,  # of all rows, as `delayed_means` gives them
@@ -466,7 +466,7 @@ def film_rows(
 # %% ../../nbs/03d_ridge.ipynb #4fd57c63
 @dataclass(frozen=True)
 class Design:
-    delays: tuple  # seconds from film to BOLD
+    delays: tuple  # seconds from movie to BOLD
     width: int = 0  # columns after the random projection; 0: no projection
     components: int = 0  # principal components of each stream; 0: all columns as they are
     trim: int = 0  # TRs at both ends of a run that are not fitted
@@ -554,7 +554,7 @@ def standardiser(
     widths: list
     | None = None,  # columns of each stream, to give all streams the same total variance; None: as they are
 ):  # returns a function (n, D) → (n, D)
-    "z-score by the mean and deviation of the training films; a column that never changes becomes zero."
+    "z-score by the mean and deviation of the training movies; a column that never changes becomes zero."
     n = sum(len(shown_rows(rows[s])) for s in train)
     mean = sum(shown_rows(rows[s]).sum(0, dtype=np.float64) for s in train) / n
     std = np.sqrt(sum(np.square(shown_rows(rows[s]) - mean).sum(0) for s in train) / n)
@@ -566,7 +566,7 @@ def standardiser(
 
 
 def principal(rows: dict, train: list, widths: list, components: int, before):  # returns a function (n, D) → (n, fewer)
-    "Leading principal components of each stream over the training films."
+    "Leading principal components of each stream over the training movies."
     stops = np.cumsum([0, *widths])
     parts = [slice(a, b) for a, b in zip(stops, stops[1:])]
     x = np.concatenate([before(shown_rows(rows[s])) for s in train])
@@ -600,7 +600,7 @@ def design_matrix(
     seed: int = 0,  # of the random projection
     tr: float = TR,  # seconds
 ) -> dict:  # showing → (TRs, p) float32
-    "Scale, components, lags and projection, film by film."
+    "Scale, components, lags and projection, movie by movie."
     widths = widths or [next(iter(rows.values())).shape[-1]]
     change = standardiser(rows, train, widths if recipe.balance else None)
     if recipe.components:
@@ -616,14 +616,14 @@ def design_matrix(
             .fit(np.zeros((1, columns)))
             .transform
         )
-    out = film_rows({s: x.shape[-2] for s, x in rows.items()}, min(recipe.width or columns, columns))
+    out = movie_rows({s: x.shape[-2] for s, x in rows.items()}, min(recipe.width or columns, columns))
     for s in out:
         out[s][:] = project(lagged(rows[s], recipe.delays, tr, change))
     return out
 
 # %% ../../nbs/03d_ridge.ipynb #9cc32e42
 class TrainingRows:
-    "Blocks for `fit_ridge`: the films' design beside everybody's BOLD."
+    "Blocks for `fit_ridge`: the movies' design beside everybody's BOLD."
 
     def __init__(
         self,
@@ -634,10 +634,10 @@ class TrainingRows:
         self.cohort, self.design, self.trim, self.only = cohort, design, trim, None
         self.runs = cohort.runs[cohort.runs['set'] == 'train'].assign(onset=lambda runs: runs.get('onset', 0.0))
         history = {s: tuple(zip(r.split, r.onset, r.repeat, r.n_tr)) for s, r in self.runs.groupby('subject')}
-        self.alike = [[s for s in history if history[s] == h] for h in dict.fromkeys(history.values())]
+        self.same_runs = [[s for s in history if history[s] == h] for h in dict.fromkeys(history.values())]
 
     def __iter__(self):
-        everyone = {s for group in self.alike for s in group}
+        everyone = {s for group in self.same_runs for s in group}
         for (split, *_), runs in self.runs.groupby(['split', 'onset', 'repeat']):
             if self.only is not None and split not in self.only:
                 continue
@@ -648,7 +648,7 @@ class TrainingRows:
             common = max(min(stop.values()), self.trim) if set(bold) == everyone else self.trim
             for who, a, b in [
                 (list(bold), self.trim, common),
-                *((g, common, stop[g[0]]) for g in self.alike if g[0] in bold),
+                *((g, common, stop[g[0]]) for g in self.same_runs if g[0] in bold),
             ]:
                 if a < b:
                     yield seen[a:b], {s: bold[s][a:b] for s in who}
@@ -671,7 +671,7 @@ def ridge_predictions(
     models: dict,  # subject → Ridge
     design: dict,  # showing → (TRs, p)
     runs,  # table of runs
-):  # yields (run, (n_tr, P) float32), one showing a film
+):  # yields (run, (n_tr, P) float32), one showing per movie
     for row in runs.loc[runs.groupby(['subject', 'split']).repeat.idxmin().sort_values()].itertuples():
         x = design[showing(row)]
         if len(x) < row.n_tr:

@@ -233,7 +233,7 @@ def checked(values) -> np.ndarray:  # (1000,) or (1000, 3)
     values = np.asarray(values, float)
     if values.shape not in ((PARCELS,), (PARCELS, 3)):
         raise ValueError(
-            f'a map needs {PARCELS} numbers or ({PARCELS}, 3) colours, one a parcel of the Schaefer atlas, got '
+            f'a map needs {PARCELS} numbers or ({PARCELS}, 3) colours, one per parcel of the Schaefer atlas, got '
             f'shape {values.shape}'
         )
     return values
@@ -327,7 +327,7 @@ def by_network(
 
 def network_bars(
     ax,
-    table: pd.DataFrame,  # network, value, low, high: one row a network, drawn from top to bottom
+    table: pd.DataFrame,  # network, value, low, high: one row per network, drawn from top to bottom
     label: str,  # quantity and unit
 ):
     "Horizontal bars in the networks' colours with their intervals."

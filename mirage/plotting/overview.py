@@ -336,7 +336,7 @@ def overview(
 
     simulated = any(a['simulated'] for a in said) or (root() / 'data' / cohort / 'truth' / 'truth.h5').is_file()
     banner = (
-        f'<p class="simulated"><b>Simulated data.</b> Nobody was scanned for the cohort “{e(cohort)}”: films, brains '
+        f'<p class="simulated"><b>Simulated data.</b> Nobody was scanned for the cohort “{e(cohort)}”: movies, brains '
         'and the answers to be found were made by a program. Its numbers test the pipeline and say nothing about '
         'people.</p>'
     )

@@ -35,7 +35,7 @@ def evaluation_of(trained: Run) -> Run | None:
 def score_table(trained: Run) -> pd.DataFrame:  # set, subject, r, 95 % interval
     "Mean Pearson r over parcels."
     if found := evaluation_of(trained):
-        table = pd.read_csv(found.path / 'intervals.csv').query('film == "all"')
+        table = pd.read_csv(found.path / 'intervals.csv').query('movie == "all"')
         table = table.sort_values('set', key=lambda s: s.map(list(SET_LABELS).index), kind='stable')
         return pd.DataFrame(
             [
@@ -125,7 +125,7 @@ def card(
         MEANING,
         f'It speaks for {len(shape["subjects"])} people ({", ".join(shape["subjects"])}) and does not transfer '
         'to others.',
-        'Films unlike those it was trained on are predicted worse; compare the test sets above.',
+        'Movies unlike those it was trained on are predicted worse; compare the test sets above.',
         'It needs picture and sound; without a transcript its text stream is what the protocol puts in place of words.',
         'Predictions are in z-scored units and smaller than measured BOLD: a least-squares model predicts the '
         'mean of what it cannot know.',
@@ -148,15 +148,15 @@ def card(
 {yaml.safe_dump(front, sort_keys=False)}---
 # {trained.path.name}, trained on {recipe.cohort}
 
-A MIRAGE encoder: from the states of all layers of a frozen omni-modal model, while it watches a film, to BOLD in {shape['parcels']:,} parcels{' of the Schaefer atlas' if recipe.atlas else ''} for {len(shape['subjects'])} subjects.
+A MIRAGE encoder: from the states of all layers of a frozen omni-modal model, while it watches a movie, to BOLD in {shape['parcels']:,} parcels{' of the Schaefer atlas' if recipe.atlas else ''} for {len(shape['subjects'])} subjects.
 
 ## Use
 ```python
 from mirage.prediction.predict import predict
-prediction = predict('film.mkv', 'film.srt', weights='<this model>')
+prediction = predict('movie.mkv', 'movie.srt', weights='<this model>')
 prediction.bold['{shape['subjects'][0]}']     # (samples, {shape['parcels']}), one sample every {recipe.tr:g} s
 ```
-or `papermill nbs/09b_predict.ipynb out.ipynb -p video film.mkv -p weights <this model>`, which also draws maps, a page and a film of the map.
+or `papermill nbs/09b_predict.ipynb out.ipynb -p video movie.mkv -p weights <this model>`, which also draws maps, a page and an animation of the map.
 
 ## Data
 {about}

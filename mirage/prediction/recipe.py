@@ -104,7 +104,7 @@ class Recipe:
         given = family(preset['backbone'])
         if about.rates and ('' in given or any(name.endswith(f'={READY}') for name in given.values())):
             raise ValueError(
-                f'the features of cohort {name} came ready-made; they cannot be made for another film. Train on '
+                f'the features of cohort {name} came ready-made; they cannot be made for another movie. Train on '
                 'features of a backbone.'
             )
         recipe = cls(
@@ -151,8 +151,8 @@ def _fetch(source: str, name: str, revision: str | None):  # a file of a folder 
 def _came_with(path: Path) -> str:  # hexadecimal; '' where it is not known
     "The digest that the hub gave a file: its blob's name in the cache, or a note beside a downloaded folder."
     note = path.parent / '.cache' / 'huggingface' / 'download' / f'{path.name}.metadata'
-    told = note.read_text().split()[1:2] if note.is_file() else [path.resolve().name]
-    return told[0] if told and re.fullmatch('[0-9a-f]{40}|[0-9a-f]{64}', told[0]) else ''
+    noted = note.read_text().split()[1:2] if note.is_file() else [path.resolve().name]
+    return noted[0] if noted and re.fullmatch('[0-9a-f]{40}|[0-9a-f]{64}', noted[0]) else ''
 
 
 def _git_digest(path: Path) -> str:  # SHA-1 in hexadecimal
@@ -272,7 +272,7 @@ def open_backbones(weights: Weights, device: str = 'auto') -> dict:  # name → 
         now = json.loads(json.dumps(identity(opened[name], r.fusion, r.protocol, r.contexts), default=str))
         if why := outdated(made):
             raise ValueError(
-                f'{weights.source}: {why}. Train it again on features made anew, or use the code of its time.'
+                f'{weights.source}: {why}. Train it again on features made again, or use the code of its time.'
             )
         if different := [k for k, v in made.items() if now.get(k) != v]:
             raise ValueError(
@@ -300,7 +300,7 @@ def check_features(
             if k in given and given[k] != v:
                 raise ValueError(
                     f'{weights.source}: the weights read features whose {k} is {short(v)}, those at {part.path} '
-                    f'have {short(given[k])}. Extract the films with {k} {short(v)}'
+                    f'have {short(given[k])}. Extract the movies with {k} {short(v)}'
                 )
 
 

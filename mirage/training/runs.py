@@ -23,7 +23,7 @@ from ..features.store import features_there, inputs_of, open_features, store_fau
 
 # %% ../../nbs/04b_runs.ipynb #ba8d7b5c
 AGGREGATES = {'mirage': 'queries', 'encoder': 'groups', 'mean': 'mean'}  # the model's name: how it pools over depth
-BACKBONES = get_preset('paper').sweep_backbones  # their twins are called tiny-…
+BACKBONES = get_preset('paper').sweep_backbones  # their tiny random models are called tiny-…
 PROTOCOL_NAMES = 'released', 'aligned', 'streaming'
 PRECISIONS = {'fp32': 'no', 'fp16': 'fp16', 'bf16': 'bf16'}  # in a name: of accelerate
 
@@ -75,12 +75,12 @@ def run_name(
     who = subjects if isinstance(subjects, str) else ','.join(subjects)
     listed = [s.strip() for s in who.split(',')] if who != 'all' else []
     kind = {v: k for k, v in PRECISIONS.items()}.get(precision, '')
-    people = ('of+' + ''.join(f'{s}+' for s in listed)) * bool(listed)
+    subset = ('of+' + ''.join(f'{s}+' for s in listed)) * bool(listed)
     extra = [
         backbone_id(backbone) * (backbone != 'auto'),
         protocol * (protocol != 'auto'),
         preset * (preset != 'auto'),
-        people,
+        subset,
         batches * (batches != 'paired'),
         f'q{queries}' * (queries > 0),
         f'drop{exact(modality_dropout)}' * bool(modality_dropout >= 0),
@@ -114,7 +114,7 @@ def with_window(
     preset: Preset,
     window: int,  # TRs
 ) -> Preset:
-    """Another length of context and nothing else: an epoch keeps its steps, but for what does not fit into a film, a
+    """Another length of context and nothing else: an epoch keeps its steps, but for what does not fit into a movie, a
     step its samples."""
     share = window / preset.window
     return replace(
@@ -200,15 +200,15 @@ def inputs_now(
     cohort: str,
     config: dict,  # of a run
 ) -> dict:
-    "What the run would read now, in the fields that it wrote down; features count where they are at hand."
-    people = Cohort.open(cohort, subjects=list(config['inputs']['runs']))
+    "What the run would read now, in the fields that it wrote down; features count where they are available."
+    data = Cohort.open(cohort, subjects=list(config['inputs']['runs']))
     if 'features' not in config['inputs'] or 'preset' not in config:
-        return inputs_of(people)
+        return inputs_of(data)
     p = config['preset']
     chosen = get_preset(p['name'], backbone=p['backbone'], protocol=p['protocol'], contexts=Contexts(**p['contexts']))
-    if not features_there(people, chosen, config['fusion']):
-        return inputs_of(people)
-    return inputs_of(people, open_features(people, chosen, fusion=config['fusion']))
+    if not features_there(data, chosen, config['fusion']):
+        return inputs_of(data)
+    return inputs_of(data, open_features(data, chosen, fusion=config['fusion']))
 
 
 def changed_inputs(cohort: str, run: Run) -> str:  # empty where they are the same
@@ -256,10 +256,10 @@ def _not_as_asked(cohort: str, name: str, preset: str) -> str:  # empty where it
         if stage != 'extract':
             return why_not(cohort, stage, run, preset)
         backbone, fusion, protocol = run.rsplit('-', 2)
-        people, chosen = Cohort.open(cohort), chosen_preset(cohort, preset, backbone, protocol)
-        if not features_there(people, chosen, fusion):
+        data, chosen = Cohort.open(cohort), chosen_preset(cohort, preset, backbone, protocol)
+        if not features_there(data, chosen, fusion):
             return ''  # moved away after use; who needs them says so
-        faults = store_faults(people, chosen, backbone, fusion, protocol)
+        faults = store_faults(data, chosen, backbone, fusion, protocol)
         return faults[0] + f' (and {len(faults) - 1} more like it)' * (len(faults) > 1) if faults else ''
     except (FileNotFoundError, ValueError) as e:
         return str(e)
@@ -329,7 +329,7 @@ def query_sweep(preset) -> dict:  # (queries, seed) → run
 
 
 def sensitivity_sweeps(preset) -> dict:  # parameter → (value, seed) → run
-    "The window, how the film is cut for the backbone, and modality dropout."
+    "The window, how the movie is cut for the backbone, and modality dropout."
     grids = dict(window=preset.sweep_windows, protocol=PROTOCOL_NAMES, modality_dropout=(0.0, preset.modality_dropout))
     return {k: sweep(preset, k, values, preset.sensitivity_seeds) for k, values in grids.items()}
 
