@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['CLAIM_COLUMNS', 'EXPECT', 'claims_table', 'plain_text', 'pipe_rows', 'data_name', 'whose_data', 'claim_rows',
-           'item_section', 'verdict_rows', 'count_claims', 'methods_section', 'results_page', 'write_results',
+           'text_of', 'item_section', 'verdict_rows', 'methods_section', 'results_page', 'write_results',
            'tolerance_table', 'tolerance_of', 'column_differences', 'compare_tables', 'read_text', 'verdict_may_turn',
            'compare_claims', 'shown_claims', 'page_faults', 'committed_folder', 'item_difference', 'verify', 'publish',
            'report', 'main']
 
 # %% ../../nbs/08e_results.ipynb #f658f7a7
 import argparse, fnmatch, os, re, shutil, sys
-from collections import Counter
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,7 +21,7 @@ from ..data.cohort import Cohort
 from ..data.manifest import load_manifest
 from ..evaluation.methods import methods_paragraph
 from .figures import figure_folder
-from .overview import VERDICTS, _name as item_name, accounts, item_order
+from .overview import VERDICTS, _name as item_name, accounts, in_words, item_order, tally
 
 # %% ../../nbs/08e_results.ipynb #0b3510b0
 CLAIM_COLUMNS = ['item', 'paper', 'here', 'estimate', 'low', 'high', 'threshold', 'claimed', 'verdict']
@@ -76,6 +75,13 @@ def claim_rows(said: dict):  # of an account; yields the cells of a row
         yield [plain_text(c['paper']), plain_text(c['here'] + why), plain_text(c['number']), marked]
 
 
+def text_of(table: dict) -> str:  # Markdown, folded
+    "A printed table as text."
+    rows = [list(map(plain_text, row)) for row in table['data']]
+    shown = pipe_rows(list(map(plain_text, table['columns'])), rows)
+    return f'<details><summary>as text</summary>\n\n{shown}\n\n</details>'
+
+
 def item_section(
     said: dict,  # an account
     here: Path,  # folder of the page
@@ -92,6 +98,7 @@ def item_section(
         f'## {item_name(item)}. {title}',
         f'[![{title}]({item}.png)]({item}.png)',
         plain_text(said['caption']),
+        text_of(said['table']) if said.get('table') else '',
         pipe_rows(header, claim_rows(said)) if said['claims'] else '',
         ' · '.join(links),
     ]
@@ -115,23 +122,6 @@ epochs within .001 count as equal and the last of them is kept (chapter 05). The
 their reasons, are in [tolerances.csv]({tolerances})."""
 
 
-def count_claims(said: list) -> str:
-    "How many numbers hold, fail or are undecided: the paper's own claims, and checks of ours."
-    own, ours = "the paper's own claims", 'checks of ours'
-    kinds = {own: {}, ours: {}}
-    for c in (c for a in said for c in a['claims']):
-        kinds[ours if c['paper'].startswith('(') else own][c['number'], c['verdict']] = c['verdict']
-    parts = []
-    for whose, found in kinds.items():
-        n = Counter(found.values())
-        if found:
-            parts.append(
-                f'{whose}: {len(found)} numbers, of which {n["holds"]} hold, {n["fails"]} fail and '
-                f'{n["undecided"]} are undecided'
-            )
-    return '; '.join(parts)
-
-
 def methods_section(cohort: str, about, run: str) -> str:  # Markdown
     "The methods text of a run, or why there is none."
     path = run_path(cohort, 'train', run)
@@ -148,7 +138,7 @@ def results_page(
 ) -> str:  # Markdown
     "All items of a cohort."
     cohort = said[0]['cohort']
-    counted = count_claims(said)
+    counted = '; '.join(f'{whose}: {in_words(counts)}' for whose, counts in tally(said).items() if counts)
     cited = plain_text(load_manifest()['mirage']['citation'])
     tolerances = Path(os.path.relpath(code_folder() / 'figures' / 'tolerances.csv', here)).as_posix()
     parts = [
@@ -262,6 +252,7 @@ def compare_claims(fresh: pd.DataFrame, committed: pd.DataFrame, tolerances: pd.
 def shown_claims(page: str, item: str) -> list:  # cells of the rows of an item's claims
     "What a page shows of an item."
     section = page.partition(f'\n## {item_name(item)}. ')[2].partition('\n## ')[0]
+    section = section.rpartition('</details>')[2]  # without the text of a table
     rows = [re.split(r' (?<!\\)\| ', line[2:-2]) for line in section.splitlines() if line.startswith('| ')]
     return rows[2:]  # without the heading and its rule
 
