@@ -32,7 +32,7 @@ if workflow.is_main_process and 'MIRAGE_UNLOCKS' not in os.environ:
 shell.prefix(f'papermill() {{{{ {shlex.quote(sys.executable)} -m mirage.processes "$@"; }}}}; ')
 
 from mirage.core import cohort_id, cohort_name, find_cohort, get_preset, own_preset
-from mirage.features.backbones import backbone_id, is_given
+from mirage.features.backbones import backbone_id, extractions_of, is_given
 NAMED = cohort_name(str(config.get('cohort', 'embedded')))   # what opens it: a name or a path
 COHORT = cohort_id(NAMED)                                    # what features, results and figures go by
 OPENS = lambda w: NAMED if w.cohort == COHORT else w.cohort
@@ -192,11 +192,10 @@ def runs_of(w): return [os.path.normpath(f'results/{w.cohort}/{run}/provenance.j
 
 def trained_on(w):
     "The extractions that a training run reads: its own backbone and protocol where its name gives one, else the preset's."
-    from mirage.features.backbones import family
     p, given = get_preset(PRESET(w)), named(w.run)
     backbone, protocol = given.get('backbone', p.backbone), given.get('protocol', p.protocol)
-    if backbone == GIVEN: return [extraction(w.cohort, GIVEN_ID, given['fusion'], protocol)]
-    return [] if brings_features(w) else [extraction(w.cohort, b, given['fusion'], protocol) for b in family(backbone).values()]
+    if brings_features(w) and not is_given(backbone): return []
+    return [extraction(w.cohort, b, given['fusion'], protocol) for b in extractions_of(backbone)[0]]
 
 
 def asked_of(cohort, items):

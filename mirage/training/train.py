@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from ..processes import gives_locks_back, take
 from ..data.cohort import Cohort, pick_subjects
-from ..features.backbones import family
+from ..features.backbones import extractions_of
 from ..features.store import inputs_of, open_features
 from ..models.model import ModelConfig, first_model, save_weights
 from .runs import AGGREGATES, PRECISIONS, chosen_precision, chosen_preset, run_name, training_settings
@@ -315,9 +315,9 @@ def build_inputs(cohort: str, preset: Preset, fusion: str, subjects='all'):
     if cohort not in SIMULATED_COHORTS:
         return
     pick_subjects(subjects, SUBJECTS, cohort)
-    backbones = family(preset.backbone).values()
+    backbones, given = extractions_of(preset.backbone)
     features = [run_path(cohort, 'extract', f'{b}-{fusion}-{preset.protocol}') / 'provenance.json' for b in backbones]
-    build(root() / 'data' / cohort / 'truth' / 'truth.h5', *features, preset=preset.name)
+    build(root() / 'data' / cohort / 'truth' / 'truth.h5', *features, preset=preset.name, **given)
 
 
 def check_arguments(
