@@ -14,7 +14,7 @@ from ..core import Run, atomic, file_digest, run_path, unfinished, write_sealed
 from ..data.cohort import SET_TITLES
 from ..data.manifest import load_manifest
 from ..models.model import load_model
-from ..plotting.page import MEANING
+from ..data.parcels import MEANING
 from .recipe import Recipe
 
 # %% ../../nbs/09c_card.ipynb #53723e52
