@@ -38,7 +38,7 @@ class Toy:
 
     name, tr, simulated, subjects, rates = 'toy', 1.49, True, SUBJECTS, {}
 
-    def __init__(self, folder, parcels=1000, atlas='schaefer1000', planted=True, lost=False):
+    def __init__(self, folder, parcels=1000, atlas='schaefer1000', planted=True, lost=False, deaf=0):
         rng = np.random.default_rng(0)
         self.root, self.parcels, self.atlas = folder, parcels, atlas
         self.runs = pd.DataFrame(
@@ -68,6 +68,8 @@ class Toy:
             for s, first in zip(SUBJECTS, (10, 0)):
                 for y in self.measured[s].values():
                     y[:, first:10] = y[:, -3:] = np.nan
+        for y in (y for of_subject in self.measured.values() for y in of_subject.values()):
+            y[:, :deaf] = rng.standard_normal((ROWS, deaf))  # parcels that the movie does not reach
         self.predicted = lambda noise, given=(0, 1, 2): {
             s: {k: part(s, k, noise, given).astype(np.float32) for k in SPLITS} for s in SUBJECTS
         }
@@ -211,6 +213,13 @@ def test_what_was_not_planted_is_not_found(cohort, tmp_path):
     }
     assert verdicts['(planted) the dominant modality comes back'] == 'fails'
     assert {v for k, v in verdicts.items() if 'dominates' in k} <= {'fails', 'undecided'}
+
+
+def test_parcels_that_are_not_predicted_have_no_dominant_modality(cohort, tmp_path):
+    cohort(deaf=40, parcels=200, atlas=None)
+    execute('fig3_modalities', cohort='toy')
+    table = pd.read_csv(tmp_path / 'results/toy/figures/fig3_modalities.csv', keep_default_na=False)
+    assert (table.dominant[:40] == 'none').sum() >= 37 and (table.dominant[40:] == 'none').sum() <= 8
 
 
 @pytest.mark.parametrize('item', NOTEBOOKS)
