@@ -13,7 +13,7 @@ import pandas as pd
 from ..core import DELAY, Run, shown
 from ..data.cohort import SET_TITLES
 from ..data.manifest import load_manifest
-from ..features.store import FAMILIES
+from ..features.backbones import family
 
 # %% ../../nbs/06e_methods.ipynb #bff1d3c4
 def showings_of(
@@ -93,7 +93,7 @@ def backbone_name(backbone: str, manifest: dict) -> str:
 def feature_sentences(config: dict, about, manifest: dict) -> str:
     "Which hidden states were read, and what the backbone saw."
     preset, context = config['preset'], config['preset']['contexts']
-    names = FAMILIES.get(preset['backbone'], {'': preset['backbone']}).values()
+    names = family(preset['backbone']).values()
     backbones = ', '.join(backbone_name(b, manifest) for b in names)
     revision = getattr(about, 'revision', '')
     commit = f' (commit {revision[:12]})' * bool(revision)
@@ -148,7 +148,7 @@ def score_sentences(metrics: dict) -> str:
 def references(config: dict, about, manifest: dict) -> list[str]:
     "Citations of what a run rests on."
     preset = config['preset']
-    names = FAMILIES.get(preset['backbone'], {'': preset['backbone']}).values()
+    names = family(preset['backbone']).values()
     cohort = config['cohort']
     data = [name for name in manifest if name == cohort or name.startswith(f'{cohort}-')]
     atlas = ['schaefer1000'] if about.atlas else []
