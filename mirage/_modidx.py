@@ -1293,6 +1293,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mirage.models.ridge.decompose': ('ridge.html#decompose', 'mirage/models/ridge.py'),
                                      'mirage.models.ridge.delayed_means': ('ridge.html#delayed_means', 'mirage/models/ridge.py'),
                                      'mirage.models.ridge.design_matrix': ('ridge.html#design_matrix', 'mirage/models/ridge.py'),
+                                     'mirage.models.ridge.fewest_runs': ('ridge.html#fewest_runs', 'mirage/models/ridge.py'),
                                      'mirage.models.ridge.fit_ridge': ('ridge.html#fit_ridge', 'mirage/models/ridge.py'),
                                      'mirage.models.ridge.lagged': ('ridge.html#lagged', 'mirage/models/ridge.py'),
                                      'mirage.models.ridge.layer_weights': ('ridge.html#layer_weights', 'mirage/models/ridge.py'),

@@ -160,7 +160,26 @@ RUNS = dict(   # item → the runs that it draws, stage/name
     fig5_attention=['attribute/mirage-native-s0'], fig7_heads=['attribute/mirage-native-s0'],
     fig2_fusion=['ridge/linear-tower', 'ridge/linear-native', 'train/encoder-tower-s0', 'train/encoder-native-s0', 'train/mirage-tower-s0', 'train/mirage-native-s0'],
     fig6_queries=[], fig8_maps=['ridge/linear-native', 'train/mirage-native-s0', 'ensemble/mirage-native'],
-    fig9_depth=['depth/mirage-native-s0'], fig10_ceiling=['train/mirage-native-s0', 'ridge/linear-native'], fig11_sensitivity=[])
+    fig9_depth=['depth/mirage-native-s0'], fig10_ceiling=['train/mirage-native-s0', 'ridge/linear-native'], fig11_sensitivity=[],
+    sanity=['ridge/linear-native'])
+
+
+def of_own_features():
+    "What a cohort that brought its features can show: nothing that compares extractions, nor sweeps, unless they are asked for by name."
+    from mirage.data.cohort import Cohort
+    from mirage.features.store import ready_features
+    from mirage.plotting.figures import lacking
+    shown = {item: [run for run in runs if 'tower' not in run and 'challenge' not in run] for item, runs in RUNS.items()}
+    cohort = Cohort.open(NAMED)
+    layers = {m: L for m, (L, _) in ready_features(cohort).streams.items()} if cohort.rates else None
+    reasons = {item: lacking(item, cohort, layers) for item in shown}
+    if workflow.is_main_process:
+        for item, why in reasons.items():
+            if why: print(f'{item} is not drawn: {why}', file=sys.stderr)
+    return {item: runs for item, runs in shown.items() if not reasons[item] and item not in ('fig6_queries', 'fig11_sensitivity')}
+
+
+if brings_features(SimpleNamespace(cohort=COHORT)): RUNS = of_own_features()
 
 CONTRASTS = ['ridge/linear-tower', 'ridge/linear-native', 'train/encoder-tower-s0', 'train/encoder-native-s0']
 if re.fullmatch(SIMULATED, COHORT): RUNS['control'] = [*CONTRASTS, *(f'../control-{COHORT}/{run}' for run in CONTRASTS)]
