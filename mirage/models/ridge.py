@@ -7,8 +7,8 @@ __all__ = ['ROWS', 'DELAYS', 'DESIGNS', 'row_blocks', 'Sums', 'Moments', 'collec
            'too_close', 'loo_exact', 'without', 'squared_errors', 'run_errors', 'Ridge', 'check_penalties',
            'sample_errors', 'fit_ridge', 'at_edges', 'warn_of_edges', 'tr_mean', 'whole_trs', 'delayed_means',
            'layer_weights', 'tr_rows', 'showing', 'showings', 'movie_rows', 'Design', 'own_delays', 'stream_scales',
-           'chosen_design', 'own_recipe', 'read_delays', 'shown_rows', 'standardiser', 'principal', 'lagged',
-           'design_matrix', 'TrainingRows', 'ridge_predictions']
+           'chosen_design', 'fewest_runs', 'own_recipe', 'read_delays', 'shown_rows', 'standardiser', 'principal',
+           'lagged', 'design_matrix', 'TrainingRows', 'ridge_predictions']
 
 # %% ../../nbs/03d_ridge.ipynb #39af1f70
 import copy, tempfile, warnings
@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from ridge_utils.utils import make_delayed
 from scipy.linalg import eigh
 from scipy.linalg.blas import dsyrk
 from sklearn.decomposition import PCA
@@ -524,6 +523,14 @@ def chosen_design(
     return replace(chosen, penalty=chosen.penalty if penalty == 'auto' else penalty)
 
 
+def fewest_runs(
+    cohort,  # Cohort
+) -> int:
+    "How many training runs the person has who has least."
+    training = cohort.runs[(cohort.runs['set'] == 'train') & cohort.runs.bold.notna()]
+    return int(training.groupby('subject').split.nunique().min()) if len(training) else 0
+
+
 def own_recipe(cohort: str) -> str:  # of DESIGNS
     "What a cohort is fitted with unless another recipe is asked for."
     return 'paper' if cohort in BUILT_IN else 'own'
@@ -583,6 +590,8 @@ def lagged(
     change,  # function (n, D) → (n, fewer)
 ):  # (TRs, delays*fewer)
     "Changed rows, each delay beside the others."
+    from ridge_utils.utils import make_delayed  # of the extra `ridge`: it brings matplotlib and tables
+
     copies = list(x if x.ndim == 3 else x[None])
     shown, odd = change(copies[0]), [d for d in delays if whole_trs(d, tr) is None]
     if len(odd) != len(copies) - 1:
