@@ -1786,6 +1786,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mirage.training.train.stop_if_broken': ('train.html#stop_if_broken', 'mirage/training/train.py'),
                                        'mirage.training.train.summary': ('train.html#summary', 'mirage/training/train.py'),
                                        'mirage.training.train.take_run': ('train.html#take_run', 'mirage/training/train.py'),
+                                       'mirage.training.train.takes': ('train.html#takes', 'mirage/training/train.py'),
                                        'mirage.training.train.train': ('train.html#train', 'mirage/training/train.py'),
                                        'mirage.training.train.train_step': ('train.html#train_step', 'mirage/training/train.py'),
                                        'mirage.training.train.write_epoch': ('train.html#write_epoch', 'mirage/training/train.py'),
