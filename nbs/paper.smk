@@ -1,10 +1,12 @@
 # The one definition of the pipeline: figure → notebook → inputs, from laptop to cluster.
 #   snakemake -s nbs/paper.smk --cores 2 paper                     the embedded cohort
 #   snakemake -s nbs/paper.smk --cores 8 paper --config cohort=algonauts2025 preset=paper     the real data
-#   snakemake -s nbs/paper.smk --profile profiles/slurm paper --config …       on a SLURM cluster; --dry-run lists the jobs
+#   snakemake -s nbs/paper.smk --profile profiles/slurm paper --config …     on a SLURM cluster; --dry-run: its jobs
 #   snakemake -s nbs/paper.smk --cores 1 cost --config …           what it would ask for, compute and store
-# Options after --config: cohort, preset, shards (of every extraction: on a cluster 64 for the real data), revisions
-# (backbone → commit on the hub, or latest: '{qwen3-omni-thinking: latest}').
+#   snakemake -s nbs/paper.smk --cores 2 profile --config cohort=… backbone=text=…,audio=ready
+#                                                                  models of your own (chapter 02i): ridge to depth
+# Options after --config: cohort, preset, backbone (of `profile`), shards (of every extraction: 64 for the real data on a
+# cluster), revisions (backbone → commit on the hub, or latest: '{qwen3-omni-thinking: latest}').
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the
 # modules that the notebook imports, its parameters or its inputs change. Prose does not count, nor the defaults of
 # parameters that the line passes. Before it begins, the pipeline looks over the runs that are there: one that is not as
@@ -44,6 +46,7 @@ if workflow.is_main_process and 'MIRAGE_UNLOCKS' not in os.environ:
 shell.prefix(f'papermill() {{{{ {shlex.quote(sys.executable)} -m mirage.processes "$@"; }}}}; ')
 
 from mirage.core import cohort_id, cohort_name, find_cohort, get_preset, own_preset
+from mirage.features.backbones import backbone_id, extractions_of, is_given
 
 NAMED = cohort_name(str(config.get('cohort', 'embedded')))  # what opens it: a name or a path
 COHORT = cohort_id(NAMED)  # what features, results and figures go by
@@ -63,6 +66,10 @@ def brings_features(w):
 
 
 SIMULATED = 'embedded|smoke'
+GIVEN = str(config.get('backbone', ''))  # models given by id or folder: what `profile` draws
+if GIVEN and not is_given(GIVEN):
+    raise ValueError(f'backbone is {GIVEN!r}, expected models, text=…,audio=…,vision=…, or laptop')
+GIVEN_ID = backbone_id(GIVEN)  # what their features and runs go by
 SHARDS = int(config.get('shards', 1))
 REVISIONS = config.get('revisions', {})
 for name, commit in REVISIONS.items():
@@ -106,6 +113,7 @@ def cores(stage, small=1):
 
 localrules:
     paper,
+    profile,
     overview,
     results,
     cost,
@@ -208,18 +216,16 @@ def cohort_of(w):
     return [f'data/{w.cohort}/truth/truth.h5'] if simulated(w) else []
 
 
-def extracted(w, backbone, fusion, protocol):
-    "What an extraction leaves behind; a control cohort saw the movies of the one it is named after."
-    seen = w.cohort.removeprefix('control-')
-    return f'results/{seen}/extract/{backbone}-{fusion}-{protocol}/provenance.json'
+def extraction(cohort, backbone, fusion, protocol):
+    return f'results/{cohort.removeprefix("control-")}/extract/{backbone}-{fusion}-{protocol}/provenance.json'
 
 
 def features_of(w, fusion=None):
-    "The extraction that a stage reads."
+    "The extraction that a stage reads; a control cohort saw the movies of the one it is named after."
     if brings_features(w):
         return []
     p = get_preset(preset(w))
-    return extracted(w, p.backbone, fusion or w.fusion, p.protocol)
+    return extraction(w.cohort, p.backbone, fusion or w.fusion, p.protocol)
 
 
 RUNS = dict(  # item → the runs that it draws, stage/name
@@ -252,11 +258,55 @@ RUNS = dict(  # item → the runs that it draws, stage/name
     fig9_depth=['depth/mirage-native-s0'],
     fig10_ceiling=['train/mirage-native-s0', 'ridge/linear-native'],
     fig11_sensitivity=[],
+    sanity=['ridge/linear-native'],
 )
+
+
+def of_own_features():
+    """What a cohort that brought its features can show: nothing that compares extractions, nor sweeps, unless they are
+    asked for by name."""
+    from mirage.data.cohort import Cohort
+    from mirage.features.store import ready_features
+    from mirage.plotting.figures import lacking
+
+    shown = {
+        item: [run for run in runs if 'tower' not in run and 'challenge' not in run] for item, runs in RUNS.items()
+    }
+    cohort = Cohort.open(NAMED)
+    layers = {m: L for m, (L, _) in ready_features(cohort).streams.items()} if cohort.rates else None
+    reasons = {item: lacking(item, cohort, layers) for item in shown}
+    if workflow.is_main_process:
+        for item, why in reasons.items():
+            if why:
+                print(f'{item} is not drawn: {why}', file=sys.stderr)
+    return {
+        item: runs
+        for item, runs in shown.items()
+        if not reasons[item] and item not in ('fig6_queries', 'fig11_sensitivity')
+    }
+
+
+if brings_features(SimpleNamespace(cohort=COHORT)):
+    RUNS = of_own_features()
 
 CONTRASTS = ['ridge/linear-tower', 'ridge/linear-native', 'train/encoder-tower-s0', 'train/encoder-native-s0']
 if re.fullmatch(SIMULATED, COHORT):
     RUNS['control'] = [*CONTRASTS, *(f'../control-{COHORT}/{run}' for run in CONTRASTS)]
+
+
+PROFILE = 'fig5_attention', 'fig7_heads', 'fig9_depth'
+GIVEN_RUN = f'mirage-{GIVEN_ID}-native-s0'
+if GIVEN:
+    RUNS |= {item: [run.replace('mirage-native-s0', GIVEN_RUN) for run in RUNS[item]] for item in PROFILE}
+
+
+def named(run):
+    "A training run's name as parameters of chapter 05; given models stand in it by their id."
+    from mirage.training.runs import parameters_of
+
+    if GIVEN and run.startswith(f'mirage-{GIVEN_ID}-'):
+        return parameters_of(run.replace(f'-{GIVEN_ID}', '', 1)) | dict(backbone=GIVEN)
+    return parameters_of(run)
 
 
 def sweeps_of(w):
@@ -280,14 +330,11 @@ def runs_of(w):
 
 def trained_on(w):
     "The extractions that a training reads: its own backbone and protocol where its name gives one, or the preset's."
-    from mirage.training.runs import parameters_of
-    from mirage.features.backbones import family
-
-    if brings_features(w):
-        return []
-    p, given = get_preset(preset(w)), parameters_of(w.run)
+    p, given = get_preset(preset(w)), named(w.run)
     backbone, protocol = given.get('backbone', p.backbone), given.get('protocol', p.protocol)
-    return [extracted(w, b, given['fusion'], protocol) for b in family(backbone).values()]
+    if brings_features(w) and not is_given(backbone):
+        return []
+    return [extraction(w.cohort, b, given['fusion'], protocol) for b in extractions_of(backbone)[0]]
 
 
 def asked_of(cohort, items):
@@ -344,15 +391,18 @@ def another(stage, name):  # of a run, with wildcards
 
 def options(w):
     "A run's name as parameters of chapter 05; it may be of another preset than the cohort's own if the pipeline is."
-    from mirage.training.runs import parameters_of
-
-    given = dict(preset=preset(w)) | parameters_of(w.run) | dict(name=w.run, overwrite=True)
+    given = dict(preset=preset(w)) | named(w.run) | dict(name=w.run, overwrite=True)
     return [word for k, v in given.items() for word in ('-p', k, str(v))]
 
 
 def preset_of(w):
-    "A figure that draws runs checks that they are of the preset that the pipeline is of."
-    return ['-p', 'preset', preset(w)] if RUNS[w.item] or sweeps_of(w) else []
+    "A figure that draws runs checks that they are of the preset that the pipeline is of; a profile is told its run."
+    run = ['-p', 'run', GIVEN_RUN] if GIVEN and w.item in PROFILE else []
+    return (['-p', 'preset', preset(w)] if RUNS[w.item] or sweeps_of(w) else []) + run
+
+
+def extracted(w):
+    return GIVEN if w.backbone == GIVEN_ID else w.backbone  # as chapter 02h is told
 
 
 def shards_of(w):
@@ -415,6 +465,13 @@ rule results:
         'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p items {params.shown:q}'
 
 
+rule profile:
+    "From words to depth: what a cohort's regions read from models that were given, by ridge and by MIRAGE."
+    input:
+        expand(f'results/{COHORT}/figures/{{item}}.json', item=PROFILE),
+        f'results/{COHORT}/ridge/linear-{GIVEN_ID}-native/provenance.json' if GIVEN else [],
+
+
 rule simulate:
     input:
         notebook=ancient('nbs/01i_simulate.ipynb'),
@@ -468,9 +525,10 @@ rule shard:
         code=code('nbs/02h_extract.ipynb', 'cohort preset backbone fusion protocol workers shard'),
         preset=preset,
         revision=revision,
+        backbone=extracted,
     shell:
         'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q}'
-        ' -p backbone {wildcards.backbone:q}'
+        ' -p backbone {params.backbone:q}'
         ' -p fusion {wildcards.fusion:q} -p protocol {wildcards.protocol:q} -p workers {threads}'
         ' -p shard {wildcards.k:q}/{wildcards.n:q} {params.revision:q}'
 
@@ -494,9 +552,10 @@ rule extract:
         other=another('extract', '{backbone}-{fusion}-{protocol}'),
         preset=preset,
         revision=revision,
+        backbone=extracted,
     shell:
         'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q}'
-        ' -p backbone {wildcards.backbone:q}'
+        ' -p backbone {params.backbone:q}'
         ' -p fusion {wildcards.fusion:q} -p protocol {wildcards.protocol:q} -p workers {threads} {params.revision:q}'
 
 
@@ -521,6 +580,29 @@ rule ridge:
         'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q}'
         ' -p fusion {wildcards.fusion:q}'
         ' -p name linear-{wildcards.fusion:q} -p overwrite True'
+
+
+rule given_ridge:
+    input:
+        cohort_of,
+        lambda w: extraction(w.cohort, w.backbone, w.fusion, get_preset(preset(w)).protocol),
+        notebook=ancient('nbs/03d_ridge.ipynb'),
+    output:
+        'results/{cohort}/ridge/linear-{backbone}-{fusion}/provenance.json',
+    log:
+        'results/{cohort}/notebooks/linear-{backbone}-{fusion}.ipynb',
+    threads: cores('ridge')
+    resources:
+        **needs('ridge'),
+    params:
+        cohort=opens,
+        code=code('nbs/03d_ridge.ipynb', 'cohort preset backbone fusion name overwrite'),
+        preset=preset,
+        backbone=extracted,
+    shell:
+        'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q}'
+        ' -p backbone {params.backbone:q}'
+        ' -p fusion {wildcards.fusion:q} -p name linear-{wildcards.backbone:q}-{wildcards.fusion:q} -p overwrite True'
 
 
 rule challenge:
@@ -594,22 +676,21 @@ rule ensemble:
 rule attribute:
     input:
         cohort_of,
-        'results/{cohort}/train/{model}-{fusion}-s{seed}/provenance.json',
+        'results/{cohort}/train/{run}/provenance.json',
         notebook=ancient('nbs/07a_attribute.ipynb'),
     output:
-        'results/{cohort}/attribute/{model}-{fusion}-s{seed}/provenance.json',
+        'results/{cohort}/attribute/{run}/provenance.json',
     log:
-        'results/{cohort}/notebooks/attribute-{model}-{fusion}-s{seed}.ipynb',
+        'results/{cohort}/notebooks/attribute-{run}.ipynb',
     threads: cores('attribute')
     resources:
         **needs('attribute'),
     params:
         cohort=opens,
         code=code('nbs/07a_attribute.ipynb', 'cohort run overwrite'),
-        other=another('attribute', '{model}-{fusion}-s{seed}'),
+        other=another('attribute', '{run}'),
     shell:
-        'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q}'
-        ' -p run {wildcards.model:q}-{wildcards.fusion:q}-s{wildcards.seed:q} -p overwrite True'
+        'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p run {wildcards.run:q} -p overwrite True'
 
 
 rule depth:
