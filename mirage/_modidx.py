@@ -1409,6 +1409,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'mirage/plotting/figures.py'),
                                          'mirage.plotting.figures.source_of': ('figures.html#source_of', 'mirage/plotting/figures.py'),
                                          'mirage.plotting.figures.source_tag': ('figures.html#source_tag', 'mirage/plotting/figures.py'),
+                                         'mirage.plotting.figures.wrapped': ('figures.html#wrapped', 'mirage/plotting/figures.py'),
                                          'mirage.plotting.figures.write_picture': ( 'figures.html#write_picture',
                                                                                     'mirage/plotting/figures.py'),
                                          'mirage.plotting.figures.write_tag': ('figures.html#write_tag', 'mirage/plotting/figures.py')},
