@@ -3,7 +3,8 @@
 #   snakemake -s nbs/paper.smk --cores 8 paper --config cohort=algonauts2025 preset=paper   the real data
 #   snakemake -s nbs/paper.smk --profile profiles/slurm paper --config …                    the real data on a SLURM cluster; --dry-run lists the jobs
 #   snakemake -s nbs/paper.smk --cores 1 cost --config …                                    what it would ask for, compute and store
-# Options after --config: cohort, preset, shards (of every extraction: on a cluster 64 for the real data), revisions (backbone → commit on the hub, or latest: '{qwen3-omni-thinking: latest}').
+#   snakemake -s nbs/paper.smk --cores 2 profile --config cohort=… backbone=text=…,audio=ready              models of your own (chapter 02i): ridge, training, depth
+# Options after --config: cohort, preset, backbone (of `profile`), shards (of every extraction: on a cluster 64 for the real data), revisions (backbone → commit on the hub, or latest: '{qwen3-omni-thinking: latest}').
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the modules
 # that the notebook imports, its parameters or its inputs change. Prose does not count, nor the defaults of parameters that the line passes.
 # Before it begins, the pipeline looks over the runs that are there: one that is not as asked (other settings, or inputs that changed since) is named and made again.
@@ -31,6 +32,7 @@ if workflow.is_main_process and 'MIRAGE_UNLOCKS' not in os.environ:
 shell.prefix(f'papermill() {{{{ {shlex.quote(sys.executable)} -m mirage.processes "$@"; }}}}; ')
 
 from mirage.core import cohort_id, cohort_name, find_cohort, get_preset, own_preset
+from mirage.features.backbones import backbone_id, extractions_of, is_given
 NAMED = cohort_name(str(config.get('cohort', 'embedded')))   # what opens it: a name or a path
 COHORT = cohort_id(NAMED)                                    # what features, results and figures go by
 OPENS = lambda w: NAMED if w.cohort == COHORT else w.cohort
@@ -44,6 +46,9 @@ def brings_features(w):
 
 
 SIMULATED = 'embedded|smoke'
+GIVEN = str(config.get('backbone', ''))   # models given by id or folder: what `profile` draws
+if GIVEN and not is_given(GIVEN): raise ValueError(f'backbone is {GIVEN!r}, expected models, text=…,audio=…,vision=…, or laptop')
+GIVEN_ID = backbone_id(GIVEN)             # what their features and runs go by
 PRESET = lambda w: config.get('preset', own_preset(w.cohort))
 SHARDS = int(config.get('shards', 1))
 REVISIONS = config.get('revisions', {})
@@ -59,7 +64,7 @@ def needs(stage): # for a cluster; on one machine nothing but the cores counts
     ask = lambda i, small: lambda w: small if simulated(w) else NEEDS[stage][i]
     return dict(mem_mb=ask(0, 4000), runtime=ask(1, 60), gpu=ask(2, 0))
 def cores(stage, small=1): return lambda w: small if simulated(w) else NEEDS[stage][3]
-localrules: paper, overview, results, cost
+localrules: paper, profile, overview, results, cost
 
 wildcard_constraints:
     cohort=r'[^\W_][\w.-]*', backbone=r'[\w.-]+?', fusion='native|tower', protocol='released|aligned|streaming', model='mirage|encoder', seed=r'\d+', item=r'(?!claims\b)\w+', k=r'\d+', n=r'\d+', run=r'(mirage|encoder|mean)-[\w.-]+'
@@ -135,11 +140,15 @@ def cohort_of(w):
     return [f'data/{w.cohort}/truth/truth.h5'] if simulated(w) else []
 
 
+def extraction(cohort, backbone, fusion, protocol):
+    return f'results/{cohort.removeprefix("control-")}/extract/{backbone}-{fusion}-{protocol}/provenance.json'
+
+
 def features_of(w, fusion=None):
     "The extraction that a stage reads; a control cohort saw the movies of the one it is named after."
     if brings_features(w): return []
     p = get_preset(PRESET(w))
-    return f'results/{w.cohort.removeprefix("control-")}/extract/{p.backbone}-{fusion or w.fusion}-{p.protocol}/provenance.json'
+    return extraction(w.cohort, p.backbone, fusion or w.fusion, p.protocol)
 
 
 RUNS = dict(   # item → the runs that it draws, stage/name
@@ -176,6 +185,18 @@ CONTRASTS = ['ridge/linear-tower', 'ridge/linear-native', 'train/encoder-tower-s
 if re.fullmatch(SIMULATED, COHORT): RUNS['control'] = [*CONTRASTS, *(f'../control-{COHORT}/{run}' for run in CONTRASTS)]
 
 
+PROFILE = 'fig5_attention', 'fig7_heads', 'fig9_depth'
+GIVEN_RUN = f'mirage-{GIVEN_ID}-native-s0'
+if GIVEN: RUNS |= {item: [run.replace('mirage-native-s0', GIVEN_RUN) for run in RUNS[item]] for item in PROFILE}
+
+
+def named(run):
+    "A training run's name as parameters of chapter 05; given models stand in it by their id."
+    from mirage.training.runs import parameters_of
+    if GIVEN and run.startswith(f'mirage-{GIVEN_ID}-'): return parameters_of(run.replace(f'-{GIVEN_ID}', '', 1)) | dict(backbone=GIVEN)
+    return parameters_of(run)
+
+
 def sweeps_of(w):
     "The training runs that an item compares, beside those of RUNS."
     from mirage.training.runs import backbone_sweep, query_sweep, seed_sweep, sensitivity_sweeps
@@ -190,12 +211,10 @@ def runs_of(w): return [os.path.normpath(f'results/{w.cohort}/{run}/provenance.j
 
 def trained_on(w):
     "The extractions that a training run reads: its own backbone and protocol where its name gives one, else the preset's."
-    from mirage.training.runs import parameters_of
-    from mirage.features.backbones import family
-    if brings_features(w): return []
-    p, given = get_preset(PRESET(w)), parameters_of(w.run)
+    p, given = get_preset(PRESET(w)), named(w.run)
     backbone, protocol = given.get('backbone', p.backbone), given.get('protocol', p.protocol)
-    return [f'results/{w.cohort.removeprefix("control-")}/extract/{b}-{given["fusion"]}-{protocol}/provenance.json' for b in family(backbone).values()]
+    if brings_features(w) and not is_given(backbone): return []
+    return [extraction(w.cohort, b, given['fusion'], protocol) for b in extractions_of(backbone)[0]]
 
 
 def asked_of(cohort, items):
@@ -232,14 +251,17 @@ def another(stage, name): # of a run, with wildcards
 
 def options(w):
     "A run's name as parameters of chapter 05; it may be of another preset than the cohort's own if the pipeline is."
-    from mirage.training.runs import parameters_of
-    given = dict(preset=PRESET(w)) | parameters_of(w.run) | dict(name=w.run, overwrite=True)
+    given = dict(preset=PRESET(w)) | named(w.run) | dict(name=w.run, overwrite=True)
     return [word for k, v in given.items() for word in ('-p', k, str(v))]
 
 
 def preset_of(w):
-    "A figure that draws runs checks that they are of the preset that the pipeline is of."
-    return ['-p', 'preset', PRESET(w)] if RUNS[w.item] or sweeps_of(w) else []
+    "A figure that draws runs checks that they are of the preset that the pipeline is of; a profile is told its run."
+    run = ['-p', 'run', GIVEN_RUN] if GIVEN and w.item in PROFILE else []
+    return (['-p', 'preset', PRESET(w)] if RUNS[w.item] or sweeps_of(w) else []) + run
+
+
+def extracted(w): return GIVEN if w.backbone == GIVEN_ID else w.backbone   # as chapter 02h is told
 
 
 def shards_of(w): return [f'results/{w.cohort}/extract/{w.backbone}-{w.fusion}-{w.protocol}-{k}of{SHARDS}/provenance.json' for k in range(1, SHARDS + 1)] if SHARDS > 1 else []
@@ -271,6 +293,10 @@ rule results:
     log: 'results/{cohort}/notebooks/results.ipynb'
     shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p items {params.shown:q}'
 
+rule profile:
+    "From words to depth: what a cohort's regions read from models that were given, by ridge and by MIRAGE."
+    input: expand(f'results/{COHORT}/figures/{{item}}.json', item=PROFILE), f'results/{COHORT}/ridge/linear-{GIVEN_ID}-native/provenance.json' if GIVEN else []
+
 rule simulate:
     input: notebook=ancient('nbs/01i_simulate.ipynb')
     output: 'data/{cohort}/truth/truth.h5'
@@ -292,22 +318,22 @@ rule control:
 rule shard:
     input: cohort_of, notebook=ancient('nbs/02h_extract.ipynb')
     output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}-{k}of{n}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/02h_extract.ipynb', 'cohort preset backbone fusion protocol workers shard'), preset=PRESET, revision=REVISION
+    params: cohort=OPENS, code=code('nbs/02h_extract.ipynb', 'cohort preset backbone fusion protocol workers shard'), preset=PRESET, revision=REVISION, backbone=extracted
     log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}-{k}of{n}.ipynb'
     threads: cores('extract')
     resources: **needs('extract')
-    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} -p backbone {wildcards.backbone:q}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} -p backbone {params.backbone:q}'
            ' -p fusion {wildcards.fusion:q} -p protocol {wildcards.protocol:q} -p workers {threads} -p shard {wildcards.k:q}/{wildcards.n:q} {params.revision:q}'
 
 rule extract:
     "Everything; what shards have stored is found, not made again."
     input: cohort_of, shards_of, notebook=ancient('nbs/02h_extract.ipynb')
     output: 'results/{cohort}/extract/{backbone}-{fusion}-{protocol}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/02h_extract.ipynb', 'cohort preset backbone fusion protocol workers'), other=another('extract', '{backbone}-{fusion}-{protocol}'), preset=PRESET, revision=REVISION
+    params: cohort=OPENS, code=code('nbs/02h_extract.ipynb', 'cohort preset backbone fusion protocol workers'), other=another('extract', '{backbone}-{fusion}-{protocol}'), preset=PRESET, revision=REVISION, backbone=extracted
     log: 'results/{cohort}/notebooks/extract-{backbone}-{fusion}-{protocol}.ipynb'
     threads: cores('extract')
     resources: **needs('figure' if SHARDS > 1 else 'extract')
-    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} -p backbone {wildcards.backbone:q}'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} -p backbone {params.backbone:q}'
            ' -p fusion {wildcards.fusion:q} -p protocol {wildcards.protocol:q} -p workers {threads} {params.revision:q}'
 
 rule ridge:
@@ -319,6 +345,16 @@ rule ridge:
     resources: **needs('ridge')
     shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} -p fusion {wildcards.fusion:q}'
            ' -p name linear-{wildcards.fusion:q} -p overwrite True'
+
+rule given_ridge:
+    input: cohort_of, lambda w: extraction(w.cohort, w.backbone, w.fusion, get_preset(PRESET(w)).protocol), notebook=ancient('nbs/03d_ridge.ipynb')
+    output: 'results/{cohort}/ridge/linear-{backbone}-{fusion}/provenance.json'
+    params: cohort=OPENS, code=code('nbs/03d_ridge.ipynb', 'cohort preset backbone fusion name overwrite'), preset=PRESET, backbone=extracted
+    log: 'results/{cohort}/notebooks/linear-{backbone}-{fusion}.ipynb'
+    threads: cores('ridge')
+    resources: **needs('ridge')
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q} -p backbone {params.backbone:q}'
+           ' -p fusion {wildcards.fusion:q} -p name linear-{wildcards.backbone:q}-{wildcards.fusion:q} -p overwrite True'
 
 rule challenge:
     input: cohort_of, lambda w: features_of(w, 'tower'), notebook=ancient('nbs/03d_ridge.ipynb')
@@ -350,13 +386,13 @@ rule ensemble:
            ' -p members {params.members:q} -p overwrite True'
 
 rule attribute:
-    input: cohort_of, 'results/{cohort}/train/{model}-{fusion}-s{seed}/provenance.json', notebook=ancient('nbs/07a_attribute.ipynb')
-    output: 'results/{cohort}/attribute/{model}-{fusion}-s{seed}/provenance.json'
-    params: cohort=OPENS, code=code('nbs/07a_attribute.ipynb', 'cohort run overwrite'), other=another('attribute', '{model}-{fusion}-s{seed}')
-    log: 'results/{cohort}/notebooks/attribute-{model}-{fusion}-s{seed}.ipynb'
+    input: cohort_of, 'results/{cohort}/train/{run}/provenance.json', notebook=ancient('nbs/07a_attribute.ipynb')
+    output: 'results/{cohort}/attribute/{run}/provenance.json'
+    params: cohort=OPENS, code=code('nbs/07a_attribute.ipynb', 'cohort run overwrite'), other=another('attribute', '{run}')
+    log: 'results/{cohort}/notebooks/attribute-{run}.ipynb'
     threads: cores('attribute')
     resources: **needs('attribute')
-    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p run {wildcards.model:q}-{wildcards.fusion:q}-s{wildcards.seed:q} -p overwrite True'
+    shell: 'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p run {wildcards.run:q} -p overwrite True'
 
 rule depth:
     input: cohort_of, 'results/{cohort}/train/{run}/provenance.json', notebook=ancient('nbs/07b_depth.ipynb')
