@@ -128,7 +128,7 @@ class Names(NamedTuple):
 
 
 def run_names(
-    backbone: str = '',  # models given for the streams, as in chapter 02i; empty: what the cohort brought, or its preset's
+    backbone: str = '',  # models given for the streams (chapter 02i); empty: what the cohort brought
 ) -> Names:
     model = f'{backbone_id(backbone)}-' if backbone else ''
     return Names(
