@@ -161,7 +161,8 @@ def sweeps_of(w):
     "The training runs that an item compares, beside those of RUNS."
     from mirage.training.runs import backbone_sweep, query_sweep, seed_sweep, sensitivity_sweeps
     p = get_preset(PRESET(w))
-    grids = dict(fig2_fusion=lambda: [backbone_sweep(p)], fig6_queries=lambda: [query_sweep(p)],
+    two_seeds = lambda: [dict([*seed_sweep(p).items()][:2])]
+    grids = dict(control=two_seeds, fig2_fusion=lambda: [backbone_sweep(p)], fig6_queries=lambda: [query_sweep(p)],
                  fig11_sensitivity=lambda: [seed_sweep(p), *sensitivity_sweeps(p).values()])
     return sorted({f'train/{run}' for grid in grids.get(w.item, list)() for run in grid.values()})
 
