@@ -314,7 +314,12 @@ def sweeps_of(w):
     from mirage.training.runs import backbone_sweep, query_sweep, seed_sweep, sensitivity_sweeps
 
     p = get_preset(preset(w))
+
+    def two_seeds():
+        return [dict([*seed_sweep(p).items()][:2])]
+
     grids = dict(
+        control=two_seeds,
         fig2_fusion=lambda: [backbone_sweep(p)],
         fig6_queries=lambda: [query_sweep(p)],
         fig11_sensitivity=lambda: [seed_sweep(p), *sensitivity_sweeps(p).values()],
