@@ -6,7 +6,8 @@
 __all__ = ['SET', 'same_movie', 'Fold', 'check_folds', 'make_folds', 'check_people', 'cohort_of_fold', 'folds_table']
 
 # %% ../../nbs/01n_folds.ipynb #564f5d5c
-from dataclasses import dataclass, replace
+import copy
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,8 @@ def same_movie(
     "Which splits show the same thing: the same file, or the same features."
     runs = cohort.runs[cohort.runs.bold.notna()]
     found = {}
-    for split, video in runs.drop_duplicates('split')[['split', 'video']].itertuples(index=False):
+    for row in runs.drop_duplicates('split').itertuples(index=False):
+        split, video = row.split, getattr(row, 'video', None)
         told = [('video', str(video))] if video is not None else []
         if features is not None:
             told.append(tuple(features.digest(m, split) for m in features.streams))
@@ -129,7 +131,9 @@ def cohort_of_fold(
     sets = {split: 'train' for unit in fold.units for split in unit}
     sets |= dict.fromkeys(validation, 'val') | dict.fromkeys(fold.held_out, SET)
     runs['set'] = runs.split.map(sets)
-    return replace(cohort, runs=runs)
+    of_fold = copy.copy(cohort)
+    of_fold.runs = runs
+    return of_fold
 
 
 def folds_table(
