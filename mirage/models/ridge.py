@@ -504,7 +504,7 @@ def chosen_design(
     cohort,  # Cohort
     recipe: str = 'auto',  # of DESIGNS; auto: own for recordings of one's own, else paper
     delays: str = 'auto',  # seconds, such as 4,6,8
-    width: int = 0,
+    width: int | None = None,  # columns; 0: no projection
     penalty: str = 'auto',  # samples or runs
 ) -> Design:
     "The recipe asked for, or the cohort's own, with what was changed in it."
@@ -519,7 +519,9 @@ def chosen_design(
         chosen = replace(chosen, delays=own_delays(cohort.tr))
     if delays != 'auto':
         chosen = replace(chosen, delays=read_delays(delays))
-    return replace(chosen, width=width or chosen.width, penalty=chosen.penalty if penalty == 'auto' else penalty)
+    if width is not None:
+        chosen = replace(chosen, width=check_number('width', width, 0, 10**7, whole=True))
+    return replace(chosen, penalty=chosen.penalty if penalty == 'auto' else penalty)
 
 
 def own_recipe(cohort: str) -> str:  # of DESIGNS
