@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['AGGREGATES', 'BACKBONES', 'PROTOCOL_NAMES', 'PRECISIONS', 'NUMBERS', 'DIGITS', 'WINDOW', 'WINDOWS_A_STEP', 'UPDATES',
            'VALIDATIONS', 'MUCH', 'choice', 'number', 'TrainingParameters', 'exact', 'run_name', 'either',
-           'name_pattern', 'parameters_of', 'with_window', 'check_names', 'chosen_preset', 'chosen_precision',
-           'training_settings', 'own_name', 'asked_settings', 'DataSize', 'sized', 'say_choice', 'inputs_now',
+           'name_pattern', 'parameters_of', 'DataSize', 'sized', 'say_choice', 'with_window', 'check_names',
+           'chosen_preset', 'chosen_precision', 'training_settings', 'own_name', 'asked_settings', 'inputs_now',
            'changed_inputs', 'why_not', 'identity_of', 'set_aside', 'variant', 'sweep', 'seed_sweep', 'query_sweep',
            'sensitivity_sweeps', 'backbone_sweep']
 
 # %% ../../nbs/04b_runs.ipynb #21c9fead
-import re, sys
+import math, re, sys
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_args
 
@@ -21,8 +21,9 @@ from ..core import PRESETS, Contexts, Preset, Run, check_number, cohort_id, diff
 from ..core import name_differences, own_precision, own_preset, read_json, root, run_path, seal_broken, shown
 from ..core import unfinished, write_json
 from ..data.cohort import Cohort
+from ..data.folds import check_folds, with_sets
 from ..features.backbones import FAMILIES, SPECS, backbone_id, contexts_of, family, get_protocol
-from ..features.store import features_there, inputs_of, open_features, store_faults
+from ..features.store import features_there, inputs_of, open_features, pick_streams, ready_features, store_faults
 
 # %% ../../nbs/04b_runs.ipynb #ba8d7b5c
 AGGREGATES = {'mirage': 'queries', 'encoder': 'groups', 'mean': 'mean'}  # the model's name: how it pools over depth
@@ -57,6 +58,17 @@ class TrainingParameters:
     modality_dropout: float | None = number('drop', 0, 1)
     window: int | None = number('w', 1, 1024)  # TRs
     epochs: int | None = number('e', 1, 10**6)
+    stride: int | None = number('stride', 1, 1024)  # TRs between the starts of windows
+    batch: int | None = number('b', 1, 10**6)  # (window, person) pairs per step
+    lr: float | None = number('lr', 1e-9, 1)  # peak of the schedule
+    weight_decay: float | None = number('wd', 0, 10)
+    hidden: int | None = number('h', 1, 2**16)  # width of the temporal encoder
+    dropout: float | None = number('do', 0, 0.99)  # inside the temporal encoder
+    pool_start: float | None = number('ps', 0, 1000)  # of the pooler's queries; 0: as torch starts attention
+    validations: int | None = number('v', 1, 1000)  # per epoch
+    patience: int | None = number('p', 0, 10**6)  # validations without a better one; 0: to the end
+    folds: str | int | None = None  # runs, or how many: the set to predict is taken out of all recordings in turn
+    fold: int | None = None  # which of them, from 1
     precision: str = choice('auto', *PRECISIONS.values())
 
     def __post_init__(self):
@@ -67,9 +79,15 @@ class TrainingParameters:
             if 'letters' in rule and value is not None:
                 whole = int in get_args(f.type)
                 check_number(f"{f.name} (None for the preset's)", value, rule['low'], rule['high'], whole)
+            elif f.name == 'folds':
+                object.__setattr__(self, 'folds', check_folds(value))
             elif not isinstance(value, f.type):
                 kinds = [kind.__name__ for kind in get_args(f.type) or (f.type,)]
                 raise ValueError(f'{f.name} is {shown(value)}: a {type(value).__name__}, expected {" or ".join(kinds)}')
+        if self.fold is not None:
+            if self.folds is None:
+                raise ValueError('fold is one of folds: give folds too, runs or a number')
+            check_number('fold', self.fold, 1, 10**6, whole=True)
 
     @property
     def changes(self) -> dict:  # field of the preset → value
@@ -109,6 +127,8 @@ def run_name(
         asked.preset if asked.preset != 'auto' else '',
         '+'.join(['of', *listed, '']) if listed else '',
         asked.batches if asked.batches != 'paired' else '',
+        'cv' + str(asked.folds).replace('runs', '') if asked.folds else '',
+        f'fold{asked.fold}' if asked.fold else '',
         *(NUMBERS[k].metadata['letters'] + exact(v) for k, v in numbers.items() if v is not None),
         {v: k for k, v in PRECISIONS.items()}.get(asked.precision, ''),
         fusion,
@@ -131,6 +151,8 @@ def name_pattern() -> re.Pattern:
         rf'(-(?P<preset>{either(PRESETS)}))?',
         r'(-of\+(?P<subjects>([\w.-]+\+)+))?',
         r'(-(?P<batches>independent))?',
+        r'(-(?P<folds>cv\d*))?',
+        r'(-fold(?P<fold>\d+))?',
         *numbers,
         rf'(-(?P<precision>{either(PRECISIONS)}))?',
         r'-(?P<fusion>native|tower)-s(?P<seed>\d+)',
@@ -141,10 +163,12 @@ def name_pattern() -> re.Pattern:
 def parameters_of(name: str) -> dict:  # those of `TrainingParameters` that the name gives
     "Read a run's name."
     if found := name_pattern().fullmatch(name):
-        kinds = dict(seed=int) | {k: get_args(f.type)[0] for k, f in NUMBERS.items()}
+        kinds = dict(seed=int, fold=int) | {k: get_args(f.type)[0] for k, f in NUMBERS.items()}
         try:
             given = {k: kinds.get(k, str)(v) for k, v in found.groupdict().items() if v is not None}
             given['aggregate'] = AGGREGATES[given['aggregate']]
+            if 'folds' in given:
+                given['folds'] = given['folds'].removeprefix('cv') or 'runs'
             if 'precision' in given:
                 given['precision'] = PRECISIONS[given['precision']]
             if 'subjects' in given:
@@ -157,95 +181,6 @@ def parameters_of(name: str) -> dict:  # those of `TrainingParameters` that the 
         f'{name!r} names no training run; names are like mirage-native-s0, encoder-tower-s0, mirage-q8-native-s1, '
         f'mirage-{BACKBONES[-1]}-tower-s0'
     )
-
-# %% ../../nbs/04b_runs.ipynb #e6b487cc
-def with_window(
-    preset: Preset,
-    window: int,  # TRs
-) -> Preset:
-    """Another length of context and nothing else: an epoch keeps its steps, but for what does not fit into a movie, a
-    step its samples."""
-    share = window / preset.window
-    return replace(
-        preset, window=window, stride=max(1, round(preset.stride * share)), batch=max(1, round(preset.batch / share))
-    )
-
-
-def check_names(changes: dict):  # field of a preset → value
-    "Refuse a field that there is not, and a backbone or protocol that nobody knows."
-    get_preset(**changes)
-    members = family(changes['backbone']).values() if 'backbone' in changes else ()
-    if unknown := [name for name in members if name not in SPECS and '=' not in name]:
-        raise ValueError(
-            f'unknown backbone {unknown[0]!r}; there are: {", ".join([*SPECS, *FAMILIES])}; or give models: '
-            'text=…,audio=…,vision=…'
-        )
-    if 'protocol' in changes:
-        get_protocol(changes['protocol'])
-
-
-def chosen_preset(
-    cohort: str,
-    preset: str = 'auto',
-    **changes,  # of its fields; None changes nothing
-) -> Preset:
-    "The preset asked for, or the cohort's own, with what was changed in it."
-    changed = {k: v for k, v in changes.items() if v is not None}
-    chosen = get_preset(own_preset(cohort) if preset == 'auto' else preset)
-    if 'window' in changed:
-        chosen = with_window(chosen, changed['window'])
-    check_names(changed)
-    chosen = replace(chosen, **changed)
-    return replace(chosen, contexts=changed.get('contexts', contexts_of(chosen.backbone, chosen)))
-
-# %% ../../nbs/04b_runs.ipynb #9096a4b1
-def chosen_precision(cohort: str, precision: str = 'auto') -> str:  # no, fp16 or bf16
-    "The precision asked for, or the cohort's own, or what the device is made for."
-    if precision != 'auto':
-        return precision
-    return own_precision(cohort) or ('fp16' if torch.cuda.is_available() else 'no')
-
-# %% ../../nbs/04b_runs.ipynb #566f5476
-def training_settings(cohort: str, asked: TrainingParameters) -> dict:
-    "What shapes a training beside its inputs."
-    chosen = chosen_preset(cohort, asked.preset, **asked.changes)
-    return dict(
-        cohort=str(cohort),
-        preset=asdict(chosen),
-        seed=chosen.seed if asked.seed is None else asked.seed,
-        fusion=asked.fusion,
-        aggregate=asked.aggregate,
-        batches=asked.batches,
-        precision=chosen_precision(cohort, asked.precision),
-    )
-
-
-def own_name(cohort: str, asked: TrainingParameters) -> str:
-    "The name of a training that is given none: it says preset and precision where they are not the cohort's own."
-    settings = training_settings(cohort, asked)
-    own = dict(preset=own_preset(cohort), precision=chosen_precision(cohort))
-    used = dict(preset=settings['preset']['name'], precision=settings['precision'])
-    named = {k: v if v != own[k] else 'auto' for k, v in used.items()}
-    return run_name(**asdict(asked) | named | dict(seed=settings['seed']))
-
-
-def asked_settings(cohort: str, stage: str, name: str, preset: str = 'auto') -> dict:  # those that the name decides
-    "The settings that a run of this name should have been made with."
-    if stage == 'ridge':
-        return dict(preset=asdict(chosen_preset(cohort, preset)))
-    if stage != 'train':
-        return {}
-    try:
-        given = parameters_of(name)
-    except ValueError:
-        return {}  # a name of somebody's own asks for nothing
-    asked = training_settings(cohort, TrainingParameters(**dict(preset=preset) | given))
-    if own_precision(cohort) is None and 'precision' not in given:
-        del asked['precision']  # what the device allowed
-    if 'subjects' in given:
-        asked['subjects'] = given['subjects'].split(',')
-    del asked['cohort']  # the folder that the run lies in says it
-    return asked
 
 # %% ../../nbs/04b_runs.ipynb #52f76874
 @dataclass(frozen=True)
@@ -310,6 +245,97 @@ def say_choice(preset: Preset, size: DataSize) -> str:
         f'{preset.lr:g}, dropout {preset.dropout:g}, {preset.pool_heads} pooler heads'
     )
 
+# %% ../../nbs/04b_runs.ipynb #e6b487cc
+def with_window(
+    preset: Preset,
+    window: int,  # TRs
+) -> Preset:
+    """Another length of context and nothing else: an epoch keeps its steps, but for what does not fit into a movie, a
+    step its samples."""
+    share = window / preset.window
+    return replace(
+        preset, window=window, stride=max(1, round(preset.stride * share)), batch=max(1, round(preset.batch / share))
+    )
+
+
+def check_names(changes: dict):  # field of a preset → value
+    "Refuse a field that there is not, and a backbone or protocol that nobody knows."
+    get_preset(**changes)
+    members = family(changes['backbone']).values() if 'backbone' in changes else ()
+    if unknown := [name for name in members if name not in SPECS and '=' not in name]:
+        raise ValueError(
+            f'unknown backbone {unknown[0]!r}; there are: {", ".join([*SPECS, *FAMILIES])}; or give models: '
+            'text=…,audio=…,vision=…'
+        )
+    if 'protocol' in changes:
+        get_protocol(changes['protocol'])
+
+
+def chosen_preset(
+    cohort: str,
+    preset: str = 'auto',
+    **changes,  # of its fields; None changes nothing
+) -> Preset:
+    "The preset asked for, or the cohort's own, with what was changed in it."
+    changed = {k: v for k, v in changes.items() if v is not None}
+    chosen = get_preset(own_preset(cohort) if preset == 'auto' else preset)
+    if chosen.name == 'own':
+        chosen = sized(chosen, DataSize.of(Cohort.open(cohort)))
+    if 'window' in changed:
+        chosen = with_window(chosen, changed['window'])
+    check_names(changed)
+    chosen = replace(chosen, **changed)
+    return replace(chosen, contexts=changed.get('contexts', contexts_of(chosen.backbone, chosen)))
+
+# %% ../../nbs/04b_runs.ipynb #9096a4b1
+def chosen_precision(cohort: str, precision: str = 'auto') -> str:  # no, fp16 or bf16
+    "The precision asked for, or the cohort's own, or what the device is made for."
+    if precision != 'auto':
+        return precision
+    return own_precision(cohort) or ('fp16' if torch.cuda.is_available() else 'no')
+
+# %% ../../nbs/04b_runs.ipynb #566f5476
+def training_settings(cohort: str, asked: TrainingParameters) -> dict:
+    "What shapes a training beside its inputs."
+    chosen = chosen_preset(cohort, asked.preset, **asked.changes)
+    return dict(
+        cohort=str(cohort),
+        preset=asdict(chosen),
+        seed=chosen.seed if asked.seed is None else asked.seed,
+        fusion=asked.fusion,
+        aggregate=asked.aggregate,
+        batches=asked.batches,
+        precision=chosen_precision(cohort, asked.precision),
+    )
+
+
+def own_name(cohort: str, asked: TrainingParameters) -> str:
+    "The name of a training that is given none: it says preset and precision where they are not the cohort's own."
+    settings = training_settings(cohort, asked)
+    own = dict(preset=own_preset(cohort), precision=chosen_precision(cohort))
+    used = dict(preset=settings['preset']['name'], precision=settings['precision'])
+    named = {k: v if v != own[k] else 'auto' for k, v in used.items()}
+    return run_name(**asdict(asked) | named | dict(seed=settings['seed']))
+
+
+def asked_settings(cohort: str, stage: str, name: str, preset: str = 'auto') -> dict:  # those that the name decides
+    "The settings that a run of this name should have been made with."
+    if stage == 'ridge':
+        return dict(preset=asdict(chosen_preset(cohort, preset)))
+    if stage != 'train':
+        return {}
+    try:
+        given = parameters_of(name)
+    except ValueError:
+        return {}  # a name of somebody's own asks for nothing
+    asked = training_settings(cohort, TrainingParameters(**dict(preset=preset) | given))
+    if own_precision(cohort) is None and 'precision' not in given:
+        del asked['precision']  # what the device allowed
+    if 'subjects' in given:
+        asked['subjects'] = given['subjects'].split(',')
+    del asked['cohort']  # the folder that the run lies in says it
+    return asked
+
 # %% ../../nbs/04b_runs.ipynb #7f81a59b
 def inputs_now(
     cohort: str,
@@ -317,13 +343,16 @@ def inputs_now(
 ) -> dict:
     "What the run would read now, in the fields that it wrote down; features count where they are available."
     data = Cohort.open(cohort, subjects=list(config['inputs']['runs']))
+    if fold := config.get('fold'):
+        data = with_sets(data, fold['held_out'], fold['validation'])
     if 'features' not in config['inputs'] or 'preset' not in config:
         return inputs_of(data)
     p = config['preset']
     chosen = get_preset(p['name'], backbone=p['backbone'], protocol=p['protocol'], contexts=Contexts(**p['contexts']))
     if not features_there(data, chosen, config['fusion']):
         return inputs_of(data)
-    return inputs_of(data, open_features(data, chosen, fusion=config['fusion']))
+    features = open_features(data, chosen, fusion=config['fusion'])
+    return inputs_of(data, pick_streams(features, ','.join(config.get('streams') or features.streams)))
 
 
 def changed_inputs(cohort: str, run: Run) -> str:  # empty where they are the same
