@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from ridge_utils.utils import make_delayed
 from scipy.linalg import eigh
 from scipy.linalg.blas import dsyrk
 from sklearn.decomposition import PCA
@@ -583,6 +582,8 @@ def lagged(
     change,  # function (n, D) → (n, fewer)
 ):  # (TRs, delays*fewer)
     "Changed rows, each delay beside the others."
+    from ridge_utils.utils import make_delayed  # of the extra `ridge`: it brings matplotlib and tables
+
     copies = list(x if x.ndim == 3 else x[None])
     shown, odd = change(copies[0]), [d for d in delays if whole_trs(d, tr) is None]
     if len(odd) != len(copies) - 1:

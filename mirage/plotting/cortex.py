@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GREY', 'MODALITY_COLOURS', 'NETWORK_NAMES', 'NETWORK_COLOURS', 'PIXELS', 'CMAP', 'DIVERGING', 'ABBREVIATIONS',
-           'POLICY', 'SURFACES', 'SURFACE_PAGE', 'parcel_table', 'vertex_labels', 'cut_by_label', 'straighten', 'Patch',
-           'patch', 'parcel_colours', 'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars', 'dominance',
+           'POLICY', 'SURFACES', 'SURFACE_PAGE', 'vertex_labels', 'cut_by_label', 'straighten', 'Patch', 'patch',
+           'parcel_colours', 'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars', 'dominance',
            'dominance_colours', 'dominance_key', 'parcel_map', 'dominance_map', 'script_json', 'fill_page',
            'surface_html']
 
@@ -27,6 +27,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import distance_transform_edt
 
 from ..core import MODALITIES, PARCELS, atomic
+from ..data.parcels import parcel_table
 
 # %% ../../nbs/08a_cortex.ipynb #e6d7862d
 GREY = (0.80, 0.80, 0.80)  # where there is no value
@@ -54,13 +55,6 @@ NETWORK_COLOURS = {
 
 def _atlas_file(name):
     return importlib.resources.files('mirage') / 'atlas' / name
-
-
-@functools.cache
-def parcel_table() -> pd.DataFrame:
-    "parcel (1-based), name, hemi (L or R) and net (a key of NETWORKS) of the 1,000 parcels."
-    with _atlas_file('schaefer1000_7n_lut.csv').open() as f:
-        return pd.read_csv(f)[['parcel', 'name', 'hemi', 'net']]
 
 
 @functools.cache

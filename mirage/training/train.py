@@ -6,9 +6,9 @@
 __all__ = ['TIE', 'SIMULATED_COHORTS', 'squared_error', 'silent_where', 'predict_windows', 'parcel_r', 'kept_epoch',
            'out_of_patience', 'validation_steps', 'find_fault', 'stop_if_broken', 'draw_seed', 'Progress', 'save_state',
            'load_state', 'resume', 'make_optimizer', 'Learner', 'train_step', 'Stopwatch', 'history_row', 'write_epoch',
-           'fit', 'write_predictions', 'summary', 'build_inputs', 'check_machine', 'Task', 'fold_asked_for',
-           'open_task', 'start_accelerator', 'take_run', 'ridge_beside', 'warn_of_training', 'finish_training', 'train',
-           'option_of', 'main']
+           'keep_state', 'fit', 'write_predictions', 'summary', 'build_inputs', 'check_machine', 'Task',
+           'fold_asked_for', 'open_task', 'start_accelerator', 'take_run', 'ridge_beside', 'warn_of_training',
+           'finish_training', 'train', 'option_of', 'main']
 
 # %% ../../nbs/05_train.ipynb #62b29c92
 import argparse, inspect, math, os, time, warnings
@@ -28,10 +28,10 @@ from ..core import start_run, unfinished
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from ..processes import gives_locks_back, take
-from ..data.cohort import Cohort, pick_subjects
+from ..data.cohort import SCORED_SETS, Cohort, pick_subjects
 from ..data.folds import SET, make_folds, with_sets
 from ..features.backbones import family
-from ..features.store import FeatureSet, inputs_of, open_features
+from ..features.store import FeatureSet, check_inputs, inputs_of, open_features
 from ..models.model import Mirage, ModelConfig, first_model, save_weights
 from .runs import TrainingParameters, chosen_preset, own_name, training_settings
 from .loader import Batch, Loader, Reader, Window, epoch_plan, make_windows, tile_plan
@@ -335,6 +335,12 @@ def write_epoch(run: Run, model: Mirage, history: list[dict], on_epoch: Callable
         on_epoch(history)
 
 # %% ../../nbs/05_train.ipynb #a5b290fa
+def keep_state(run: Run, learner: Learner, so_far: Progress):
+    "On one process."
+    if learner.accelerator.is_main_process:
+        save_state(run.path / 'resume.pt', run.config, learner.parts, so_far)
+
+
 def fit(
     run: Run,
     cohort: Cohort,
@@ -360,17 +366,20 @@ def fit(
         accelerator.print(f'Going on after step {so_far.done} of {len(plan)}.')
     ended = out_of_patience(so_far.history, preset.patience)
     todo, watch = [] if ended else plan[so_far.done :], Stopwatch(loader)
+    read = run.config.get('inputs')
     for batch in progress(loader(todo), 'training', len(todo)):
         so_far.count(*train_step(learner, batch, so_far.done + 1, seed, preset.clip))
         step = so_far.done
         if step in when:
             r = parcel_r(predict_windows(model, loader, val, per_step, accelerator), cohort)
+            check_inputs(read, cohort, loader.reader.features)
             so_far.end_epoch(history_row(when[step], so_far, r, cohort.subjects, learner.rate) | watch.lap())
             if accelerator.is_main_process:
                 write_epoch(run, model, so_far.history, on_epoch)
             ended = step == len(plan) or out_of_patience(so_far.history, preset.patience)
-        if (step % save_every == 0 or ended) and accelerator.is_main_process:
-            save_state(run.path / 'resume.pt', run.config, learner.parts, so_far)
+        if step % save_every == 0 or ended:
+            check_inputs(read, cohort, loader.reader.features)
+            keep_state(run, learner, so_far)
         if ended:
             break
     accelerator.wait_for_everyone()
@@ -393,7 +402,7 @@ def write_predictions(
                     d[w.start : w.start + window] = y[subject, : row.n_tr - w.start]
                 yield w, y
 
-        for which in [s for s in ('val', 's7', 'ood', SET) if (cohort.runs['set'] == s).any()]:
+        for which in [s for s in (*SCORED_SETS, SET) if (cohort.runs['set'] == s).any()]:
             r = parcel_r(kept(which), cohort)
             tables += [
                 pd.DataFrame(dict(subject=s, parcel=np.arange(1, cohort.parcels + 1), set=which, r=values))
@@ -561,6 +570,7 @@ def finish_training(run: Run, task: Task, model: Mirage, loader: Loader, history
     "Predictions, scores and metrics of the best weights; then the run counts."
     model.load_state_dict(load_file(run.path / 'weights.safetensors'))
     scores = write_predictions(run, task.cohort, model, loader, task.preset.window, task.per_step)
+    check_inputs(task.config['inputs'], task.cohort, task.features)
     (run.path / 'resume.pt').unlink()  # as large as three models, and no longer needed
     took = dict(
         best_epoch=kept_epoch(history)['epoch'],
