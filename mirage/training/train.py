@@ -6,7 +6,7 @@
 __all__ = ['TIE', 'SIMULATED_COHORTS', 'squared_error', 'silent_where', 'predict_windows', 'parcel_r', 'kept_epoch',
            'out_of_patience', 'validation_steps', 'find_fault', 'stop_if_broken', 'draw_seed', 'Progress', 'save_state',
            'load_state', 'resume', 'make_optimizer', 'Learner', 'train_step', 'Stopwatch', 'history_row', 'write_epoch',
-           'keep_state', 'fit', 'write_predictions', 'summary', 'build_inputs', 'check_machine', 'Task',
+           'keep_state', 'whole_plan', 'fit', 'write_predictions', 'summary', 'build_inputs', 'check_machine', 'Task',
            'fold_asked_for', 'open_task', 'start_accelerator', 'take_run', 'ridge_beside', 'warn_of_training',
            'finish_training', 'train', 'option_of', 'main']
 
@@ -341,6 +341,14 @@ def keep_state(run: Run, learner: Learner, so_far: Progress):
         save_state(run.path / 'resume.pt', run.config, learner.parts, so_far)
 
 
+def whole_plan(
+    windows: list[Window], per_step: int, seed: int, epochs: int, accelerator: Accelerator
+) -> list:  # of lists of windows, one per step
+    "This process's windows, of all epochs."
+    share = accelerator.process_index, accelerator.num_processes
+    return [step for epoch in range(epochs) for step in epoch_plan(windows, per_step, seed, epoch, *share)]
+
+
 def fit(
     run: Run,
     cohort: Cohort,
@@ -357,27 +365,25 @@ def fit(
     on_epoch: Callable | None = None,  # called with the history so far
 ) -> list[dict]:  # the history: one row per epoch
     "Train; afterwards the run's folder holds the weights of `kept_epoch`."
-    rank, world = accelerator.process_index, accelerator.num_processes
-    plan = [step for epoch in range(preset.epochs) for step in epoch_plan(windows, per_step, seed, epoch, rank, world)]
+    plan = whole_plan(windows, per_step, seed, preset.epochs, accelerator)
     when = validation_steps(preset.epochs, len(plan) // preset.epochs, preset.validations)
     learner = Learner.prepare(model, preset, len(plan), accelerator)
     so_far = resume(run.path / 'resume.pt', run.config, learner.parts)
     if so_far.done:
         accelerator.print(f'Going on after step {so_far.done} of {len(plan)}.')
-    ended = out_of_patience(so_far.history, preset.patience)
-    todo, watch = [] if ended else plan[so_far.done :], Stopwatch(loader)
+    todo = [] if out_of_patience(so_far.history, preset.patience) else plan[so_far.done :]
+    watch = Stopwatch(loader)
     read = run.config.get('inputs')
     for batch in progress(loader(todo), 'training', len(todo)):
         so_far.count(*train_step(learner, batch, so_far.done + 1, seed, preset.clip))
-        step = so_far.done
-        if step in when:
+        if so_far.done in when:
             r = parcel_r(predict_windows(model, loader, val, per_step, accelerator), cohort)
             check_inputs(read, cohort, loader.reader.features)
-            so_far.end_epoch(history_row(when[step], so_far, r, cohort.subjects, learner.rate) | watch.lap())
+            so_far.end_epoch(history_row(when[so_far.done], so_far, r, cohort.subjects, learner.rate) | watch.lap())
             if accelerator.is_main_process:
                 write_epoch(run, model, so_far.history, on_epoch)
-            ended = step == len(plan) or out_of_patience(so_far.history, preset.patience)
-        if step % save_every == 0 or ended:
+        ended = so_far.done == len(plan) or out_of_patience(so_far.history, preset.patience)
+        if so_far.done % save_every == 0 or ended:
             check_inputs(read, cohort, loader.reader.features)
             keep_state(run, learner, so_far)
         if ended:
