@@ -538,9 +538,9 @@ def inputs_of(
 ) -> dict:
     "What a run reads, by content: `inputs` of its config."
     columns = [c for c in RUN_COLUMNS if c in cohort.runs]
-    told = [' '.join(str(v) for v in row if v is not None and v == v) for row in cohort.runs[columns].values.tolist()]
+    lines = [' '.join(str(v) for v in row if v is not None and v == v) for row in cohort.runs[columns].values.tolist()]
     runs = {s: {} for s in cohort.subjects}
-    for r, what in zip(cohort.runs.itertuples(), told):
+    for r, what in zip(cohort.runs.itertuples(), lines):
         runs[r.subject][f'{r.split} {r.repeat}'] = what
     read = dict(tr=cohort.tr, runs=runs, bold={n: known_digest(p)[:16] for n, p in bold_files(cohort).items()})
     if getattr(cohort, 'names', None):

@@ -428,7 +428,7 @@ def set_aside(
     preset: str = 'auto',
     dry: bool = False,  # only say it
 ) -> dict:  # stage/name → digest of the last one that was set aside
-    "Runs that are there but not as asked no longer count; who is told of them makes them again."
+    "Runs that are there but not as asked no longer count; whoever asks for them makes them again."
     note = root() / 'results' / cohort_id(cohort) / 'set_aside.json'
     known, found = read_json(note) if note.is_file() else {}, {}
     truth = root() / 'data' / cohort_id(cohort) / 'truth' / 'truth.h5'
