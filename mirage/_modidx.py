@@ -1071,6 +1071,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mirage.features.store.Store.steps': ('store.html#store.steps', 'mirage/features/store.py'),
                                        'mirage.features.store.Store.write': ('store.html#store.write', 'mirage/features/store.py'),
                                        'mirage.features.store._open_store': ('store.html#_open_store', 'mirage/features/store.py'),
+                                       'mirage.features.store.asked_contexts': ('store.html#asked_contexts', 'mirage/features/store.py'),
                                        'mirage.features.store.bold_files': ('store.html#bold_files', 'mirage/features/store.py'),
                                        'mirage.features.store.changed_source': ('store.html#changed_source', 'mirage/features/store.py'),
                                        'mirage.features.store.check_inputs': ('store.html#check_inputs', 'mirage/features/store.py'),

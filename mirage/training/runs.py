@@ -57,6 +57,10 @@ class TrainingParameters:
     modality_dropout: float | None = number('drop', 0, 1)
     window: int | None = number('w', 1, 1024)  # TRs
     epochs: int | None = number('e', 1, 10**6)
+    words: int | None = number('words', 1, 10**6)  # of context, for the backbone
+    audio: float | None = number('audio', 0.25, 3600)  # seconds of sound, likewise
+    video: float | None = number('video', 0.25, 3600)  # seconds of video frames, likewise
+    fps: float | None = number('fps', 0.1, 60)  # video frames per second, likewise
     precision: str = choice('auto', *PRECISIONS.values())
 
     def __post_init__(self):
@@ -72,14 +76,10 @@ class TrainingParameters:
                 raise ValueError(f'{f.name} is {shown(value)}: a {type(value).__name__}, expected {" or ".join(kinds)}')
 
     @property
-    def changes(self) -> dict:  # field of the preset → value
+    def changes(self) -> dict:  # field of the preset, or of its contexts → value
         "What is to be changed in the preset."
-        kept = 'preset', 'seed'
-        return {
-            k: v
-            for k, v in asdict(self).items()
-            if k in Preset.__dataclass_fields__ and k not in kept and v is not None
-        }
+        known = {*Preset.__dataclass_fields__, *Contexts.__dataclass_fields__} - {'preset', 'seed'}
+        return {k: v for k, v in asdict(self).items() if k in known and v is not None}
 
 # %% ../../nbs/04b_runs.ipynb #82f3d685
 NUMBERS = {f.name: f for f in fields(TrainingParameters) if 'letters' in f.metadata and f.name != 'seed'}
@@ -187,16 +187,18 @@ def check_names(changes: dict):  # field of a preset → value
 def chosen_preset(
     cohort: str,
     preset: str = 'auto',
-    **changes,  # of its fields; None changes nothing
+    **changes,  # of its fields and those of its contexts; None changes nothing
 ) -> Preset:
     "The preset asked for, or the cohort's own, with what was changed in it."
     changed = {k: v for k, v in changes.items() if v is not None}
+    seen = {k: changed.pop(k) for k in Contexts.__dataclass_fields__ if k in changed}
     chosen = get_preset(own_preset(cohort) if preset == 'auto' else preset)
     if 'window' in changed:
         chosen = with_window(chosen, changed['window'])
     check_names(changed)
     chosen = replace(chosen, **changed)
-    return replace(chosen, contexts=changed.get('contexts', contexts_of(chosen.backbone, chosen)))
+    contexts = changed.get('contexts', contexts_of(chosen.backbone, chosen))
+    return replace(chosen, contexts=replace(contexts, **seen))
 
 # %% ../../nbs/04b_runs.ipynb #9096a4b1
 def chosen_precision(cohort: str, precision: str = 'auto') -> str:  # no, fp16 or bf16
