@@ -1074,6 +1074,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mirage.features.store.asked_contexts': ('store.html#asked_contexts', 'mirage/features/store.py'),
                                        'mirage.features.store.bold_files': ('store.html#bold_files', 'mirage/features/store.py'),
                                        'mirage.features.store.changed_source': ('store.html#changed_source', 'mirage/features/store.py'),
+                                       'mirage.features.store.check_backbone': ('store.html#check_backbone', 'mirage/features/store.py'),
                                        'mirage.features.store.check_inputs': ('store.html#check_inputs', 'mirage/features/store.py'),
                                        'mirage.features.store.current_sources': ('store.html#current_sources', 'mirage/features/store.py'),
                                        'mirage.features.store.features_there': ('store.html#features_there', 'mirage/features/store.py'),

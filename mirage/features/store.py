@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['AGAIN', 'IN_USE', 'RULES', 'OLD_RULES', 'RUN_COLUMNS', 'FeatureSet', 'to_half', 'changed_source', 'ChangedInUse',
            'Store', 'store_path', 'overlap_weights', 'ArrayFeatures', 'Joined', 'outdated', 'current_sources',
-           'store_faults', 'asked_contexts', 'ready_features', 'open_features', 'pick_streams', 'bold_files',
-           'inputs_of', 'check_inputs', 'features_there']
+           'store_faults', 'asked_contexts', 'check_backbone', 'ready_features', 'open_features', 'pick_streams',
+           'bold_files', 'inputs_of', 'check_inputs', 'features_there']
 
 # %% ../../nbs/02g_store.ipynb #dc632a59
 import hashlib, json, os, shlex
@@ -485,6 +485,19 @@ def _open_store(cohort, preset, backbone, fusion, protocol) -> Store:
         f'-p backbone {shlex.quote(backbone)} -p fusion {fusion} -p protocol {protocol}'
         + asked_contexts(preset, backbone)
     )
+
+# %% ../../nbs/02g_store.ipynb #02a90002
+def check_backbone(
+    cohort,  # Cohort
+    backbone: str | None,  # that was asked for; None: nothing was
+):
+    "Refuse a backbone by its name where the cohort's own features would be read instead."
+    if backbone and cohort.rates and not is_given(backbone):
+        came = ','.join(f'{m}={READY}' for m in cohort.rates)
+        raise ValueError(
+            f'cohort {cohort.name} came with features, so {backbone} would not be read. Leave backbone out, give a '
+            f'model for each stream (text=…) beside what came ({came}), or take features out of cohort.yaml'
+        )
 
 
 def ready_features(
