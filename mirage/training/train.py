@@ -31,7 +31,7 @@ from ..processes import gives_locks_back, take
 from ..data.cohort import SCORED_SETS, Cohort, pick_subjects
 from ..data.folds import SET, make_folds, with_sets
 from ..features.backbones import extractions_of
-from ..features.store import FeatureSet, check_inputs, inputs_of, open_features
+from ..features.store import FeatureSet, check_backbone, check_inputs, inputs_of, open_features
 from ..models.model import Mirage, ModelConfig, first_model, save_weights
 from .runs import TrainingParameters, chosen_preset, own_name, training_settings
 from .loader import Batch, Loader, Reader, Window, epoch_plan, make_windows, tile_plan
@@ -510,6 +510,7 @@ def open_task(cohort: str, asked: TrainingParameters, name: str = 'auto') -> Tas
     path = run_path(cohort, 'train', own_name(cohort, asked) if name == 'auto' else name)
     build_inputs(cohort, chosen, asked.fusion, asked.subjects)
     data = Cohort.open(cohort, subjects=asked.subjects)
+    check_backbone(data, asked.backbone)
     features = open_features(data, chosen, fusion=asked.fusion)
     data, fold = fold_asked_for(data, features, asked, settings['seed'])
     widths = {m: width for m, (_, width) in features.streams.items()}
