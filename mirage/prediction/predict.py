@@ -150,7 +150,7 @@ class Job:
         return ''
 
     def cost(self) -> pd.Series:
-        "Told before anything is computed: nothing of this needs the weights."
+        "Checked before anything is computed: nothing of this needs the weights."
         r = self.weights.recipe
         row = pd.DataFrame([
             dict(
