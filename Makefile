@@ -9,16 +9,29 @@ TESTERS := $(shell expr $(CORES) + 1)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: env lab paper verify figures test test-all data readme clean
+.PHONY: env lab paper verify figures test test-all data readme site wheel lock clean
 
 env: .venv/installed
 
-.venv/installed: pyproject.toml constraints.txt
+# requirements.lock holds every package with its digests. HASHES=no takes the same versions without digests, for a machine
+# whose packages are not those of the index: a torch that was built there (give it by PIP_FIND_LINKS), a mirror.
+HASHES ?= yes
+.venv/installed: pyproject.toml requirements.lock
 	command -v $(PYTHON) >/dev/null || { echo "MIRAGE needs $(PYTHON); name another with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+ifeq ($(HASHES),yes)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+else
+	$(BIN)/python -m pip install --quiet -c constraints.txt '.[dev,site]'
+endif
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	$(BIN)/python -m pip check
 	touch $@
+
+# after a change in pyproject.toml or constraints.txt: the versions of constraints.txt, with the digests of all their files
+lock: env
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --quiet -c constraints.txt -o requirements.lock --custom-compile-command 'make lock'
 
 lab: env
 	$(BIN)/jupyter lab $(LAB)
@@ -41,8 +54,8 @@ figures: env
 # one more at work than there are cores: some wait for a cluster's queue, or for what another one builds
 test: env
 	$(BIN)/python tests/sync.py
-	$(BIN)/ruff check nbs tests
-	$(BIN)/ruff format --check nbs tests
+	$(BIN)/ruff check nbs tests site
+	$(BIN)/ruff format --check nbs tests site
 	$(BIN)/ruff check --select F821,F811,E9 mirage
 	$(BIN)/python tests/style.py
 	$(BIN)/lint-imports --no-logo
@@ -64,5 +77,15 @@ readme: env
 	$(BIN)/jupyter nbconvert --to markdown --no-input --output-dir . --output README nbs/index.ipynb
 	perl -pi -e 's{\]\((\w[\w/]*\.ipynb)\)}{](nbs/$$1)}g; s{\]\(\.\./}{](}g' README.md   # links count from the repository's root
 
+# static pages of everything, in build/site: open build/site/index.html, or put the folder on any server
+site: env
+	$(BIN)/python site/build.py build/source
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet -f build/mkdocs.yml
+	@echo 'The site is made: build/site/index.html'
+
+# what pip installs: dist/*.whl
+wheel: env
+	$(BIN)/python -m build --wheel --no-isolation
+
 clean:
-	rm -rf results features data/embedded data/smoke .snakemake
+	rm -rf build dist results features data/embedded data/smoke .snakemake

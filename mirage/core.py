@@ -6,20 +6,22 @@
 __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES', 'SHORT_REPR', 'TEXT_BYTES', 'YAML_NODES',
            'PRESETS', 'OWN', 'WATCHED', 'RELEASE', 'BUILT_IN', 'WORD', 'EXECUTED', 'STEPS', 'shown', 'check_name',
            'plain_name', 'check_number', 'read_description', 'WholeLoader', 'count_nodes', 'read_yaml', 'read_json',
-           'Contexts', 'Preset', 'in_test', 'get_preset', 'own_preset', 'own_precision', 'root', 'check_parameters',
-           'seed_everything', 'digest', 'file_digest', 'progress', 'holds_cohort', 'find_cohort', 'folder_id',
-           'cohort_id', 'cohort_name', 'write_json', 'file_stamp', 'remembered', 'known_digest', 'write_sealed',
-           'read_sealed', 'seal', 'seal_broken', 'code_folder', 'git', 'package_version', 'code_state', 'provenance',
-           'Run', 'run_path', 'as_written', 'differences', 'name_differences', 'settings_of', 'former_config',
-           'check_overwrite', 'start_run', 'finish_run', 'unfinished', 'open_run', 'pipeline_name', 'missing_files',
-           'check_notebooks', 'one_build', 'follow', 'stop_pipeline', 'run_pipeline', 'why_not_built', 'build',
-           'Pearson', 'pearson', 'mean_of', 'atomic']
+           'Contexts', 'Preset', 'in_test', 'get_preset', 'own_preset', 'own_precision', 'root', 'kinds_of',
+           'check_parameters', 'seed_everything', 'digest', 'file_digest', 'progress', 'holds_cohort', 'find_cohort',
+           'folder_id', 'cohort_id', 'cohort_name', 'write_json', 'file_stamp', 'remembered', 'known_digest',
+           'write_sealed', 'read_sealed', 'seal', 'seal_broken', 'code_folder', 'git', 'package_version', 'code_state',
+           'provenance', 'Run', 'run_path', 'as_written', 'differences', 'name_differences', 'settings_of',
+           'former_config', 'check_overwrite', 'start_run', 'finish_run', 'unfinished', 'open_run', 'pipeline_name',
+           'missing_files', 'check_notebooks', 'one_build', 'follow', 'stop_pipeline', 'run_pipeline', 'why_not_built',
+           'build', 'Pearson', 'pearson', 'mean_of', 'atomic']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
 import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, re, reprlib, shlex, signal
 import subprocess, sys, time, warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Optional, Union, get_args, get_origin
 
 # other modules import this one before transformers, x-transformers and accelerate, which then load faster and quietly
 # by default all that they and torch define is searched for garbage eight times over: a fifth of every start
@@ -325,6 +327,12 @@ def root() -> Path:
     return here
 
 # %% ../nbs/00_core.ipynb #7aa08e18
+def kinds_of(annotation) -> tuple:  # types; empty where the annotation says nothing that can be checked
+    "What a parameter may be: `Optional[int]` is a whole number or None."
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return kinds if all(isinstance(kind, type) for kind in kinds) else ()
+
+
 def check_parameters(
     namespace: dict,  # globals() of the notebook
 ) -> dict:  # the notebook's parameters and their values
@@ -335,11 +343,12 @@ def check_parameters(
     if unknown := sorted(given - set(declared)):
         raise ValueError(f'unknown parameter {", ".join(unknown)}; this notebook has: {", ".join(declared)}')
     for k in given:
-        kind, value = declared[k], namespace[k]
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        kinds, value = kinds_of(declared[k]), namespace[k]
+        if float in kinds and type(value) is int:
             namespace[k] = value = float(value)
-        if isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-            raise ValueError(f'parameter {k} = {value!r} is {type(value).__name__}, expected {kind.__name__}')
+        if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+            expected = ' or '.join('None' if kind is NoneType else kind.__name__ for kind in kinds)
+            raise ValueError(f'parameter {k} = {value!r} is {type(value).__name__}, expected {expected}')
     return {k: namespace[k] for k in declared}
 
 # %% ../nbs/00_core.ipynb #f2ad8d24

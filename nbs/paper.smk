@@ -3,7 +3,7 @@
 #   snakemake -s nbs/paper.smk --cores 8 paper --config cohort=algonauts2025 preset=paper   the real data
 #   snakemake -s nbs/paper.smk --profile profiles/slurm paper --config …                    the real data on a SLURM cluster; --dry-run lists the jobs
 #   snakemake -s nbs/paper.smk --cores 1 cost --config …                                    what it would ask for, compute and store
-# Options after --config: cohort, preset, shards (of every extraction: on a cluster 64 for the real data), revisions (backbone → commit on the hub, '{qwen3-omni-thinking: …}').
+# Options after --config: cohort, preset, shards (of every extraction: on a cluster 64 for the real data), revisions (backbone → commit on the hub, or latest: '{qwen3-omni-thinking: latest}').
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the modules
 # that the notebook imports, its parameters or its inputs change. Prose does not count, nor the defaults of parameters that the line passes.
 # Before it begins, the pipeline looks over the runs that are there: one that is not as asked (other settings, or inputs that changed since) is named and made again.
@@ -48,7 +48,7 @@ PRESET = lambda w: config.get('preset', own_preset(w.cohort))
 SHARDS = int(config.get('shards', 1))
 REVISIONS = config.get('revisions', {})
 for name, revision in REVISIONS.items():
-    if not re.fullmatch('[0-9a-f]{40}', str(revision)): raise ValueError(f'revisions: {name} is {revision!r}, expected the 40 digits of a commit')
+    if not re.fullmatch('latest|[0-9a-f]{40}', str(revision)): raise ValueError(f'revisions: {name} is {revision!r}, expected the 40 digits of a commit, or latest')
 REVISION = lambda w: ['-r', 'revision', REVISIONS[w.backbone]] if w.backbone in REVISIONS else []   # shell lines quote what they are given
 NEEDS = dict(extract=(120_000, 480, 1, 8), ridge=(64_000, 720, 0, 16), train=(128_000, 720, 1, 8), ensemble=(64_000, 240, 0, 4),
              attribute=(128_000, 480, 1, 8), figure=(32_000, 120, 0, 2))   # of real data: MB, minutes, GPUs (80 GB each), cores

@@ -1,6 +1,8 @@
 """Backbones beyond their chapters: loading as from the hub, bfloat16, causality, and inputs that a chapter would not
 try."""
 
+from types import SimpleNamespace
+
 import numpy as np, pandas as pd, pytest, torch
 
 from mirage.features import backbones
@@ -15,6 +17,9 @@ from mirage.features.backbones import (
 )
 from mirage.features.backbones import context_words, word_ends
 from mirage.core import Contexts, get_preset
+from mirage.data.release import stimulus_paths
+from mirage.data.simulate import make_stimulus
+from mirage.features.extract import extract_splits
 
 torch.set_num_threads(1)
 TINY = get_preset('tiny').contexts
@@ -191,6 +196,99 @@ def test_real_models_need_a_commit_and_unknown_names_say_what_there_is():
         get_protocol('aligned,word_order=size')
     with pytest.raises(ValueError, match='video_at=oldest in protocol .released,chunk=10.: in chunks it is newest'):
         get_protocol('released,chunk=10')
+
+
+# ---- revision=latest
+
+
+COMMIT, NEWER = 'ab' * 20, 'cd' * 20
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    "A hub that says which commit is the newest, or why not, and counts how often it was asked."
+    said = SimpleNamespace(answer=COMMIT, asked=[])
+
+    class Client:
+        def model_info(self, repo, **how):
+            said.asked.append(repo)
+            if isinstance(said.answer, Exception):
+                raise said.answer
+            return SimpleNamespace(sha=said.answer)
+
+    monkeypatch.setattr(backbones, 'HfApi', Client)
+    monkeypatch.setattr(backbones.constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
+    backbones.latest_commit.cache_clear()
+    yield said
+    backbones.latest_commit.cache_clear()
+
+
+@pytest.fixture
+def loudness(monkeypatch):
+    "A backbone that comes from the hub, and is not fetched."
+
+    class Still(backbones.Backbone):
+        def real(self):
+            return None, None
+
+        def streams(self, fusion='native'):
+            return dict(audio=(2, 4))
+
+        def extract(self, movie, fusion='native', protocol='aligned', contexts=TINY):
+            return dict(audio=np.ones((movie.steps, 2, 4), np.float32))
+
+    monkeypatch.setattr(backbones, 'Still', Still, raising=False)
+    monkeypatch.setitem(backbones.SPECS, 'still', Spec('still', 'mirage.features.backbones:Still', 'some/model'))
+    return 'still'
+
+
+def test_latest_becomes_a_commit_that_is_shown_and_asked_for_once(hub, loudness, capsys):
+    assert load_backbone(loudness, revision='latest').revision == COMMIT
+    assert f'some/model: the latest revision is {COMMIT}' in capsys.readouterr().out
+    hub.answer = NEWER  # pushed in the middle of our work
+    assert load_backbone(loudness, revision='latest').identity()['revision'] == COMMIT and hub.asked == ['some/model']
+
+
+def test_latest_of_a_tiny_random_model_asks_nobody(hub):
+    load_backbone('tiny-vjepa2', revision='latest')
+    assert not hub.asked
+
+
+@pytest.mark.parametrize(
+    'answer, says',
+    [
+        (backbones.HTTPError('no network'), 'cannot be reached .*none of its files'),
+        (ConnectionError('offline'), 'Give a commit instead'),
+        ('main', "gave 'main' as the newest commit"),
+        (None, 'gave None as the newest commit'),
+    ],
+)
+def test_without_an_answer_of_the_hub_nothing_is_guessed(hub, loudness, answer, says):
+    hub.answer = answer
+    with pytest.raises(ConnectionError, match=says):
+        load_backbone(loudness, revision='latest')
+
+
+def test_without_a_network_the_commits_on_this_machine_are_named(hub, loudness, tmp_path):
+    for name in (COMMIT, 'refs'):
+        (tmp_path / 'cache/models--some--model/snapshots' / name).mkdir(parents=True)
+    hub.answer = backbones.HTTPError('no network')
+    with pytest.raises(ConnectionError, match=f'this machine holds {COMMIT}$'):
+        load_backbone(loudness, revision='latest')
+
+
+def test_features_keep_the_commit_that_they_were_begun_with(hub, loudness, tmp_path, capsys):
+    make_stimulus(tmp_path, 's01e01a', 's01', n_tr=5, seed=0)
+    movies = pd.DataFrame([('s01e01a', *stimulus_paths(tmp_path, 's01e01a'))], columns=['split', 'video', 'transcript'])
+    store = extract_splits(movies, tmp_path / 'store', loudness, revision='latest')
+    assert store.identity['backbone']['revision'] == COMMIT
+    backbones.latest_commit.cache_clear()
+    hub.answer = NEWER
+    again = extract_splits(movies, tmp_path / 'store', loudness, revision='latest')
+    assert again.identity == store.identity and f'latest stays {COMMIT}' in capsys.readouterr().out
+    assert hub.asked == ['some/model']
+    newer = extract_splits(movies, tmp_path / 'store', loudness, revision=NEWER)
+    assert newer.identity['backbone']['revision'] == NEWER
 
 
 @pytest.mark.parametrize(

@@ -382,7 +382,7 @@ def own(tmp_path):
             f'{s},a1,train,bold/{s}.h5,first,1,a',
             f'{s},a1,train,bold/{s}.h5,again,2,a',
             f'{s},b,val,bold/{s}-b.npy,,,',
-            f'{s},c,ood,bold/{s}-c.csv,,,',
+            f'{s},c,test_by_movie,bold/{s}-c.csv,,,',
         ]
     (root / 'runs.csv').write_text('\n'.join(lines) + '\n')
     for split, n in dict(a1=40, b=24, c=25).items():
@@ -542,7 +542,12 @@ OWN = {
     'no table': (lambda r: (r / 'runs.csv').unlink(), 'runs.csv is not there. It lists the runs'),
     'empty table': (lambda r: (r / 'runs.csv').write_text('subject,split,set,bold\n'), 'runs.csv lists no runs'),
     'column': (text('runs.csv', 'movie', 'cinema'), "runs.csv has a column 'cinema'; it may have subject"),
-    'set': (text('runs.csv', 'val', 'validation'), "line 4: set is 'validation', expected one of train, val, s7, ood"),
+    'set': (
+        text('runs.csv', 'val', 'validation'),
+        "line 4: set is 'validation', expected one of train, val, test, test_b",
+    ),
+    "the challenge's set": (text('runs.csv', ',val,', ',s7,'), "line 4: set s7 is the challenge's; .* called test$"),
+    "the challenge's other set": (text('runs.csv', ',val,', ',ood,'), 'line 4: set ood .* called test_by_movie$'),
     'subject': (text('runs.csv', 'ann,b', '../ann,b'), "line 4: subject is '../ann'"),
     'split': (text('runs.csv', 'ann,b', 'ann,../b'), "line 4: split is '../b'"),
     'repeat': (text('runs.csv', 'again,2', 'again,two'), "line 3: repeat is 'two'"),
@@ -605,7 +610,7 @@ OWN = {
     ),
     'no movie': (
         text('cohort.yaml', 'features: {text: 2.0, vision: 4.0}', ''),
-        'line 2: give video, or ready-made features',
+        'line 2: give video or transcript, or ready-made features',
     ),
 }
 

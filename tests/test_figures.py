@@ -36,7 +36,7 @@ def execute(item, **params):
 class Toy:
     "Two subjects, two short movies; every parcel mixes three known signals."
 
-    name, tr, simulated, subjects = 'toy', 1.49, True, SUBJECTS
+    name, tr, simulated, subjects, rates = 'toy', 1.49, True, SUBJECTS, {}
 
     def __init__(self, folder, parcels=1000, atlas='schaefer1000', planted=True, lost=False):
         rng = np.random.default_rng(0)

@@ -183,9 +183,11 @@ WRONG = [
     dict(name='.hidden'),
     dict(window=3000),
     dict(seed=1.5),
-    dict(seed=-2),
+    dict(seed=-1),
     dict(seed=True),
     dict(epochs=-1),
+    dict(epochs=0),
+    dict(epochs=None, window=0),
     dict(queries=-3),
     dict(modality_dropout=1.5),
     dict(modality_dropout=float('nan')),
@@ -198,6 +200,10 @@ WRONG = [
     dict(workers=-1),
     dict(preset='big'),
     dict(window='50'),
+    dict(backbone='auto'),
+    dict(precision=None),
+    dict(subjects=None),
+    dict(workers=1.5),
     dict(subjects='p3'),
     dict(overwrite='yes'),
 ]
@@ -365,7 +371,7 @@ def test_weights_are_readable_like_all_other_files(study):
 
 def test_a_figure_refuses_a_run_of_another_preset(study, monkeypatch):
     monkeypatch.setitem(mirage.core.OWN, str(study.folder), ('smoke', 'no'))
-    study.train(epochs=0)
+    study.train(epochs=None)
     assert input_run(str(study.folder), 'train', 'mirage-native-s0').config['preset']['name'] == 'smoke'
     study.train(preset='tiny', epochs=4, name='mirage-native-s0', overwrite=True)
     with pytest.raises(ValueError, match='other settings than asked for: preset.name: tiny → smoke'):
@@ -387,7 +393,7 @@ def test_the_pipeline_sets_aside_what_it_did_not_ask_for(study, capsys):
     assert 'preset.epochs: 4 → 2' in capsys.readouterr().err
     found = set_aside(str(study.folder), [name], 'smoke')
     assert unfinished(run.path)  # it no longer counts
-    again = study.train(name='mirage-native-s0', preset='smoke', epochs=0)
+    again = study.train(name='mirage-native-s0', preset='smoke', epochs=None)
     assert set_aside(str(study.folder), [name], 'smoke') == found  # made as asked: nothing new, so that it is made once
     assert not unfinished(again.path)
 
@@ -413,8 +419,8 @@ def test_another_default_that_the_pipeline_passes_anyway_retrains_nothing(tmp_pa
         (tmp_path / 'book.ipynb').write_text(book.replace(old, new))
         return space['code'](tmp_path / 'book.ipynb', 'cohort preset seed fusion aggregate name overwrite')
 
-    before = saved('seed: int = -1', 'seed: int = -1')
-    assert saved('seed: int = -1', 'seed: int = 7') == before
+    before = saved('seed: Optional[int] = None', 'seed: Optional[int] = None')
+    assert saved('seed: Optional[int] = None', 'seed: Optional[int] = 7') == before
     # not passed: it decides what is run
     assert saved("batches: str = 'paired'", "batches: str = 'independent'") != before
     assert saved('if step % steps == 0', 'if step % steps == 1') != before

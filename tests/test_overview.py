@@ -4,6 +4,7 @@ it."""
 import json, os, re, shutil, subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import nbformat, pandas as pd, pytest
@@ -37,7 +38,7 @@ def draw(item, simulated=True, width=COLUMN, claims=(CLAIM,)):
         pd.DataFrame(dict(x=[0, 1])),
         f'What {item} shows',
         'It rises. ' * 30,
-        simulated,
+        SimpleNamespace(name='toy', root=Path('toy'), simulated=True, subjects=('sub-01',)) if simulated else None,
         claims,
         dict(cohort='toy', run='a-very-long-name-of-a-run-that-does-not-wrap' * 3),
         [surface],

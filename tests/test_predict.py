@@ -16,7 +16,8 @@ from mirage.prediction.card import card, evaluation_of, share
 from mirage.core import Contexts, finish_run, get_preset, run_path, start_run, unfinished
 from mirage.features.extract import identity
 from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
-from mirage.plotting.page import MEANING, Prediction, animation_mp4, page_html, stencil
+from mirage.data.parcels import MEANING, Prediction
+from mirage.plotting.page import animation_mp4, page_html, stencil
 from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_movies
 from mirage.prediction.predict import prepare, read_movies, stop_if_failed, transcribe
 from mirage.prediction.recipe import Recipe, open_backbones, open_weights
@@ -264,6 +265,15 @@ def test_a_training_run_says_how_its_features_are_made_and_is_held_to_it(given, 
         open_weights(run.path)
 
 
+COMMIT = 'ab' * 20
+
+
+def test_the_latest_backbone_of_published_weights_is_recorded_as_a_commit(given, monkeypatch):
+    monkeypatch.setattr(mirage.features.extract, 'latest_commit', lambda repo: COMMIT)
+    assert open_weights(given / 'published', revision='latest').recipe.revision == COMMIT
+    assert open_weights(given / 'ours', revision='latest').recipe.revision == ''  # tiny: there is no hub to ask
+
+
 def test_an_id_on_the_hub_is_fetched_at_its_commit(given, monkeypatch):
     asked = []
 
@@ -278,6 +288,24 @@ def test_an_id_on_the_hub_is_fetched_at_its_commit(given, monkeypatch):
         monkeypatch.setattr(module, 'hf_hub_download', fetched)
     w = open_weights('someone/encoder@abc123')
     assert w.recipe == RECIPE and {(r, v) for r, n, v in asked} == {('someone/encoder', 'abc123')}
+
+    def of_commit(repo, name, revision=None, **k):
+        asked.append((repo, name, revision))
+        path = given / 'hub' / COMMIT / name
+        if not path.is_file():
+            raise mirage.prediction.recipe.EntryNotFoundError(name)
+        return str(path)
+
+    asked.clear()
+    shutil.copytree(given / 'ours', given / 'hub' / COMMIT, dirs_exist_ok=True)
+    for module in (mirage.prediction.recipe, mirage.models.model):
+        monkeypatch.setattr(module, 'hf_hub_download', of_commit)
+    for given_as in ('someone/encoder', 'someone/encoder@latest'):
+        w = open_weights(given_as)
+        assert w.source.startswith(f'someone/encoder@{COMMIT}, ')
+        assert asked[0] == ('someone/encoder', 'model.safetensors', None)
+        assert {v for *_, v in asked[1:]} == {COMMIT}
+        asked.clear()
 
     def unreachable(*a, **k):
         raise mirage.prediction.recipe.LocalEntryNotFoundError('no network')

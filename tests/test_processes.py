@@ -599,7 +599,7 @@ def test_the_commands_of_the_readme_work_in_their_order_in_a_shell_that_knows_no
     assert commands[:2] == ['make env', 'source .venv/bin/activate'] and {'make lab', 'make paper', 'make test'} < set(
         commands
     )
-    for name in ('Makefile', 'pyproject.toml', 'constraints.txt', 'settings.ini'):
+    for name in ('Makefile', 'pyproject.toml', 'requirements.lock', 'settings.ini'):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / '.venv').symlink_to(ROOT / '.venv')
     plain = dict(PATH='/usr/local/bin:/usr/bin:/bin', HOME=str(tmp_path))

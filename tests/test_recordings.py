@@ -258,7 +258,7 @@ def test_columns_in_another_order_are_matched_by_name_and_reported(study):
 
 @pytest.mark.parametrize('prefix', ['7Networks_', ''])
 def test_tables_with_the_names_of_the_atlas_are_put_in_its_order(study, prefix):
-    from mirage.plotting.cortex import parcel_table
+    from mirage.data.parcels import parcel_table
 
     atlas = [name.replace('7Networks_', prefix) for name in parcel_table().name]
     order = np.random.default_rng(0).permutation(1000)

@@ -3,9 +3,10 @@ already there.
 
 `python tests/test_train.py --seed 0 …` trains on the toy cohort, in a process that can be killed or multiplied."""
 
-import os, subprocess, sys, time
+import inspect, json, os, subprocess, sys, time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Optional
 
 import h5py, numpy as np, pandas as pd, pytest, torch
 from safetensors.torch import load_file
@@ -85,10 +86,9 @@ class ToyCohort:
         return ((bold - bold.mean(0)) / bold.std(0)).astype(np.float32)[start:stop]
 
 
-def toy(poison=None, drop=0.0):
-    "Let mirage.training.train see the toy cohort, in this process."
-    ToyFeatures.poison = poison
-    PRESETS['toy'] = Preset(
+def toy(patch, poison=None, drop=0.0):
+    "Let mirage.training.train see the toy cohort, in this process, until the patch is undone."
+    preset = Preset(
         'toy',
         backbone='none',
         window=20,
@@ -104,14 +104,17 @@ def toy(poison=None, drop=0.0):
         lr=3e-3,
         modality_dropout=0.4,
     )
-    mirage.core.OWN['toy'] = 'toy', 'no'
-    mirage.training.train.Cohort = SimpleNamespace(open=lambda name, subjects='all': ToyCohort(subjects))
-    mirage.training.train.open_features = lambda *a, **k: ToyFeatures()
+    patch.setattr(ToyFeatures, 'poison', poison)
+    patch.setitem(PRESETS, 'toy', preset)
+    patch.setitem(mirage.core.OWN, 'toy', ('toy', 'no'))
+    toy_cohort = SimpleNamespace(open=lambda name, subjects='all': ToyCohort(subjects))
+    patch.setattr(mirage.training.train, 'Cohort', toy_cohort)
+    patch.setattr(mirage.training.train, 'open_features', lambda *a, **k: ToyFeatures())
 
 
 if __name__ == '__main__':
     torch.set_num_threads(1)
-    toy(drop=float(os.environ.get('TOY_DROP', 0)))
+    toy(pytest.MonkeyPatch(), drop=float(os.environ.get('TOY_DROP', 0)))
     if at := int(os.environ.get('TOY_KILL', 0)):  # die in the middle of this step, without a chance to clean up
         stop = mirage.training.train.stop_if_broken
         mirage.training.train.stop_if_broken = lambda step, *a: os._exit(9) if step == at else stop(step, *a)
@@ -123,7 +126,7 @@ if __name__ == '__main__':
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     torch.set_num_threads(1)
-    toy()
+    toy(monkeypatch)
     return tmp_path
 
 
@@ -136,14 +139,14 @@ def launch(*options, how=(), **env):
     )
 
 
-def test_kill_and_resume_has_the_bits_of_an_uninterrupted_run(folder):
+def test_kill_and_resume_has_the_bits_of_an_uninterrupted_run(folder, monkeypatch):
     options = '--save_every', '3'
     killed = launch(*options, '--name', 'killed', TOY_KILL='6', TOY_DROP='0.2')
     path = run_path('toy', 'train', 'killed')
     assert killed.returncode == 9 and (path / 'resume.pt').is_file() and not (path / 'provenance.json').exists()
     again = launch(*options, '--name', 'killed', TOY_DROP='0.2')
     assert 'Going on after step 3' in again.stdout, again.stderr[-2000:]
-    toy(drop=0.2)
+    toy(monkeypatch, drop=0.2)
     whole = train('toy', 'toy', 3, name='whole')
     assert file_digest(path / 'weights.safetensors') == file_digest(whole.path / 'weights.safetensors')
     columns = ['epoch', 'step', 'loss', 'val_r', 'lr', 'grad_norm', 'val_r sub-01', 'val_r sub-02', 'val_r sub-03']
@@ -186,8 +189,8 @@ def test_two_processes_follow_the_curve_of_one():
         torch.testing.assert_close(a_w[k], b_w[k], rtol=1e-3, atol=1e-4)
 
 
-def test_a_poisoned_feature_stops_the_run_and_is_named(folder):
-    toy(poison=('audio', 'c'))
+def test_a_poisoned_feature_stops_the_run_and_is_named(folder, monkeypatch):
+    toy(monkeypatch, poison=('audio', 'c'))
     with pytest.raises(
         FloatingPointError,
         match=r'step \d+: the loss is not finite.* the audio stream of c from TR 20, 1 of 2880 of its values',
@@ -307,8 +310,9 @@ def test_a_precision_that_this_machine_cannot_do_is_refused_and_the_next_call_wo
 
 
 @pytest.mark.parametrize('steps', [1, 2, 3, 4])
-def test_a_training_of_few_steps_ends(folder, steps):
-    PRESETS['toy'] = mirage.training.train.replace(PRESETS['toy'], batch=1000, epochs=steps)  # an epoch is one step
+def test_a_training_of_few_steps_ends(folder, steps, monkeypatch):
+    one_step = mirage.training.train.replace(PRESETS['toy'], batch=1000, epochs=steps)  # an epoch is one step
+    monkeypatch.setitem(PRESETS, 'toy', one_step)
     run = train('toy', 'toy', 3)
     history = pd.read_csv(run.path / 'history.csv')
     assert history.step.iloc[-1] == steps and np.isfinite(history.loss).all() and (history.lr > 0).all()
@@ -350,8 +354,8 @@ def test_two_trainings_of_one_run_the_second_is_refused_by_name_at_once(folder):
     assert not (path / '.lock').exists() and not [f for f in run.path.iterdir() if '.tmp' in f.name]
 
 
-def test_a_training_that_failed_lets_go_of_its_run(folder):
-    toy(poison=('audio', 'c'))
+def test_a_training_that_failed_lets_go_of_its_run(folder, monkeypatch):
+    toy(monkeypatch, poison=('audio', 'c'))
     for _ in range(2):
         with pytest.raises(FloatingPointError):
             train('toy', 'toy', 3)
@@ -381,3 +385,21 @@ def test_a_disk_that_fills_up_stops_a_training_with_its_state_and_the_same_call_
     )
     again = train('toy', 'toy', 3, save_every=2, name='filled')
     assert file_digest(again.path / 'weights.safetensors') == file_digest(whole.path / 'weights.safetensors')
+
+
+def test_chapter_and_function_have_the_same_parameters():
+    "What papermill may pass is what `train` takes, with the same defaults."
+    book = json.loads((Path(__file__).resolve().parents[1] / 'nbs/05_train.ipynb').read_text())
+    cell = next(c for c in book['cells'] if 'parameters' in c['metadata'].get('tags', []))
+    space = dict(Optional=Optional)
+    exec(''.join(cell['source']), space)
+    of_train = {k: p.default for k, p in inspect.signature(train).parameters.items() if k != 'on_epoch'}
+    assert {k: space[k] for k in space['__annotations__']} == of_train
+
+
+def test_an_option_that_is_none_is_the_presets(folder):
+    done = launch('--epochs', '1', '--queries', 'None', '--name', 'none')
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert open_run(run_path('toy', 'train', 'none')).config['preset']['queries'] == 2
+    refused = launch('--epochs', '1', '--fusion', 'None')
+    assert refused.returncode and 'fusion is' in refused.stderr

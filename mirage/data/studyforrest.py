@@ -22,7 +22,7 @@ from .words import read_words
 STARTS = (0.0, 886.0, 1752.08, 2612.16, 3572.20, 4480.28, 5342.36, 6410.44)  # seconds on the clock of the whole movie
 TRS = (451, 441, 438, 488, 462, 439, 542, 338)  # BOLD samples of each run
 REPETITION = 2.0  # seconds between BOLD samples
-SETS_OF_RUNS = ('train',) * 6 + ('val', 's7')  # the last run is kept for testing
+SETS_OF_RUNS = ('train',) * 6 + ('val', 'test')  # the last run is kept for testing
 
 
 def bold_file(

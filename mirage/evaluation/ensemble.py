@@ -89,7 +89,7 @@ class Blend:
         with ExitStack() as stack:
             files = [stack.enter_context(h5py.File(p, 'r')) for p in self.paths]
             for i, s in enumerate(self.subjects):
-                for k in (k for k in files[0][set][s] if splits is None or k in splits):
+                for k in (k for k in files[0][set].get(s, ()) if splits is None or k in splits):
                     x = blend(self.weights[:, i], [f[f'{set}/{s}/{k}'][()] for f in files])
                     if not np.isfinite(x).all():
                         raise ValueError(
@@ -114,11 +114,14 @@ def choose(
     splits,  # validation splits that count
     k: int,  # how many are taken
     temperature: float = 0.3,
+    others=(),  # people without validation runs: members count alike
 ) -> Blend:
     "The k candidates with the highest mean validation r, and their weights."
     r = np.stack([r_over(s, splits) for s in sums])
     top = np.argsort(-mean_counted(r), kind='stable')[:k]
-    return Blend([paths[i] for i in top], r[top], ensemble_weights(r[top], temperature), tuple(sums[0]))
+    weights, unknown = ensemble_weights(r[top], temperature), np.full((len(top), len(others), r.shape[-1]), np.nan)
+    weights = np.concatenate([weights, np.full_like(unknown, 1 / len(top))], axis=1)
+    return Blend([paths[i] for i in top], np.concatenate([r[top], unknown], axis=1), weights, (*sums[0], *others))
 
 # %% ../../nbs/06c_ensemble.ipynb #da5f7743
 def halves(

@@ -13,13 +13,14 @@ from pathlib import Path
 import h5py, numpy as np, pandas as pd
 
 from ..core import Pearson, Run, mean_of
+from ..data.cohort import BY_MOVIE, SCORED_SETS
 from ..data.folds import SET
 from .statistics import TRIM, Bootstrap, group_test, paired, people_interval, resample, sign_flip_p
 
 # %% ../../nbs/06b_evaluate.ipynb #4659a6fb
 def read_predictions(
     run,  # Run, or a run's folder
-    set: str,  # val, s7, ood, or cv where the run is a cross-validation
+    set: str,  # one of SCORED_SETS, or cv where the run is a cross-validation
 ) -> dict:  # {subject: {split: (n_tr, parcels)}} float32
     "What a run predicted for a set."
     path = Path(getattr(run, 'path', run)) / 'predictions.h5'
@@ -188,7 +189,7 @@ def joined_by(
 def evaluate_set(
     run,  # Run, or a run's folder
     cohort,  # Cohort
-    set: str,  # val, s7, ood, or cv
+    set: str,  # one of SCORED_SETS, or cv
     draws: int = 1000,
     seed: int = 0,
 ) -> Evaluation | None:  # None where the set has no BOLD
@@ -200,7 +201,7 @@ def evaluate_set(
     # a run may be there to predict only
     predictions = {s: {k: x for k, x in predictions[s].items() if k in bold[s]} for s in bold}
     movies = joined_by(run, cohort, set)
-    style = 'ood' if set in ('ood', SET) else 's7'
+    style = 'ood' if set in (*BY_MOVIE, SET) else 's7'
 
     def alone(data, movie):
         return {s: {k: v for k, v in d.items() if movies[k] == movie} for s, d in data.items()}
@@ -219,7 +220,7 @@ def evaluate_set(
 def evaluate(run, cohort, draws: int = 1000, seed: int = 0) -> dict[str, Evaluation]:  # by set
     "The challenge's score of a run on every set that it predicted and whose BOLD is available."
     with h5py.File(Path(getattr(run, 'path', run)) / 'predictions.h5', 'r') as f:
-        sets = [s for s in ('val', 's7', 'ood', SET) if s in f]
+        sets = [s for s in (*SCORED_SETS, SET) if s in f]
     found = {s: evaluate_set(run, cohort, s, draws, seed) for s in sets}
     return {s: e for s, e in found.items() if e is not None}
 

@@ -5,7 +5,9 @@
 # %% auto #0
 __all__ = ['TRIM', 'STEP', 'BLOCK', 'Interval', 'SMALLEST_GROUP', 'slow_noise', 'planted', 'paired', 'cell_sums', 'r_of_sums',
            'block_weights', 'Bootstrap', 'timeline', 'units_of', 'movie_sums', 'resample', 'sign_flips', 'sign_flip_p',
-           'people_interval', 'group_test', 'seed_spread', 'ceiling_of', 'reliability', 'noise_ceiling', 'normalised']
+           'people_interval', 'group_test', 'seed_spread', 'ceiling_of', 'reliability', 'noise_ceiling', 'normalised',
+           'on_one_clock', 'beside_the_others', 'shared_movies', 'intersubject', 'shared_limit', 'other_people',
+           'shared_ceiling']
 
 # %% ../../nbs/06a_statistics.ipynb #12ee9499
 from collections import namedtuple
@@ -424,3 +426,99 @@ def normalised(
     "r as a share of the ceiling."
     r, ceiling = np.asarray(r, float), np.asarray(ceiling, float)
     return np.where(ceiling >= least, r / np.where(ceiling >= least, ceiling, 1), np.nan)
+
+# %% ../../nbs/06a_statistics.ipynb #e546f122
+def on_one_clock(
+    cohort,  # Cohort
+    runs: list,  # rows of `cohort.runs`: one movie, each by another person
+) -> np.ndarray:  # (runs, rows, parcels), NaN where somebody was not scanned or a parcel not measured
+    "BOLD of several people at the same seconds of a movie, to half a TR."
+    begin = [round(getattr(row, 'onset', 0.0) / cohort.tr) for row in runs]
+    first = min(begin)
+    rows = max(b + row.n_tr for b, row in zip(begin, runs)) - first
+    together = np.full((len(runs), rows, cohort.parcels), np.nan, np.float32)
+    for bold, b, row in zip(together, begin, runs):
+        bold[b - first : b - first + row.n_tr] = cohort.bold(row)
+    return together
+
+
+def beside_the_others(
+    together,  # (people, rows, parcels) of `on_one_clock`
+):  # yields per person: mean of the others, own BOLD (rows that both have, parcels)
+    "Each person's BOLD beside the mean of everybody else's at the same moments."
+    measured = np.isfinite(together)
+    total, count = np.nansum(together, axis=0), measured.sum(0)
+    for bold, there in zip(together, measured):
+        others = count - there
+        rows = there.any(1) & (others > 0).any(1)
+        mean = (total - np.where(there, bold, 0))[rows] / np.where(others > 0, others, np.nan)[rows]
+        alone = np.isnan(mean).any(0)  # parcels that somewhere nobody else has
+        yield mean.astype(np.float32), np.where(alone, np.nan, bold[rows])
+
+
+def shared_movies(
+    cohort,  # Cohort
+    sets=None,  # which; all by default
+) -> dict:  # split → rows of its first showings, where two people or more have BOLD of it
+    "The movies that can be compared between people."
+    runs = cohort.runs[cohort.runs.bold.notna()]
+    runs = runs[runs['set'].isin(sets)] if sets else runs
+    first = runs.sort_values('repeat').drop_duplicates(['subject', 'split']).sort_values('subject', kind='stable')
+    by_split = {split: list(rows.itertuples(index=False)) for split, rows in first.groupby('split')}
+    return {split: rows for split, rows in by_split.items() if len(rows) > 1}
+
+
+def intersubject(
+    cohort,  # Cohort
+    sets=None,  # whose movies count; all by default
+    trim: int = TRIM,  # TRs cut at both ends of every movie
+    draws: int = 1000,
+) -> Bootstrap:
+    "r between each person and the mean of the others, over all movies that two people or more saw."
+    others, own = {}, {}
+    for split, runs in shared_movies(cohort, sets).items():
+        for row, (mean, bold) in zip(runs, beside_the_others(on_one_clock(cohort, runs))):
+            if len(bold) > 2 * trim:
+                others.setdefault(row.subject, {})[split] = mean
+                own.setdefault(row.subject, {})[split] = bold
+    if not own:
+        raise ValueError(
+            f'no two people of cohort {cohort.name} saw the same movie: it has no inter-subject correlation'
+        )
+    movies = cohort.splits.set_index('split').movie.to_dict()
+    return resample(others, own, movies, trim=trim, draws=draws, tr=cohort.tr)
+
+
+def shared_limit(
+    r,  # (...,) correlation with the mean of some others
+    others: float,  # how many
+):  # (...,) with the mean of so many that no noise is left in it
+    "The square root of the share of variance that people have in common; 0 where they have nothing."
+    square = np.square(np.clip(r, 0, None))
+    k = others
+    return np.sqrt(((k - 1) * square + np.sqrt(np.square((k - 1) * square) + 4 * k * square)) / (2 * k))
+
+
+def other_people(
+    cohort,  # Cohort
+    sets=None,
+) -> float:
+    "How many others a person is compared with, averaged over the movies and people of `intersubject`."
+    return float(np.mean([len(runs) - 1 for runs in shared_movies(cohort, sets).values() for _ in runs]))
+
+
+def shared_ceiling(
+    cohort,  # Cohort
+    sets=None,  # whose movies count; all by default
+    trim: int = TRIM,
+    draws: int = 1000,
+) -> pd.DataFrame:  # subject, parcel, ceiling, low, high, limit
+    "Inter-subject correlation per subject and parcel as the ceiling of what is shared, and its limit for many people."
+    found = intersubject(cohort, sets, trim, draws)
+    low, high, _ = found.limits(found.r, found.draws)
+    limit = shared_limit(found.r, other_people(cohort, sets))
+    tables = [
+        pd.DataFrame(dict(subject=s, parcel=np.arange(1, len(r) + 1), ceiling=r, low=a, high=b, limit=top))
+        for s, r, a, b, top in zip(found.subjects, found.r, low, high, limit)
+    ]
+    return pd.concat(tables, ignore_index=True)

@@ -6,11 +6,12 @@
 __all__ = ['WORD_FRAMES', 'ONE_BY_ONE', 'CHOICES', 'BLINK', 'PROTOCOLS', 'SPECS', 'TRIBE', 'LAPTOP', 'FAMILIES', 'READY',
            'ADAPTORS', 'GIVEN_CONTEXTS', 'WRITERS', 'GATES', 'TimePoint', 'word_ends', 'time_points', 'context_words',
            'frame_times', 'picture_pairs', 'rounded_frames', 'words_to_frames', 'Protocol', 'get_protocol', 'Schedule',
-           'HiddenStateRecorder', 'decode_in_order', 'Cache', 'prefetch', 'batches', 'Spec', 'Work', 'model_place',
-           'family', 'is_given', 'backbone_id', 'contexts_of', 'find_spec', 'Backbone', 'load_backbone', 'grow', 'sign']
+           'HiddenStateRecorder', 'decode_in_order', 'Cache', 'prefetch', 'batches', 'Spec', 'Work', 'cached_commits',
+           'is_commit', 'latest_commit', 'model_place', 'family', 'is_given', 'backbone_id', 'contexts_of', 'find_spec',
+           'Backbone', 'load_backbone', 'grow', 'sign']
 
 # %% ../../nbs/02a_backbones.ipynb #2f6efc78
-import hashlib, importlib, math, re
+import functools, hashlib, importlib, math, re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np, torch
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError
 
 from ..core import HZ, MODALITIES, Contexts, Preset, check_number, digest, plain_name, root, shown
 from ..data.stimuli import word_overlaps
@@ -418,6 +421,10 @@ class Spec:
     repo: str = ''  # on the Hugging Face hub, or a folder; empty: a tiny random model
     revision: str = ''  # commit of it, where its name says one
 
+    @property
+    def on_hub(self) -> bool:
+        return bool(self.repo) and not Path(self.repo).is_dir()
+
 
 SPECS = {}
 for _name, _adaptor, _repo in [
@@ -437,6 +444,41 @@ class Work(NamedTuple):
     forwards: int  # of the largest module
     tokens: int  # through it
     flop: float  # of all modules
+
+# %% ../../nbs/02a_backbones.ipynb #2b077ba8
+def cached_commits(repo: str) -> list[str]:
+    "The commits of a repository whose files lie in the hub's cache on this machine."
+    folder = Path(constants.HF_HUB_CACHE) / f'models--{repo.replace("/", "--")}' / 'snapshots'
+    return sorted(p.name for p in folder.glob('*') if is_commit(p.name))
+
+
+def is_commit(revision) -> bool:
+    return isinstance(revision, str) and re.fullmatch('[0-9a-f]{40}', revision) is not None
+
+
+@functools.cache  # one answer for a whole run, whatever is pushed meanwhile
+def latest_commit(repo: str) -> str:  # 40 digits
+    "The newest commit of a repository, asked of the hub; ConnectionError or PermissionError where it does not say."
+    where = f'huggingface.co/{repo}'
+    try:
+        commit = HfApi().model_info(repo, timeout=30).sha
+    except GatedRepoError:
+        raise PermissionError(
+            f'{where} is gated: accept its terms there, then `hf auth login` on this machine'
+        ) from None
+    except RepositoryNotFoundError:
+        raise PermissionError(f'{where} does not exist, or is private: check the name, or `hf auth login`') from None
+    except (HTTPError, OSError) as e:
+        here = cached_commits(repo)
+        held = f'this machine holds {", ".join(here)}' if here else 'this machine holds none of its files'
+        raise ConnectionError(
+            f'revision=latest asks huggingface.co for the newest commit of {repo}, and it cannot be reached '
+            f'({type(e).__name__}). Give a commit instead: {held}'
+        ) from None
+    if not is_commit(commit):
+        raise ConnectionError(f'huggingface.co gave {shown(commit)} as the newest commit of {repo}; give a commit')
+    print(f'{repo}: the latest revision is {commit}')
+    return commit
 
 # %% ../../nbs/02a_backbones.ipynb #02af0002
 TRIBE = dict(text='llama-3.2-3b', audio='wav2vec-bert-2.0', vision='vjepa2')
@@ -609,14 +651,20 @@ class Backbone:
         return {name: count(part) for name, part in getattr(model, 'model', model).named_children()}
 
 
-def load_backbone(name: str, device: str = 'cpu', revision: str = '') -> Backbone:
+def load_backbone(
+    name: str,
+    device: str = 'cpu',
+    revision: str = '',  # of a model on the hub: 40 digits, or latest
+) -> Backbone:
     "The adaptor of that name; its weights come when the first movie does."
     spec = find_spec(name)
     revision = spec.revision or revision
-    if spec.repo and not Path(spec.repo).is_dir() and not re.fullmatch('[0-9a-f]{40}', revision):
+    if spec.on_hub and revision == 'latest':
+        revision = latest_commit(spec.repo)
+    if spec.on_hub and not is_commit(revision):
         raise ValueError(
             f'{name} comes from huggingface.co/{spec.repo}: pin it with revision, the 40 digits of a commit of '
-            f'that repository (got {revision!r})'
+            f'that repository, or latest (got {revision!r})'
         )
     module, cls = spec.adaptor.split(':')
     return getattr(importlib.import_module(module), cls)(spec, device, revision)

@@ -40,8 +40,10 @@ def left_out(
     full,  # (..., P) r of the full model
     r: dict,  # subset → (..., P)
     streams,
-) -> dict:  # stream → (..., P) drop in r without it
+) -> dict:  # stream → (..., P) drop in r without it; nothing where there is one stream only
     "The drop with the null token."
+    if len(streams) < 2:
+        return {}
     return {m: full - r['+'.join(k for k in streams if k != m)] for m in streams}
 
 

@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from ridge_utils.utils import make_delayed
 from scipy.linalg import eigh
 from scipy.linalg.blas import dsyrk
 from sklearn.decomposition import PCA
@@ -504,7 +503,7 @@ def chosen_design(
     cohort,  # Cohort
     recipe: str = 'auto',  # of DESIGNS; auto: own for recordings of one's own, else paper
     delays: str = 'auto',  # seconds, such as 4,6,8
-    width: int = 0,
+    width: int | None = None,  # columns; 0: no projection
     penalty: str = 'auto',  # samples or runs
 ) -> Design:
     "The recipe asked for, or the cohort's own, with what was changed in it."
@@ -519,7 +518,9 @@ def chosen_design(
         chosen = replace(chosen, delays=own_delays(cohort.tr))
     if delays != 'auto':
         chosen = replace(chosen, delays=read_delays(delays))
-    return replace(chosen, width=width or chosen.width, penalty=chosen.penalty if penalty == 'auto' else penalty)
+    if width is not None:
+        chosen = replace(chosen, width=check_number('width', width, 0, 10**7, whole=True))
+    return replace(chosen, penalty=chosen.penalty if penalty == 'auto' else penalty)
 
 
 def own_recipe(cohort: str) -> str:  # of DESIGNS
@@ -581,6 +582,8 @@ def lagged(
     change,  # function (n, D) → (n, fewer)
 ):  # (TRs, delays*fewer)
     "Changed rows, each delay beside the others."
+    from ridge_utils.utils import make_delayed  # of the extra `ridge`: it brings matplotlib and tables
+
     copies = list(x if x.ndim == 3 else x[None])
     shown, odd = change(copies[0]), [d for d in delays if whole_trs(d, tr) is None]
     if len(odd) != len(copies) - 1:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GREY', 'MODALITY_COLOURS', 'NETWORK_NAMES', 'NETWORK_COLOURS', 'PIXELS', 'CMAP', 'DIVERGING', 'ABBREVIATIONS',
-           'POLICY', 'SURFACES', 'SURFACE_PAGE', 'parcel_table', 'vertex_labels', 'cut_by_label', 'straighten', 'Patch',
-           'patch', 'parcel_colours', 'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars', 'dominance',
+           'POLICY', 'SURFACES', 'SURFACE_PAGE', 'vertex_labels', 'cut_by_label', 'straighten', 'Patch', 'patch',
+           'parcel_colours', 'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars', 'dominance',
            'dominance_colours', 'dominance_key', 'parcel_map', 'dominance_map', 'script_json', 'fill_page',
            'surface_html']
 
@@ -26,7 +26,8 @@ from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from PIL import Image, ImageDraw
 from scipy.ndimage import distance_transform_edt
 
-from ..core import PARCELS, atomic
+from ..core import MODALITIES, PARCELS, atomic
+from ..data.parcels import parcel_table
 
 # %% ../../nbs/08a_cortex.ipynb #e6d7862d
 GREY = (0.80, 0.80, 0.80)  # where there is no value
@@ -54,13 +55,6 @@ NETWORK_COLOURS = {
 
 def _atlas_file(name):
     return importlib.resources.files('mirage') / 'atlas' / name
-
-
-@functools.cache
-def parcel_table() -> pd.DataFrame:
-    "parcel (1-based), name, hemi (L or R) and net (a key of NETWORKS) of the 1,000 parcels."
-    with _atlas_file('schaefer1000_7n_lut.csv').open() as f:
-        return pd.read_csv(f)[['parcel', 'name', 'hemi', 'net']]
 
 
 @functools.cache
@@ -342,7 +336,7 @@ def network_bars(
 
 # %% ../../nbs/08a_cortex.ipynb #d485558f
 def dominance(
-    drops,  # (P, 3) drop in r when text, audio, vision is left out
+    drops,  # (P, streams) drop in r when a stream is left out
 ) -> tuple[np.ndarray, np.ndarray]:  # (P,) and (P,)
     "The index of the dominant modality, -1 for none, and its share of the total drop, NaN for none."
     lost = np.maximum(np.nan_to_num(drops), 0)
@@ -354,28 +348,32 @@ def dominance(
 def dominance_colours(
     which,
     strength,  # as `dominance` returns them
+    streams=MODALITIES,  # two or three
 ):  # (P, 3)
     "The modality's colour, the whiter the less it dominates; grey where none does."
-    pure = np.array([*map(to_rgb, MODALITY_COLOURS.values()), GREY])[which]
-    saturation = np.clip(np.nan_to_num((strength - 1 / 3) * 1.5, nan=1), 0, 1)[:, None]
+    pure = np.array([*(to_rgb(MODALITY_COLOURS[m]) for m in streams), GREY])[which]
+    even = 1 / len(streams)  # the share of each, where none dominates
+    saturation = np.clip(np.nan_to_num((strength - even) / (1 - even), nan=1), 0, 1)[:, None]
     return saturation * pure + (1 - saturation)
 
 
 def dominance_key(
     ax,  # an axis with a flatmap of dominance
+    streams=MODALITIES,
 ):
-    "Three bars from a third to one in the free corner under the left frontal pole."
+    "A bar a stream, from an even share to one, in the free corner under the left frontal pole."
+    n = len(streams)
     wide, tall = ax.get_window_extent().size / ax.figure.dpi  # inches; the key has one size on every map
     key = ax.inset_axes((0.4 / wide, -0.13 / tall, 0.5 / wide, 0.28 / tall))
-    strength = np.linspace(1 / 3, 1, 64)
+    strength = np.linspace(1 / n, 1, 64)
     key.imshow(
-        np.stack([dominance_colours(np.full(64, i), strength) for i in range(3)]),
+        np.stack([dominance_colours(np.full(64, i), strength, streams) for i in range(n)]),
         aspect='auto',
-        extent=(1 / 3, 1, 2.5, -0.5),
+        extent=(1 / n, 1, n - 0.5, -0.5),
     )
-    key.hlines([0.5, 1.5], 1 / 3, 1, color='w', lw=1)
-    key.set_yticks(range(3), MODALITY_COLOURS)
-    key.set_xticks([1 / 3, 1], ['⅓', '1'])
+    key.hlines(np.arange(n - 1) + 0.5, 1 / n, 1, color='w', lw=1)
+    key.set_yticks(range(n), streams)
+    key.set_xticks([1 / n, 1], [{2: '½', 3: '⅓'}[n], '1'])
     key.tick_params(length=0, pad=2, labelsize=6.5)
     key.set_title('share of the drop', pad=2, size=6.5)
     key.spines[:].set_visible(False)
@@ -405,17 +403,18 @@ def dominance_map(
     strength,  # as `dominance` returns them
     atlas: str | None,  # of the cohort
     ax,
+    streams=MODALITIES,  # two or three
 ):
     "Hue and saturation on the flatmap, or the number of parcels by strength for a cohort without the Schaefer atlas."
     if atlas == 'schaefer1000':
-        flatmap(dominance_colours(which, strength), ax)
-        return dominance_key(ax)
+        flatmap(dominance_colours(which, strength, streams), ax)
+        return dominance_key(ax, streams)
     ax.hist(
-        [strength[which == i] for i in range(3)],
-        np.linspace(1 / 3, 1, 9),
+        [strength[which == i] for i in range(len(streams))],
+        np.linspace(1 / len(streams), 1, 9),
         stacked=True,
-        color=MODALITY_COLOURS.values(),
-        label=list(MODALITY_COLOURS),
+        color=[MODALITY_COLOURS[m] for m in streams],
+        label=list(streams),
     )
     ax.set(xlabel='share of the drop', ylabel='parcels')
     ax.legend(frameon=False)

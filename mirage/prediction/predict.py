@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['open_input', 'heard_words', 'transcribe', 'Job', 'speed', 'default_name', 'prepare', 'movie_features', 'predict_bold',
-           'compute', 'predict', 'parcel_names', 'write_prediction', 'read_prediction', 'make', 'PredictionError',
-           'read_movies', 'predict_movies', 'stop_if_failed']
+           'compute', 'predict', 'parcel_names', 'write_prediction', 'read_prediction', 'drawers', 'make',
+           'PredictionError', 'read_movies', 'predict_movies', 'stop_if_failed']
 
 # %% ../../nbs/09b_predict.ipynb #7274d96e
 import contextlib, math, re, time
@@ -19,7 +19,7 @@ from ..core import DELAY, TR, atomic, check_name, check_overwrite, digest, finis
 from ..core import open_run, plain_name, read_sealed, root, run_path, start_run, unfinished, write_sealed
 from ..processes import DiskFull
 from ..data.cohort import pick_subjects
-from ..plotting.cortex import parcel_table
+from ..data.parcels import MEANING, Prediction, parcel_table
 from ..data.movies import SHORT
 from ..data.stimuli import RATE, Movie, window_table
 from ..data.words import read_words
@@ -28,7 +28,6 @@ from ..features.store import Joined, store_path
 from ..features.extract import estimate, extract_splits
 from ..training.loader import Loader, Reader, Window
 from ..training.train import predict_windows
-from ..plotting.page import MEANING, Prediction, animation_mp4, page_html
 from .recipe import Weights, check_features, gigabytes, open_backbones, open_weights
 
 # %% ../../nbs/09b_predict.ipynb #becf537d
@@ -73,7 +72,7 @@ def heard_words(
 
 def transcribe(
     movie: Movie,
-    model: str,  # id on the hub, id@commit, or a folder
+    model: str,  # id on the hub (id@commit, or the latest), or a folder
     device: str = 'auto',
 ) -> Path:  # of a .json that `read_words` reads
     "What a speech recogniser hears in a movie; once per movie and recogniser."
@@ -89,7 +88,7 @@ def transcribe(
     ears = pipeline(
         'automatic-speech-recognition',
         model=repo,
-        revision=commit or None,
+        revision=commit.removeprefix('latest') or None,
         trust_remote_code=False,
         chunk_length_s=30,
         ignore_warning=True,
@@ -102,7 +101,9 @@ def transcribe(
             f'{model} gives no words with times ({e}); choose a recogniser that does, such as '
             'openai/whisper-small, or give a transcript'
         ) from e
-    write_sealed(path, dict(words=heard_words(chunks, movie.seconds), recogniser=model))
+    commit = getattr(ears.model.config, '_commit_hash', None) or commit
+    recogniser = f'{repo}@{commit}' if commit else repo
+    write_sealed(path, dict(words=heard_words(chunks, movie.seconds), recogniser=recogniser))
     return path
 
 # %% ../../nbs/09b_predict.ipynb #4ea6a9fc
@@ -262,7 +263,15 @@ def movie_features(job: Job):  # FeatureSet, and the movie's name in it
     for name, backbone in job.backbones.items():
         path = store_path('movies', name, r.fusion, r.protocol, r.contexts)
         parts[name] = extract_splits(
-            row, path, name, r.fusion, r.protocol, r.contexts, device=backbone.device, revision=r.revision, tr=r.tr
+            row,
+            path,
+            name,
+            r.fusion,
+            r.protocol,
+            r.contexts,
+            device=backbone.device,
+            revision=backbone.revision,
+            tr=r.tr,
         )
     return (
         parts[r.backbone] if '' in r.backbones else Joined({m: parts[name] for m, name in r.backbones.items()})
@@ -366,6 +375,13 @@ def read_prediction(folder, job: Job) -> Prediction:
         )
 
 
+def drawers() -> dict:  # file → what draws it
+    "Pictures are an extra: who wants numbers only can do without."
+    from mirage.plotting.page import animation_mp4, page_html
+
+    return {'page.html': page_html, 'map.mp4': animation_mp4}
+
+
 def make(
     job: Job, page: bool = True, animation: bool = True, overwrite: bool = False
 ) -> tuple:  # Prediction, its Run, whether it was there
@@ -375,6 +391,7 @@ def make(
     if not unfinished(path, config):
         return read_prediction(path, job), open_run(path), True
     check_overwrite(path, config, overwrite)  # before hours of work
+    draw = drawers() if page or animation else {}  # before hours of work
     began = time.perf_counter()
     p = compute(job)
     run = start_run(path, config, overwrite)
@@ -382,10 +399,10 @@ def make(
         old.unlink()
     write_prediction(p, run.path)
     drawn = not job.undrawn
-    for wanted, file, draw in ((page, 'page.html', page_html), (animation, 'map.mp4', animation_mp4)):
+    for wanted, file in ((page, 'page.html'), (animation, 'map.mp4')):
         (run.path / file).unlink(missing_ok=True)
         if wanted and drawn:
-            draw(p, run.path / file)
+            draw[file](p, run.path / file)
     finish_run(
         run,
         dict(

@@ -34,7 +34,7 @@ class Window:
 
 def make_windows(
     cohort,
-    which: str,  # train, val, s7, ood
+    which: str,  # a set: train, val, s7, ood, test, test_by_movie
     window: int,  # TRs
     stride: int,  # TRs between starts
     # 'paired': all runs of a window together; 'independent': a window for each run, as published

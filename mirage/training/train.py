@@ -4,29 +4,35 @@
 
 # %% auto #0
 __all__ = ['TIE', 'SIMULATED_COHORTS', 'squared_error', 'silent_where', 'predict_windows', 'parcel_r', 'kept_epoch', 'find_fault',
-           'stop_if_broken', 'draw_seed', 'load_state', 'fit', 'write_predictions', 'summary', 'build_inputs',
-           'check_arguments', 'not_own', 'train', 'main']
+           'stop_if_broken', 'draw_seed', 'Progress', 'save_state', 'load_state', 'resume', 'make_optimizer', 'Learner',
+           'train_step', 'Stopwatch', 'history_row', 'write_epoch', 'fit', 'write_predictions', 'summary',
+           'build_inputs', 'check_machine', 'Task', 'open_task', 'start_accelerator', 'take_run', 'finish_training',
+           'train', 'option_of', 'main']
 
 # %% ../../nbs/05_train.ipynb #62b29c92
 import argparse, inspect, math, os, time
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from types import NoneType
+from typing import NamedTuple, get_args
 
 import h5py, numpy as np, pandas as pd, torch
+from fastcore.meta import delegates
 from safetensors.torch import load_file
 
 from ..core import SUBJECTS, Pearson, Preset, Run, atomic, build, check_number, check_overwrite, cohort_name
-from ..core import digest, finish_run, mean_of, open_run, own_preset, progress, root, run_path, seal, seal_broken
+from ..core import digest, finish_run, mean_of, open_run, progress, root, run_path, seal, seal_broken
 from ..core import start_run, unfinished
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from ..processes import gives_locks_back, take
-from ..data.cohort import Cohort, pick_subjects
+from ..data.cohort import SCORED_SETS, Cohort, pick_subjects
 from ..features.backbones import family
-from ..features.store import inputs_of, open_features
-from ..models.model import ModelConfig, first_model, save_weights
-from .runs import AGGREGATES, PRECISIONS, chosen_precision, chosen_preset, run_name, training_settings
-from .loader import Loader, Reader, epoch_plan, make_windows, tile_plan
+from ..features.store import FeatureSet, inputs_of, open_features
+from ..models.model import Mirage, ModelConfig, first_model, save_weights
+from .runs import TrainingParameters, chosen_preset, own_name, training_settings
+from .loader import Batch, Loader, Reader, Window, epoch_plan, make_windows, tile_plan
 
 # %% ../../nbs/05_train.ipynb #d49f87e6
 def squared_error(
@@ -40,7 +46,7 @@ def squared_error(
         mean = (errors * batch.measured[:, None, None]).sum(-1) / batch.measured.sum(-1)[:, None, None]
     return (mean * batch.seen).sum()
 
-
+# %% ../../nbs/05_train.ipynb #d5ad38eb
 @torch.no_grad()
 def silent_where(
     model,
@@ -139,6 +145,40 @@ def draw_seed(*numbers: int) -> int:
     "A seed that is a function of these numbers (a last zero does not count)."
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
+# %% ../../nbs/05_train.ipynb #9da6a77b
+@dataclass
+class Progress:
+    "How far a training has come."
+
+    done: int = 0  # steps
+    history: list = field(default_factory=list)  # one row per epoch
+    losses: list = field(default_factory=list)  # of the steps since the last row
+    norms: list = field(default_factory=list)  # of their gradients
+
+    def count(self, loss: float, norm: float):
+        "A step is done."
+        self.done += 1
+        self.losses.append(loss)
+        self.norms.append(norm)
+
+    def end_epoch(self, row: dict):
+        "An epoch is done."
+        self.history.append(row)
+        self.losses, self.norms = [], []
+
+
+def save_state(
+    path: Path,
+    config: dict,  # of the run
+    parts: dict,  # name → model, optimizer, schedule, scaler
+    so_far: Progress,
+):
+    "Write what a training needs to go on."
+    states = {name: part.state_dict() for name, part in parts.items()}
+    with atomic(path) as tmp:
+        torch.save(dict(config=digest(config)) | states | vars(so_far), tmp)
+        seal(tmp)
+
 
 def load_state(
     path,
@@ -158,103 +198,151 @@ def load_state(
         raise ValueError(f'{path} cannot be read ({type(e).__name__}). Delete it to train from the beginning.') from e
     return state if state['config'] == digest(config) else None
 
+# %% ../../nbs/05_train.ipynb #a420d3ab
+def resume(path: Path, config: dict, parts: dict) -> Progress:
+    "Put what was saved back into the parts; without it a training begins."
+    state = load_state(path, config)
+    if state is None:
+        return Progress()
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return Progress(**{f.name: state[f.name] for f in fields(Progress)})
+
 # %% ../../nbs/05_train.ipynb #c064ecf9
+def make_optimizer(
+    model: Mirage,
+    preset: Preset,
+    steps: int,  # of the whole training
+):  # AdamW, OneCycleLR
+    "What changes the weights, and how fast."
+    optimizer = torch.optim.AdamW(model.parameters(), lr=preset.lr, weight_decay=preset.weight_decay, fused=False)
+    length = max(steps, 3)  # up and down again: two steps would divide by zero
+    warmup = max(preset.warmup, min(0.5, 2 / length))  # at least a step, for the same reason
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.lr, total_steps=length, pct_start=warmup)
+
+# %% ../../nbs/05_train.ipynb #2dd10850
+class Learner(NamedTuple):
+    "A model, what changes it, and where it runs."
+
+    model: Mirage
+    net: torch.nn.Module  # the model as accelerate wraps it
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    accelerator: Accelerator
+
+    @classmethod
+    def prepare(cls, model: Mirage, preset: Preset, steps: int, accelerator: Accelerator) -> 'Learner':
+        optimizer, schedule = make_optimizer(model, preset, steps)
+        return cls(model, *accelerator.prepare(model, optimizer), schedule, accelerator)
+
+    @property
+    def parts(self) -> dict:  # what changes from step to step
+        scaler = self.accelerator.scaler
+        parts = dict(model=self.model, optimizer=self.optimizer, schedule=self.schedule)
+        return parts | (dict(scaler=scaler) if scaler else {})
+
+
+def train_step(learner: Learner, batch: Batch, step: int, seed: int, clip: float) -> tuple[float, float]:
+    "Forward, backward, update; loss and norm of the gradient over all processes."
+    model, net, optimizer, schedule, accelerator = learner
+    net.train()
+    torch.manual_seed(draw_seed(seed, step, 1 + accelerator.process_index))
+    batch = batch.to(accelerator.device)
+    present = model.sample_modality_dropout(torch.Generator().manual_seed(draw_seed(seed, step)))
+    loss = squared_error(net(batch.features, present=present), batch) / accelerator.reduce(batch.seen.sum())
+    optimizer.zero_grad()
+    accelerator.backward(loss * accelerator.num_processes)  # processes are averaged, samples are summed
+    norm = float(accelerator.clip_grad_norm_(net.parameters(), clip))
+    loss = float(accelerator.reduce(loss.detach()))
+    stop_if_broken(step, loss, norm, model, batch, accelerator)
+    optimizer.step()
+    schedule.step()
+    return loss, norm
+
+# %% ../../nbs/05_train.ipynb #29253ef9
+class Stopwatch:
+    "Time, time spent waiting for data, and bytes read, since it was last asked."
+
+    def __init__(self, loader: Loader):
+        self.loader = loader
+        self.last = self.now()
+
+    def now(self) -> dict:
+        return dict(seconds=time.perf_counter(), waited=self.loader.waited, read=self.loader.reader.bytes_read)
+
+    def lap(self) -> dict:
+        before, self.last = self.last, self.now()
+        return {k: self.last[k] - before[k] for k in before}
+
+
+def history_row(
+    epoch: int,
+    step: int,
+    so_far: Progress,
+    r: np.ndarray,  # (S, P), of the validation set
+    subjects: tuple,
+    lr: float,
+) -> dict:
+    subject_r = mean_of(r)  # over the parcels that were measured
+    return dict(
+        epoch=epoch,
+        step=step,
+        loss=float(np.mean(so_far.losses)),
+        val_r=float(mean_of(subject_r)),
+        lr=lr,
+        grad_norm=float(np.mean(so_far.norms)),
+        **{f'val_r {s}': float(v) for s, v in zip(subjects, subject_r)},
+    )
+
+# %% ../../nbs/05_train.ipynb #e7cbed06
+def write_epoch(run: Run, model: Mirage, history: list[dict], on_epoch: Callable | None):
+    "The history, and the weights if they are those to keep so far."
+    if kept_epoch(history) is history[-1]:
+        save_weights(model, run.path / 'weights.safetensors')
+    with atomic(run.path / 'history.csv') as tmp:
+        pd.DataFrame(history).to_csv(tmp, index=False)
+    if on_epoch:
+        on_epoch(history)
+
+# %% ../../nbs/05_train.ipynb #a5b290fa
 def fit(
     run: Run,
-    cohort,
-    model,
-    windows,
-    val,  # windows of the training and validation sets
-    loader,
+    cohort: Cohort,
+    model: Mirage,
+    *,
+    loader: Loader,
+    windows: list[Window],  # of the training set
+    val: list[Window],
     preset: Preset,
     per_step: int,  # windows per step, over all processes
     seed: int,
-    accelerator,
+    accelerator: Accelerator,
     save_every: int = 200,
-    on_epoch=None,  # called with the history so far
-) -> list[dict]:  # one row per epoch
+    on_epoch: Callable | None = None,  # called with the history so far
+) -> list[dict]:  # the history: one row per epoch
     "Train; afterwards the run's folder holds the weights of `kept_epoch`."
     rank, world = accelerator.process_index, accelerator.num_processes
     plan = [step for epoch in range(preset.epochs) for step in epoch_plan(windows, per_step, seed, epoch, rank, world)]
     steps = len(plan) // preset.epochs
-    optimizer = torch.optim.AdamW(model.parameters(), lr=preset.lr, weight_decay=preset.weight_decay, fused=False)
-    length = max(len(plan), 3)  # up and down again: two steps would divide by zero
-    warmup = max(preset.warmup, min(0.5, 2 / length))  # at least a step, for the same reason
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.lr, total_steps=length, pct_start=warmup)
-    net, optimizer = accelerator.prepare(model, optimizer)
-    done, best, history, losses, norms = 0, -math.inf, [], [], []
-    if state := load_state(run.path / 'resume.pt', run.config):
-        model.load_state_dict(state['model'])
-        optimizer.load_state_dict(state['optimizer'])
-        schedule.load_state_dict(state['schedule'])
-        if accelerator.scaler:
-            accelerator.scaler.load_state_dict(state['scaler'])
-        done, best, history, losses, norms = (state[k] for k in ('done', 'best', 'history', 'losses', 'norms'))
-        accelerator.print(f'Going on after step {done} of {len(plan)}.')
-    began, waited, read = time.perf_counter(), loader.waited, loader.reader.bytes_read
-
-    for step, batch in enumerate(progress(loader(plan[done:]), 'training', len(plan) - done), done + 1):
-        net.train()
-        torch.manual_seed(draw_seed(seed, step, 1 + rank))
-        batch = batch.to(accelerator.device)
-        present = model.sample_modality_dropout(torch.Generator().manual_seed(draw_seed(seed, step)))
-        loss = squared_error(net(batch.features, present=present), batch) / accelerator.reduce(batch.seen.sum())
-        optimizer.zero_grad()
-        accelerator.backward(loss * world)  # processes are averaged, samples are summed
-        norm = accelerator.clip_grad_norm_(net.parameters(), preset.clip)
-        losses.append(float(accelerator.reduce(loss.detach())))
-        norms.append(float(norm))
-        stop_if_broken(step, losses[-1], norms[-1], model, batch, accelerator)
-        optimizer.step()
-        schedule.step()
-
+    learner = Learner.prepare(model, preset, len(plan), accelerator)
+    so_far = resume(run.path / 'resume.pt', run.config, learner.parts)
+    if so_far.done:
+        accelerator.print(f'Going on after step {so_far.done} of {len(plan)}.')
+    todo, watch = plan[so_far.done :], Stopwatch(loader)
+    for batch in progress(loader(todo), 'training', len(todo)):
+        step = so_far.done + 1
+        loss, norm = train_step(learner, batch, step, seed, preset.clip)
+        so_far.count(loss, norm)
         if step % steps == 0:
             r = parcel_r(predict_windows(model, loader, val, per_step, accelerator), cohort)
-            subject_r = mean_of(r)  # over the parcels that were measured
-            now = time.perf_counter()
-            history.append(
-                dict(
-                    epoch=step // steps,
-                    step=step,
-                    loss=float(np.mean(losses)),
-                    val_r=float(mean_of(subject_r)),
-                    lr=schedule.get_last_lr()[0],
-                    grad_norm=float(np.mean(norms)),
-                    **{f'val_r {s}': float(v) for s, v in zip(cohort.subjects, subject_r)},
-                    seconds=now - began,
-                    waited=loader.waited - waited,
-                    read=loader.reader.bytes_read - read,
-                )
-            )
-            began, waited, read, losses, norms = now, loader.waited, loader.reader.bytes_read, [], []
+            row = history_row(step // steps, step, so_far, r, cohort.subjects, learner.schedule.get_last_lr()[0])
+            so_far.end_epoch(row | watch.lap())
             if accelerator.is_main_process:
-                if history[-1]['val_r'] > best - TIE:
-                    save_weights(model, run.path / 'weights.safetensors')
-                with atomic(run.path / 'history.csv') as tmp:
-                    pd.DataFrame(history).to_csv(tmp, index=False)
-                if on_epoch:
-                    on_epoch(history)
-            best = max(best, history[-1]['val_r'])
+                write_epoch(run, model, so_far.history, on_epoch)
         if (step % save_every == 0 or step == len(plan)) and accelerator.is_main_process:
-            with atomic(run.path / 'resume.pt') as tmp:
-                torch.save(
-                    dict(
-                        config=digest(run.config),
-                        model=model.state_dict(),
-                        optimizer=optimizer.state_dict(),
-                        schedule=schedule.state_dict(),
-                        scaler=accelerator.scaler and accelerator.scaler.state_dict(),
-                        done=step,
-                        best=best,
-                        history=history,
-                        losses=losses,
-                        norms=norms,
-                    ),
-                    tmp,
-                )
-                seal(tmp)
+            save_state(run.path / 'resume.pt', run.config, learner.parts, so_far)
     accelerator.wait_for_everyone()
-    return history
+    return so_far.history
 
 # %% ../../nbs/05_train.ipynb #27fbffea
 def write_predictions(
@@ -273,7 +361,7 @@ def write_predictions(
                     d[w.start : w.start + window] = y[subject, : row.n_tr - w.start]
                 yield w, y
 
-        for which in [s for s in ('val', 's7', 'ood') if (cohort.runs['set'] == s).any()]:
+        for which in [s for s in SCORED_SETS if (cohort.runs['set'] == s).any()]:
             r = parcel_r(kept(which), cohort)
             tables += [
                 pd.DataFrame(dict(subject=s, parcel=np.arange(1, cohort.parcels + 1), set=which, r=values))
@@ -308,10 +396,8 @@ def summary(scores, cohort) -> dict:
 SIMULATED_COHORTS = 'embedded', 'smoke'
 
 
-def build_inputs(cohort: str, preset: Preset, fusion: str, subjects='all'):
+def build_inputs(cohort: str, preset: Preset, fusion: str, subjects: str | list | tuple = 'all'):
     "Make what a simulated cohort lacks; a real one is there, or the chapters that open it say what is missing."
-    if fusion not in ('native', 'tower'):
-        raise ValueError(f'fusion is native or tower, not {fusion!r}')
     if cohort not in SIMULATED_COHORTS:
         return
     pick_subjects(subjects, SUBJECTS, cohort)
@@ -319,162 +405,151 @@ def build_inputs(cohort: str, preset: Preset, fusion: str, subjects='all'):
     features = [run_path(cohort, 'extract', f'{b}-{fusion}-{preset.protocol}') / 'provenance.json' for b in backbones]
     build(root() / 'data' / cohort / 'truth' / 'truth.h5', *features, preset=preset.name)
 
+# %% ../../nbs/05_train.ipynb #759bc60a
+def check_machine(*, workers: int, memory: float, save_every: int, overwrite: bool):
+    "Refuse what this machine cannot be asked for, before anything is made."
+    check_number('workers', workers, 0, 1024, whole=True)
+    check_number('memory', memory, 0, 1e6)
+    check_number('save_every', save_every, 1, 10**9, whole=True)
+    if not isinstance(overwrite, bool):
+        raise ValueError(f'overwrite is {overwrite!r}: a {type(overwrite).__name__}, expected bool')
 
-def check_arguments(
-    given: dict,  # of `train`
-):
-    "Refuse arguments of another type or beyond their range, before anything is made."
-    for k, value in given.items():
-        kind = type(inspect.signature(train).parameters[k].default)
-        if kind is float and type(value) is int:
-            continue
-        listed = k == 'subjects' and isinstance(value, (list, tuple)) or k == 'cohort' and isinstance(value, Path)
-        if type(value) is not kind and not listed:
-            raise ValueError(f'{k} is {value!r}: a {type(value).__name__}, expected {kind.__name__}')
-    choices = dict(
-        fusion=('native', 'tower'),
-        aggregate=tuple(AGGREGATES.values()),
-        batches=('paired', 'independent'),
-        precision=('auto', *PRECISIONS.values()),
-    )
-    for k, may_be in choices.items():
-        if given[k] not in may_be:
-            raise ValueError(f'{k} is {given[k]!r}; it may be {", ".join(may_be)}')
-    ranges = dict(
-        seed=(-1, 2**63 - 1),
-        queries=(0, 1024),
-        modality_dropout=(-1, 1),
-        window=(0, 1024),
-        epochs=(0, 10**6),
-        workers=(0, 1024),
-        memory=(0, 1e6),
-        save_every=(1, 10**9),
-    )
-    for k, (low, high) in ranges.items():
-        check_number(k, given[k], low, high)
+# %% ../../nbs/05_train.ipynb #249c27c9
+class Task(NamedTuple):
+    "A training that was asked for, and what it reads."
 
+    path: Path  # of its run
+    config: dict
+    preset: Preset
+    cohort: Cohort
+    features: FeatureSet
 
-def not_own(
-    cohort: str,
-    said: dict,  # of `training_settings`
-) -> dict:  # for `run_name`
-    "Preset and precision where they are not the cohort's own."
-    own = dict(preset=own_preset(cohort), precision=chosen_precision(cohort))
-    given = dict(preset=said['preset']['name'], precision=said['precision'])
-    return {k: v for k, v in given.items() if v != own[k]}
+    @property
+    def windows(self) -> dict:  # training and validation set
+        "Windows of the preset's length; those of the validation set are tiled."
+        p, hz, batches = self.preset, self.features.hz, self.config['batches']
+        return dict(
+            windows=make_windows(self.cohort, 'train', p.window, p.stride, batches, hz),
+            val=make_windows(self.cohort, 'val', p.window, p.window, hz=hz),
+        )
+
+    @property
+    def per_step(self) -> int:  # windows
+        pairs = len(self.cohort.subjects) if self.config['batches'] == 'paired' else 1
+        return max(1, self.preset.batch // pairs)
 
 
-@gives_locks_back
-def train(
-    cohort='auto',
-    preset='auto',
-    seed=-1,
-    fusion='native',
-    aggregate='queries',
-    backbone='auto',
-    protocol='auto',
-    subjects='all',
-    batches='paired',
-    queries=0,
-    modality_dropout=-1.0,
-    window=0,
-    epochs=0,
-    precision='auto',
-    workers=2,
-    memory=2.0,
-    save_every=200,
-    name='auto',
-    overwrite=False,  # as in the parameters above
-    on_epoch=None,  # called with the history after every epoch
-) -> Run:  # finished
-    "Everything from parameters to a finished run."
-    check_arguments({k: v for k, v in locals().items() if k != 'on_epoch'})
-    cohort = cohort_name(cohort)
-    changes = dict(
-        backbone=backbone,
-        protocol=protocol,
-        queries=queries,
-        modality_dropout=modality_dropout,
-        window=window,
-        epochs=epochs,
-    )
-    chosen = chosen_preset(cohort, preset, **changes)
-    said = training_settings(cohort, preset, seed, fusion, aggregate, batches, precision, **changes)
-    seed = said['seed']
-    if name == 'auto':
-        name = run_name(fusion, aggregate, seed, subjects=subjects, batches=batches, **changes, **not_own(cohort, said))
-    path = run_path(cohort, 'train', name)
-    build_inputs(cohort, chosen, fusion, subjects)
-    data = Cohort.open(cohort, subjects=subjects)
-    features = open_features(data, chosen, fusion=fusion)
+def open_task(cohort: str, asked: TrainingParameters, name: str = 'auto') -> Task:
+    "The data, and the config of the run: its settings, the shape of the model and what it reads."
+    chosen, settings = chosen_preset(cohort, asked.preset, **asked.changes), training_settings(cohort, asked)
+    path = run_path(cohort, 'train', own_name(cohort, asked) if name == 'auto' else name)
+    build_inputs(cohort, chosen, asked.fusion, asked.subjects)
+    data = Cohort.open(cohort, subjects=asked.subjects)
+    features = open_features(data, chosen, fusion=asked.fusion)
+    widths = {m: width for m, (_, width) in features.streams.items()}
+    shape = ModelConfig.from_preset(chosen, widths, data.subjects, data.parcels, aggregate=asked.aggregate)
+    config = settings | dict(subjects=list(data.subjects), model=asdict(shape), inputs=inputs_of(data, features))
+    return Task(path, config, chosen, data, features)
 
-    shape = ModelConfig.from_preset(
-        chosen, {m: D for m, (L, D) in features.streams.items()}, data.subjects, data.parcels, aggregate=aggregate
-    )
-    config = said | dict(subjects=list(data.subjects), model=asdict(shape), inputs=inputs_of(data, features))
-    if not unfinished(path, config):
-        said = f'{path.relative_to(root())} is finished and was made with this very config: nothing to train.'
-        if not int(os.environ.get('RANK', 0)):
-            print(said)
-        return open_run(path)
-    check_overwrite(path, config, overwrite)  # on every process, before anything is written
-    if said['precision'] == 'fp16' and not torch.cuda.is_available():
+# %% ../../nbs/05_train.ipynb #c2a56eb4
+def start_accelerator(precision: str) -> Accelerator:
+    "Where the model runs, and with how many bits."
+    if precision == 'fp16' and not torch.cuda.is_available():
         raise ValueError(
             'precision fp16 needs a GPU, and torch finds none here. With precision no or bf16 the run is another one, '
             'and named so'
         )
-    windows = make_windows(data, 'train', chosen.window, chosen.stride, batches, features.hz)
-    val = make_windows(data, 'val', chosen.window, chosen.window, hz=features.hz)
-    model = silent_where(first_model(config), ~data.measured)
     AcceleratorState._reset_state()  # a second call in one kernel may ask for another precision
-    accelerator = Accelerator(mixed_precision=said['precision'])
+    accelerator = Accelerator(mixed_precision=precision)
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        take(path / '.lock', f'the training run {name}')
-    run = start_run(path, config, overwrite) if accelerator.is_main_process else Run(path)
-    accelerator.wait_for_everyone()
+    return accelerator
 
-    per_step = max(1, chosen.batch // (len(data.subjects) if batches == 'paired' else 1))
-    loader = Loader(
-        data,
-        Reader(features, data.splits.split, memory * 1e9),
-        chosen.window,
-        workers,
-        pin=accelerator.device.type == 'cuda',
-    )
-    began = time.perf_counter()
-    history = fit(run, data, model, windows, val, loader, chosen, per_step, seed, accelerator, save_every, on_epoch)
+
+def take_run(task: Task, overwrite: bool, accelerator: Accelerator) -> Run:
+    "The run's folder, for this training alone."
     if accelerator.is_main_process:
-        seconds = time.perf_counter() - began
-        model.load_state_dict(load_file(run.path / 'weights.safetensors'))
-        scores = write_predictions(run, data, model, loader, chosen.window, per_step)
-        (run.path / 'resume.pt').unlink()  # as large as three models, and no longer needed
-        best = kept_epoch(history)
-        finish_run(
-            run,
-            summary(scores, data)
-            | dict(
-                best_epoch=best['epoch'],
-                steps=history[-1]['step'],
-                seconds=round(seconds, 1),
-                parameters=sum(p.numel() for p in model.parameters()),
-            ),
-            seed=seed,
-        )
+        take(task.path / '.lock', f'the training run {task.path.name}')
+    run = start_run(task.path, task.config, overwrite) if accelerator.is_main_process else Run(task.path)
     accelerator.wait_for_everyone()
-    return open_run(path)
+    return run
+
+
+def finish_training(run: Run, task: Task, model: Mirage, loader: Loader, history: list[dict], seconds: float):
+    "Predictions, scores and metrics of the best weights; then the run counts."
+    model.load_state_dict(load_file(run.path / 'weights.safetensors'))
+    scores = write_predictions(run, task.cohort, model, loader, task.preset.window, task.per_step)
+    (run.path / 'resume.pt').unlink()  # as large as three models, and no longer needed
+    took = dict(
+        best_epoch=kept_epoch(history)['epoch'],
+        steps=history[-1]['step'],
+        seconds=round(seconds, 1),
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
+    finish_run(run, summary(scores, task.cohort) | took, seed=task.config['seed'])
+
+# %% ../../nbs/05_train.ipynb #25d17f3e
+@gives_locks_back
+@delegates(TrainingParameters)
+def train(
+    cohort: str | Path = 'auto',
+    preset: str = 'auto',
+    seed: int | None = None,
+    *,
+    workers: int = 2,  # threads that read ahead
+    memory: float = 2.0,  # GB of features that may be kept in memory
+    save_every: int = 200,  # steps between two saves to resume from
+    name: str = 'auto',  # of the run
+    overwrite: bool = False,  # replace a run of this name that was made with other settings
+    on_epoch: Callable | None = None,  # called with the history after every epoch
+    **kwargs,  # the other `TrainingParameters`
+) -> Run:  # finished
+    "Everything from parameters to a finished run."
+    asked = TrainingParameters(preset=preset, seed=seed, **kwargs)
+    check_machine(workers=workers, memory=memory, save_every=save_every, overwrite=overwrite)
+    task = open_task(cohort_name(cohort), asked, name)
+    if not unfinished(task.path, task.config):
+        if not int(os.environ.get('RANK', 0)):
+            at = task.path.relative_to(root())
+            print(f'{at} is finished and was made with this very config: nothing to train.')
+        return open_run(task.path)
+    check_overwrite(task.path, task.config, overwrite)  # on every process, before anything is written
+    windows = task.windows
+    model = silent_where(first_model(task.config), ~task.cohort.measured)
+    accelerator = start_accelerator(task.config['precision'])
+    run = take_run(task, overwrite, accelerator)
+    reader = Reader(task.features, task.cohort.splits.split, memory * 1e9)
+    loader = Loader(task.cohort, reader, task.preset.window, workers, pin=accelerator.device.type == 'cuda')
+    how = dict(preset=task.preset, per_step=task.per_step, seed=task.config['seed'], save_every=save_every)
+    began = time.perf_counter()
+    history = fit(run, task.cohort, model, loader=loader, accelerator=accelerator, on_epoch=on_epoch, **windows, **how)
+    if accelerator.is_main_process:
+        finish_training(run, task, model, loader, history, time.perf_counter() - began)
+    accelerator.wait_for_everyone()
+    return open_run(task.path)
 
 # %% ../../nbs/05_train.ipynb #58edfc01
+def option_of(parameter: inspect.Parameter) -> dict:  # for argparse
+    "A parameter of `train` as an option; None is typed as it is."
+    if parameter.annotation is bool:
+        return dict(action='store_true')
+    kinds = [kind for kind in get_args(parameter.annotation) or (parameter.annotation,) if kind is not NoneType]
+    optional = NoneType in get_args(parameter.annotation)
+
+    def read(text: str):
+        return None if optional and text == 'None' else kinds[0](text)
+
+    read.__name__ = kinds[0].__name__  # for argparse's message
+    return dict(type=read, default=parameter.default)
+
+
 def main():
     "`train` with its parameters as options."
     parser = argparse.ArgumentParser(
         prog='mirage.training.train', description='Train MIRAGE; start it with accelerate launch for several processes.'
     )
-    for k, p in inspect.signature(train).parameters.items():
-        if type(p.default) is bool:
-            parser.add_argument(f'--{k}', action='store_true')
-        elif k != 'on_epoch':
-            parser.add_argument(f'--{k}', type=type(p.default), default=p.default)
+    for name, parameter in inspect.signature(train).parameters.items():
+        if name != 'on_epoch':
+            parser.add_argument(f'--{name}', **option_of(parameter))
     train(**vars(parser.parse_args()))
 
 

@@ -1,0 +1,143 @@
+"""The site opens from a folder without a network: every page, every link, the search, formulas, and the cortex to
+turn."""
+
+import html, os, re, shutil, subprocess, sys
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import nbformat, pytest
+
+from test_overview import BROWSER, browse
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / 'site'))
+import build  # noqa: E402 (of the site)
+
+MKDOCS = shutil.which('mkdocs') or shutil.which('mkdocs', path=Path(sys.executable).parent)
+if not MKDOCS:
+    pytest.skip('no MkDocs: the site is not built (pip install mirage-encoding[site])', allow_module_level=True)
+
+
+def made(target: Path) -> Path:
+    "The folder of pages that MkDocs makes of a prepared source."
+    command = [MKDOCS, 'build', '--quiet', '--config-file', target.parent / 'mkdocs.yml']
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | dict(NO_MKDOCS_2_WARNING='1'))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return target.parent / 'site'
+
+
+def broken_links(site: Path) -> list:
+    "Every address in every page that leads nowhere, or out of the site without being a link to click on."
+    broken, anchors = [], {}
+
+    def anchors_of(page):
+        if page not in anchors:
+            anchors[page] = set(re.findall(r'\bid="?([^"\s>]+)', page.read_text()))
+        return anchors[page]
+
+    for page in sorted(site.rglob('*.html')):
+        text = re.sub(r'<script\b[^>]*>.*?</script>', '', page.read_text(), flags=re.S)
+        for kind, address in re.findall(r'\b(href|src)="([^"]*)"', text):
+            address, part = urldefrag(html.unescape(address))
+            if re.match(r'(mailto|data|https?):', address):
+                broken += [(page.name, address)] * (kind == 'src' and address.startswith('http'))
+                continue
+            target = (page.parent / unquote(address)).resolve() if address else page
+            if not target.is_file() or (part and target.suffix == '.html' and unquote(part) not in anchors_of(target)):
+                broken.append((page.name, f'{address}#{part}'))
+    return broken
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    "Three chapters, a figure, one module and a page of results."
+    kept = ('01n_parcels', '03a_pooler', 'fig2_fusion')
+    some = [p for p in build.notebooks() if p.stem in kept]
+    monkeypatch.setattr(build, 'notebooks', lambda: some)
+    site = build.Site(tmp_path / 'source')
+    site.write('index.md', f'# Results\n\n{build.cortex(site, "embedded", "index.md")}')
+    nav = [{'Results': 'index.md'}, {'Chapters': build.chapters(site)}, {'API': build.api(site)}]
+    build.finish(site, nav)
+    return made(tmp_path / 'source')
+
+
+PROBE = """<script>addEventListener('load', () => {
+  const box = document.querySelector('[data-md-component=search-query]');
+  box.focus(); box.value = 'queries'; box.dispatchEvent(new Event('keyup', {bubbles: true}));
+  setInterval(() => document.body.dataset.found = document.querySelectorAll('.md-search-result__item').length, 50)
+})</script></head>"""
+
+
+def test_a_small_site_has_no_broken_link_and_loads_nothing_from_elsewhere(small):
+    pages = {str(p.relative_to(small)) for p in small.rglob('*.html')}
+    assert {'index.html', 'chapters/03a_pooler.html', 'figures/fig2_fusion.html', 'api/data.parcels.html'} <= pages
+    assert broken_links(small) == []
+    text = (small / 'chapters/03a_pooler.html').read_text()
+    assert '<math' in text and 'arithmatex' not in text and '$$' not in text
+    assert 'subject → (n_tr, parcels) float32' in (small / 'api/data.parcels.html').read_text()
+    assert 'fig2_fusion.png' in (small / 'figures/fig2_fusion.html').read_text()
+
+
+def test_the_check_of_links_sees_a_missing_page_a_missing_part_and_a_foreign_script(small):
+    page = small / 'index.html'
+    page.write_text(
+        page.read_text().replace(
+            '</body>',
+            '<a href="gone.html">a</a><a href="index.html#nowhere">b</a><img src="https://x.org/i.png"></body>',
+        )
+    )
+    assert [address for _, address in broken_links(small)] == [
+        'gone.html#',
+        'index.html#nowhere',
+        'https://x.org/i.png',
+    ]
+
+
+@pytest.mark.skipif(not BROWSER, reason='no Chromium: the site is not opened')
+def test_a_page_opens_from_a_folder_without_an_error_and_its_search_finds(small, tmp_path):
+    seen = browse(small / 'chapters/03a_pooler.html', tmp_path / 'profile')
+    assert seen['faults'] == [] and all(width for _, width, _ in seen['pictures'])
+    page = small / 'searched.html'
+    page.write_text((small / 'index.html').read_text().replace('</head>', PROBE))
+    flags = '--headless --no-sandbox --disable-gpu --host-resolver-rules=MAP*~NOTFOUND --virtual-time-budget=9000'
+    done = subprocess.run(
+        [BROWSER, *flags.split(), f'--user-data-dir={tmp_path / "other"}', '--dump-dom', page.as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert int(re.search(r'data-found="(\d+)"', done.stdout)[1]) > 0, 'the search finds nothing'
+
+
+def test_a_link_that_leads_nowhere_stops_the_build_and_names_its_page(tmp_path):
+    site = build.Site(tmp_path / 'source')
+    source = ROOT / 'README.md'
+    with pytest.raises(build.BrokenLink, match=r'README.md: nbs/99_gone.ipynb leads to .* does not exist'):
+        site.prose('[gone](nbs/99_gone.ipynb)', source, 'readme.md')
+    turned = site.prose(
+        '[a](nbs/05_train.ipynb#x) `[b](c)` ![d](figures/embedded/fig1_pipeline.png)', source, 'readme.md'
+    )
+    assert turned == '[a](chapters/05_train.md#x) `[b](c)` ![d](results/embedded/fig1_pipeline.png)'
+    assert (tmp_path / 'source/results/embedded/fig1_pipeline.png').is_file()
+
+
+def test_outputs_become_text_pictures_and_markup_that_markdown_leaves_alone(tmp_path):
+    site = build.Site(tmp_path / 'source')
+    new = nbformat.v4.new_output
+    assert site.output(new('stream', text='50%\r100%\x1b[0m\n'), 'a/b.md', 1, '') == '``` {.text .output}\n100%\n```'
+    table = site.output(
+        new('display_data', data={'text/html': '<table>\n\n    <tr>', 'text/plain': 'x'}), 'a/b.md', 2, ''
+    )
+    assert '<table>' not in table and list(site.raw.values()) == ['<div class="output"><table>\n\n    <tr></div>']
+    picture = site.output(new('display_data', data={'image/png': 'aGk='}), 'a/b.md', 3, 'a map')
+    assert picture == '\n![a map](b-3.png)\n' and (tmp_path / 'source/a/b-3.png').read_bytes() == b'hi'
+    with pytest.raises(ValueError, match='a/b.md holds an error: NameError'):
+        site.output(new('error', ename='NameError', evalue='x', traceback=[]), 'a/b.md', 4, '')
+
+
+@pytest.mark.long
+def test_the_whole_site_has_no_broken_link_and_opens_without_an_error(tmp_path):
+    build.main(tmp_path / 'source')
+    site = made(tmp_path / 'source')
+    assert broken_links(site) == []
+    assert len(list((site / 'chapters').glob('*.html'))) > 40 and len(list((site / 'api').glob('*.html'))) > 30
+    for page in ('index.html', 'readme.html', 'chapters/08a_cortex.html', 'api/training.train.html'):
+        assert not BROWSER or browse(site / page, tmp_path / 'profile')['faults'] == [], page
