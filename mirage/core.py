@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES', 'SHORT_REPR', 'TEXT_BYTES', 'YAML_NODES',
-           'PRESETS', 'OWN', 'WATCHED', 'RELEASE', 'BUILT_IN', 'WORD', 'EXECUTED', 'STEPS', 'shown', 'check_name',
-           'plain_name', 'check_number', 'read_description', 'WholeLoader', 'count_nodes', 'read_yaml', 'read_json',
-           'Contexts', 'Preset', 'in_test', 'get_preset', 'own_preset', 'own_precision', 'root', 'kinds_of',
-           'check_parameters', 'seed_everything', 'digest', 'file_digest', 'progress', 'holds_cohort', 'find_cohort',
-           'folder_id', 'cohort_id', 'cohort_name', 'write_json', 'file_stamp', 'remembered', 'known_digest',
-           'write_sealed', 'read_sealed', 'seal', 'seal_broken', 'code_folder', 'git', 'package_version', 'code_state',
-           'provenance', 'Run', 'run_path', 'as_written', 'differences', 'name_differences', 'settings_of',
-           'former_config', 'check_overwrite', 'start_run', 'finish_run', 'unfinished', 'open_run', 'pipeline_name',
-           'missing_files', 'check_notebooks', 'one_build', 'follow', 'stop_pipeline', 'run_pipeline', 'why_not_built',
-           'build', 'Pearson', 'pearson', 'mean_of', 'atomic']
+           'PRESETS', 'OWN', 'WHOLE', 'NUMBERS', 'CHOICES', 'FORMS', 'STAGES', 'PATHS', 'WATCHED', 'RELEASE',
+           'BUILT_IN', 'WORD', 'NOTED', 'EXECUTED', 'STEPS', 'shown', 'check_name', 'plain_name', 'check_number',
+           'read_description', 'WholeLoader', 'count_nodes', 'read_yaml', 'read_json', 'Contexts', 'Preset', 'in_test',
+           'get_preset', 'own_preset', 'own_precision', 'root', 'WrongParameter', 'check_text', 'kinds_of',
+           'check_value', 'declared_values', 'check_parameters', 'seed_everything', 'digest', 'file_digest', 'progress',
+           'holds_cohort', 'find_cohort', 'folder_id', 'cohort_id', 'cohort_name', 'write_json', 'file_stamp',
+           'remembered', 'known_digest', 'write_sealed', 'read_sealed', 'seal', 'seal_broken', 'code_folder', 'git',
+           'package_version', 'code_state', 'processor', 'provenance', 'Run', 'run_path', 'as_written', 'differences',
+           'name_differences', 'settings_of', 'former_config', 'check_overwrite', 'start_run', 'finish_run',
+           'unfinished', 'open_run', 'pipeline_name', 'missing_files', 'check_notebooks', 'one_build', 'follow',
+           'stop_pipeline', 'run_pipeline', 'why_not_built', 'build', 'Pearson', 'pearson', 'mean_of', 'atomic']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
 import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, re, reprlib, shlex, signal
@@ -327,28 +328,155 @@ def root() -> Path:
     return here
 
 # %% ../nbs/00_core.ipynb #7aa08e18
+class WrongParameter(ValueError):
+    "A parameter of a notebook that is unknown, of another type, or out of its range."
+
+    def _render_traceback_(self):  # IPython asks for it
+        return [f'WrongParameter: {self}']
+
+
+WHOLE = dict(
+    seed=(0, 2**32 - 1),
+    workers=(0, 1024),
+    people=(1, 10_000),
+    parcels=(1, 10**6),
+    words=(0, 10**6),
+    width=(0, 10**6),
+    alpha_count=(1, 1000),
+    queries=(0, 1024),
+    window=(0, 1024),
+    epochs=(0, 10**6),
+    save_every=(1, 10**9),
+    draws=(1, 10**6),
+    k=(0, 10**4),
+    nodes=(1, 1000),
+    samples=(1, 10**6),
+    megabytes=(1, 10**6),
+    frames=(1, 10**6),
+    memory_frames=(1, 10**6),
+    repeats=(1, 1000),
+    targets=(1, 10**6),
+    penalties=(1, 1000),
+    largest_rows=(1, 10**7),
+    largest_columns=(1, 10**6),
+    seeds=(0, 1000),
+    folds=(2, 10**4),
+    shuffles=(0, 10**6),
+)
+NUMBERS = dict(
+    tr=TR_RANGE,
+    audio=(0, 3600),
+    video=(0, 3600),
+    fps=(0, 60),
+    tflops=(1e-3, 1e6),
+    alpha_low=(1e-12, 1e30),
+    alpha_high=(1e-12, 1e30),
+    modality_dropout=(0, 1),
+    memory=(0, 1e6),
+    temperature=(1e-6, 1e6),
+    seconds=(1, 1e6),
+    least=(0, 1),
+)
+CHOICES = dict(
+    preset=('auto', *PRESETS),
+    fusion=('native', 'tower'),
+    planted=('native', 'tower'),
+    action=('check', 'fetch'),
+    device=('auto', 'cpu', 'cuda'),
+    recipe=('auto', 'paper', 'challenge', 'own'),
+    penalty=('auto', 'samples', 'runs'),
+    aggregate=('queries', 'groups', 'mean'),
+    batches=('paired', 'independent'),
+    precision=('auto', 'no', 'fp16', 'bf16'),
+    which=('val', 's7', 'ood'),
+)
+FORMS = dict(shard=(r'[1-9]\d{0,5}/[1-9]\d{0,5}', 'k/n, such as 3/64'))
+STAGES = 'ridge', 'train', 'ensemble'  # whose runs predict
+# or ids: what opens them says more
+PATHS = 'cohort', 'folder', 'video', 'transcript', 'movies', 'weights', 'asr', 'url', 'backbone'
+
+# %% ../nbs/00_core.ipynb #3e0c41a0
+def check_text(name: str, value: str, default: str | None):
+    "Refuse a text that cannot be what the parameter's default is: a choice, a run, a name, a list of names."
+    if value == default:
+        return
+    if not value.strip() or not value.isprintable() or len(value) > 4096:
+        raise WrongParameter(f'parameter {name} = {shown(value)}: a line of text is expected, and not an empty one')
+    if name in CHOICES and value not in CHOICES[name]:
+        raise WrongParameter(f'parameter {name} = {shown(value)}; it may be {", ".join(CHOICES[name])}')
+    if name in FORMS and not re.fullmatch(FORMS[name][0], value):
+        raise WrongParameter(f'parameter {name} = {shown(value)}; expected {FORMS[name][1]}')
+    if name in (*PATHS, *FORMS):
+        return
+    default = default or ''
+    staged = default.partition('/')[0] in STAGES
+    for part in map(str.strip, value.split(',')):
+        plain = part.replace('{}', 'x', '{}' in default)
+        stage, slash, run = plain.partition('/') if staged else ('', '', plain)
+        named = not run or re.fullmatch(r'[\w.,=+*?@-]+', run) and run.strip('.')
+        if not part or not named or ('{}' in default and '{}' not in part) or (staged and not (slash and run)):
+            form = f'such as {default}' if staged else 'a name, or several with commas between'
+            raise WrongParameter(f'parameter {name} = {shown(value)}; expected {form}')
+        if staged and stage not in STAGES:
+            raise WrongParameter(f'parameter {name} = {shown(value)}: there is no stage {stage!r}; {", ".join(STAGES)}')
+
+
 def kinds_of(annotation) -> tuple:  # types; empty where the annotation says nothing that can be checked
     "What a parameter may be: `Optional[int]` is a whole number or None."
     kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     return kinds if all(isinstance(kind, type) for kind in kinds) else ()
 
 
+def check_value(
+    name: str,
+    value,
+    kinds: tuple,  # its types, as declared
+    default,  # the declared value
+    limits: tuple,  # (low, high) of a number that has others than `WHOLE` and `NUMBERS` say; else ()
+):
+    "Refuse a value of another type, or out of the range of a parameter of that name."
+    if kinds and (not isinstance(value, kinds) or isinstance(value, bool) and bool not in kinds):
+        raw = f'; to give it as text: -r {name} {value}' * (str in kinds and value is not None)
+        expected = ' or '.join('None' if kind is NoneType else kind.__name__ for kind in kinds)
+        raise WrongParameter(f'parameter {name} = {shown(value)} is {type(value).__name__}, expected {expected}{raw}')
+    if isinstance(value, str):
+        check_text(name, value, default if NoneType in kinds or isinstance(default, str) else '')
+    elif isinstance(value, int | float) and not isinstance(value, bool) and value != default:
+        low, high = limits or (WHOLE if isinstance(value, int) else NUMBERS).get(name, (0, 10**6))
+        if not low <= value <= high:
+            other = None if NoneType in kinds else default
+            own = f', or {other}' * (NoneType in kinds or other is not None and not low <= other <= high)
+            raise WrongParameter(f'parameter {name} = {shown(value)}, expected a number from {low:g} to {high:g}{own}')
+
+
+def declared_values(cells: list) -> dict:  # name → value
+    "The annotated literals at the top of the cells of a notebook: its parameters' defaults."
+    found = {}
+    for cell in cells:
+        with contextlib.suppress(SyntaxError, ValueError):  # magics, and what is no literal
+            for node in ast.parse(cell).body:
+                if isinstance(node, ast.AnnAssign) and node.value is not None:
+                    found.setdefault(node.target.id, ast.literal_eval(node.value))
+    return found
+
+
 def check_parameters(
     namespace: dict,  # globals() of the notebook
+    **limits,  # of a parameter, where it has others than elsewhere: (low, high)
 ) -> dict:  # the notebook's parameters and their values
-    "Refuse papermill parameters that the notebook does not declare, or of another type; returns all values."
+    "Refuse parameters that the notebook does not declare, of another type, or out of range; returns all values."
     declared = {k: v for k, v in namespace.get('__annotations__', {}).items() if k in namespace}
-    cell = next((c for c in reversed(namespace.get('In', [])) if c.startswith('# Parameters\n')), '')
+    cells = list(namespace.get('In', []))
+    cell = next((c for c in reversed(cells) if c.startswith('# Parameters\n')), '')
     given = {t.id for node in ast.parse(cell).body if isinstance(node, ast.Assign) for t in node.targets}
     if unknown := sorted(given - set(declared)):
-        raise ValueError(f'unknown parameter {", ".join(unknown)}; this notebook has: {", ".join(declared)}')
-    for k in given:
+        raise WrongParameter(f'unknown parameter {", ".join(unknown)}; this notebook has: {", ".join(declared)}')
+    defaults = declared_values(cells)
+    for k in [k for k in declared if k in given]:
         kinds, value = kinds_of(declared[k]), namespace[k]
         if float in kinds and type(value) is int:
             namespace[k] = value = float(value)
-        if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
-            expected = ' or '.join('None' if kind is NoneType else kind.__name__ for kind in kinds)
-            raise ValueError(f'parameter {k} = {value!r} is {type(value).__name__}, expected {expected}')
+        check_value(k, value, kinds, defaults.get(k), limits.get(k, ()))
     return {k: namespace[k] for k in declared}
 
 # %% ../nbs/00_core.ipynb #f2ad8d24
@@ -449,6 +577,9 @@ def write_json(path, value):
         tmp.write_text(json.dumps(value, indent=1, default=str) + '\n')
 
 # %% ../nbs/00_core.ipynb #66cb87fc
+NOTED = {}  # (name, path) → (stamp, value): what this process has read of the notes
+
+
 def file_stamp(path) -> list:  # bytes, times of change of content and inode (ns), inode
     "What changes when a file is written to, replaced or dated back."
     s = os.stat(path)
@@ -461,16 +592,20 @@ def remembered(
     find,  # function of the path; its value must be one that JSON can hold
 ):
     "find(path), computed once for as long as the file stays the same."
+    key, stamp = (what, os.path.abspath(path)), file_stamp(path)
+    if NOTED.get(key, (None,))[0] == stamp:
+        return NOTED[key][1]
     path = Path(path).resolve()
     note = root() / 'features' / '.digests' / f'{digest([what, str(path)], 24)}.json'
-    stamp = file_stamp(path)
     with contextlib.suppress(OSError, ValueError):
         known = read_sealed(note)
         if known['stamp'] == stamp:
+            NOTED[key] = stamp, known['value']
             return known['value']
     value = find(path)
     settled = time.time_ns() - max(stamp[1], stamp[2]) > 2_000_000_000
     if settled and file_stamp(path) == stamp:
+        NOTED[key] = stamp, value
         with contextlib.suppress(OSError):  # a disk that can't be written to
             write_sealed(note, dict(what=what, path=str(path), stamp=stamp, value=value))
     return value
@@ -560,6 +695,11 @@ def code_state() -> dict:  # commit, and dirty: whether what is executed differs
     return dict(commit=commit or 'unknown', dirty='unknown' if changes is None else bool(changes))
 
 
+def processor() -> str:  # such as x86_64 AVX512
+    "What decides the last bits of sums on the CPU: its kind, and the instructions that torch uses."
+    return f'{platform.machine()} {torch.backends.cpu.get_cpu_capability()}'
+
+
 def provenance(
     **extra,  # whatever else shaped the run: seeds, input digests
 ) -> dict:
@@ -572,6 +712,7 @@ def provenance(
         platform=platform.platform(),
         threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu',
+        processor=processor(),
         versions={p: package_version(p) for p in packages},
         **extra,
     )

@@ -3,15 +3,15 @@
 import json, os, time
 from pathlib import Path
 
-import h5py, numpy as np, pytest, torch
+import h5py, numpy as np, pandas as pd, pytest, torch
 
 import mirage.core, mirage.training.train
-from mirage.data.cohort import open_truth
-from mirage.core import atomic, file_digest, finish_run, known_digest, provenance
+from mirage.data.cohort import Cohort, open_truth
+from mirage.core import atomic, file_digest, finish_run, get_preset, known_digest, provenance
 from mirage.core import remembered, root, run_path, seal, seal_broken, start_run, unfinished
 from mirage.plotting.figures import input_run
 from mirage.training.runs import parameters_of, run_name, set_aside, why_not
-from mirage.features.store import Store
+from mirage.features.store import Store, check_inputs, open_features
 from mirage.training.train import train
 
 
@@ -211,7 +211,7 @@ WRONG = [
 
 @pytest.mark.parametrize('how', WRONG, ids=str)
 def test_a_wrong_argument_is_refused_before_anything_is_written(study, how):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match='|'.join(name.rstrip('s') for name in how)):
         study.train(**how)
     assert not (root() / 'results').exists()
 
@@ -287,6 +287,78 @@ def test_altered_features_are_recognised_when_they_are_opened(study, tmp_path, h
     assert again.has('text', 'b', verify=True)
     with pytest.raises(ValueError, match='altered'):
         again.digest('text', 'a')
+
+
+def in_the_middle(monkeypatch, at, change):
+    "Whatever `change` does happens once, before step `at` of a training."
+    steps, plain = [], mirage.training.train.stop_if_broken
+
+    def passed(step, *others):
+        steps.append(step)
+        if step == at and steps.count(at) == 1:
+            change()
+        return plain(step, *others)
+
+    monkeypatch.setattr(mirage.training.train, 'stop_if_broken', passed)
+
+
+CHANGES = {
+    'a feature is replaced': ('features/text/[ab].npy was changed', lambda s: s.features()),
+    'one bit of a feature flips': ('features/text/b.npy was changed', lambda s: flip(s.folder / 'features/text/b.npy')),
+    'a recording is replaced': ('inputs were changed.*p1/a.npy', lambda s: s.bold('p1')),
+    'one bit of a recording flips': ('inputs were changed.*p2/c.npy', lambda s: flip(s.folder / 'p2/c.npy')),
+}
+
+
+@pytest.mark.parametrize('memory', [0.0, 2.0])
+@pytest.mark.parametrize('what', CHANGES)
+def test_what_is_changed_in_the_middle_of_a_training_stops_it_and_the_next_begins_with_what_is_there(
+    study, monkeypatch, capsys, what, memory
+):
+    named, change = CHANGES[what]
+    with monkeypatch.context() as m:
+        in_the_middle(m, 3, lambda: change(study))
+        with pytest.raises(ValueError, match=named):
+            study.train(save_every=1, memory=memory)
+    assert not list((root() / 'results').rglob('provenance.json'))
+    again = study.train(save_every=1, memory=memory)
+    assert 'Going on' not in capsys.readouterr().out and not unfinished(again.path)
+
+
+def test_a_store_that_is_replaced_while_it_is_read_is_noticed_and_one_of_the_same_numbers_is_not(study, tmp_path):
+    store = make_store(tmp_path / 'features/s/x').hold('ab')
+    kept = store.read('text', 'a', 0, 50)
+    make_store(store.path)  # extracted again
+    assert np.array_equal(store.read('text', 'a', 0, 50), kept)
+    store.write('text', 'a', np.ones((50, 3, 8)), 'movie 1 transcript 2 tr 1.49')
+    for _ in range(2):
+        with pytest.raises(ValueError, match='a.h5 was changed while it was in use: put it back'):
+            store.read('text', 'a', 3, 9)
+    assert store.read('text', 'b', 3, 9).any()
+    other = Store.open(store.path).hold('b')
+    with h5py.File(other.file('text', 'b'), 'r+') as f:  # in place, and dated back
+        before = os.stat(f.filename)
+        f['states'][7] += 1
+    os.utime(other.file('text', 'b'), ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(ValueError, match='b.h5 was changed while it was in use'):
+        other.read('text', 'b', 3, 9)
+
+
+def test_looking_whether_inputs_are_the_same_takes_less_than_3_percent_of_an_epoch(study, capsys):
+    run = study.train(epochs=6)
+    data = Cohort.open(str(study.folder))
+    features = open_features(data, get_preset('smoke'))
+    time.sleep(2.1)  # a file that was written a moment ago is read again
+    read = run.config['inputs']
+    check_inputs(read, data, features)
+    began = time.perf_counter()
+    for _ in range(20):
+        check_inputs(read, data, features)
+    looks = (time.perf_counter() - began) / 20
+    epoch = float(np.median(pd.read_csv(run.path / 'history.csv').seconds))
+    with capsys.disabled():
+        print(f' [looking at inputs: {1000 * looks:.2f} ms, {looks / epoch:.2%} of a smoke-sized epoch]', end='')
+    assert looks < 0.03 * epoch
 
 
 def test_features_of_another_movie_or_transcript_are_refused_by_name(tmp_path, study):

@@ -19,7 +19,7 @@ from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weigh
 from mirage.data.parcels import MEANING, Prediction
 from mirage.plotting.page import animation_mp4, page_html, stencil
 from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_movies
-from mirage.prediction.predict import prepare, read_movies, stop_if_failed, transcribe
+from mirage.prediction.predict import prepare, read_movies, stop_if_failed, transcribe, write_prediction
 from mirage.prediction.recipe import Recipe, open_backbones, open_weights
 from mirage.data.stimuli import RATE, Movie
 from mirage.features.store import Store
@@ -265,6 +265,33 @@ def test_a_training_run_says_how_its_features_are_made_and_is_held_to_it(given, 
         open_weights(run.path)
 
 
+def test_the_names_of_the_parcels_travel_with_the_weights(given, tmp_path):
+    names = tuple(f'Région {k}' for k in range(SHAPE.parcels))
+    replace(RECIPE, atlas=None, parcels=names).write(tmp_path / 'recipe.yaml')
+    assert Recipe.read(tmp_path / 'recipe.yaml').parcels == names
+    torch.manual_seed(0)
+    Mirage(SHAPE).save_pretrained(tmp_path)
+    p = predict(given / 'clip.mkv', given / 'clip.srt', tmp_path, 'sub-01', device='cpu')
+    write_prediction(p, tmp_path / 'out')
+    assert tuple(pd.read_csv(tmp_path / 'out' / 'parcels.csv').name) == names
+    with h5py.File(tmp_path / 'out' / 'predictions.h5') as f:
+        assert f['parcel'][3].decode() == 'Région 3'
+    replace(RECIPE, atlas=None, parcels=names[1:]).write(tmp_path / 'recipe.yaml')
+    with pytest.raises(ValueError, match=f'names {len(names) - 1} parcels; the model has {len(names)}'):
+        open_weights(tmp_path)
+    for wrong in (('a', 'a'), ('a\nb',), (3,), 'abc'):
+        with pytest.raises(ValueError, match='parcels is .* expected names'):
+            replace(RECIPE, parcels=wrong)
+
+
+def test_words_after_the_end_of_the_movie_are_left_out_and_reported(given, tmp_path):
+    (tmp_path / 'w.srt').write_text(SRT + '\n2\n00:00:40,000 --> 00:00:41,000\nbye\n')
+    with pytest.warns(UserWarning, match='w.srt: 1 words begin after the .* ends .* and are left out'):
+        late = predict(given / 'clip.mkv', tmp_path / 'w.srt', given / 'ours', 'sub-01', device='cpu')
+    plain = predict(given / 'clip.mkv', given / 'clip.srt', given / 'ours', 'sub-01', device='cpu')
+    assert np.allclose(late.bold['sub-01'], plain.bold['sub-01'], atol=1e-6)
+
+
 COMMIT = 'ab' * 20
 
 
@@ -345,9 +372,9 @@ def bad(given, d, kind):
     if kind == 'words are no table':
         (d / 'w.csv').write_text('a,b\n1,2\n')
         words, says = d / 'w.csv', 'has the columns a, b'
-    if kind == 'words after the end':
-        (d / 'w.srt').write_text(SRT + '\n2\n00:00:40,000 --> 00:00:41,000\nbye\n')
-        words, says = d / 'w.srt', 'last word begins 28'
+    if kind == 'words of another movie':
+        (d / 'w.srt').write_text(SRT + '\n2\n00:00:40,000 --> 00:00:41,000\n' + 90 * 'bye ' + '\n')
+        words, says = d / 'w.srt', 'words begin after .* ends .*belongs to another movie'
     if kind == 'unknown subject':
         how, says = dict(subjects='sub-04'), "no subject 'sub-04'; there are: sub-01"
     if kind == 'unknown weights':
@@ -385,7 +412,7 @@ def bad(given, d, kind):
         'words are no subtitles',
         'time runs backwards',
         'words are no table',
-        'words after the end',
+        'words of another movie',
         'unknown subject',
         'unknown weights',
         'other widths',
@@ -585,7 +612,7 @@ def test_a_movie_without_words_and_one_heard_by_a_recogniser(given, shared):
     p = predict(given / 'clip.mkv', None, given / 'ours', asr=ears, device='cpu')
     q = predict(given / 'clip.mkv', None, given / 'ours', device='cpu')
     assert not np.allclose(p.bold['sub-01'], q.bold['sub-01'], atol=1e-5)
-    with pytest.raises((OSError, ValueError)):
+    with pytest.raises(ValueError, match='recogn'):
         transcribe(replace(quiet), str(given / 'ours'), 'cpu')  # no recogniser
 
 

@@ -61,7 +61,7 @@ def plain(model, **inputs):  # list of (B, N, D)
 
 
 def close(ours, states, tokens):
-    "Whether a read-out is the mean of these tokens, in every layer."
+    "Whether what is kept is the mean of these tokens, in every layer."
     return np.allclose(ours, torch.stack([s[0, tokens].mean(0) for s in states]), atol=1e-4)
 
 

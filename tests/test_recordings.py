@@ -273,13 +273,18 @@ def test_tables_with_the_names_of_the_atlas_are_put_in_its_order(study, prefix):
         Cohort.open(study({('ann', 'a'): table(x, [f'V{k}' for k in range(1000)])}, 1000, about))
 
 
-def test_counting_from_0_and_from_1_are_places_and_nothing_is_shifted(study):
-    cohort = Cohort.open(
-        study({('ann', 'a'): table(REAL, range(6)), ('bob', 'a'): table(REAL, range(1, 7)), ('cat', 'a'): REAL})
-    )
+@pytest.mark.parametrize('begin', [0, 1])
+def test_names_that_only_count_are_places_and_nothing_is_shifted(study, begin):
+    counted = table(REAL, range(begin, begin + 6))
+    cohort = Cohort.open(study({('ann', 'a'): counted, ('bob', 'a'): counted, ('cat', 'a'): REAL}))
     assert cohort.names is None and all(np.allclose(cohort.rows(r), REAL) for r in cohort.runs.itertuples())
     with pytest.raises(ValueError, match=r'bob-a.csv has shape \(30, 5\), but cohort.yaml says \(TRs, 6\)'):
         Cohort.open(study({('ann', 'a'): table(REAL, range(1, 7)), ('bob', 'a'): table(REAL[:, :5], range(1, 6))}))
+
+
+def test_one_table_counts_from_0_and_another_from_1_and_nobody_knows_what_1_is(study):
+    with pytest.raises(ValueError, match='ann-a.csv numbers its parcels from 0, .*bob-a.csv from 1'):
+        Cohort.open(study({('ann', 'a'): table(REAL, range(6)), ('bob', 'a'): table(REAL, range(1, 7))}))
 
 
 def test_whoever_has_all_regions_counts_as_named_beside_those_with_gaps(study):

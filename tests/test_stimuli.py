@@ -7,6 +7,15 @@ import av, numpy as np, pandas as pd, pytest
 from mirage.data.stimuli import RATE, Movie, MovieError, frames_in_window, window_mask, window_table
 
 
+def samples(seconds, rate, channels, turned):  # (channels, samples)
+    "A tone from 3 to 4 s; its second channel is upside down until second `turned`."
+    t = np.arange(int(seconds * rate)) / rate
+    x = np.repeat((0.5 * np.sin(2 * np.pi * 440 * t) * ((t >= 3) & (t < 4)))[None], channels, 0)
+    if turned:
+        x[1, t < turned] *= -1
+    return x
+
+
 def make(
     path,
     seconds=8.0,
@@ -17,6 +26,7 @@ def make(
     picture=True,
     sound=True,
     sound_seconds=None,
+    turned=None,
 ):
     "Grey level 20 + 10 × seconds; a 440 Hz tone of amplitude 0.5 from 3 to 4 s."
     form = dict(flac='s16', aac='fltp', ac3='fltp', libopus='flt', pcm_s16le='s16')[codec]
@@ -37,11 +47,8 @@ def make(
                 out.mux(v.encode(frame))
             out.mux(v.encode())
         if sound:
-            t = np.arange(int((sound_seconds or seconds) * rate)) / rate
-            x = np.repeat(
-                (0.5 * np.sin(2 * np.pi * 440 * t) * ((t >= 3) & (t < 4)))[None], av.AudioLayout(layout).nb_channels, 0
-            )
-            for k in range(0, len(t), 1024):
+            x = samples(sound_seconds or seconds, rate, av.AudioLayout(layout).nb_channels, turned)
+            for k in range(0, x.shape[1], 1024):
                 y = x[:, k : k + 1024]
                 y = (y * 32767).astype(np.int16) if form == 's16' else y.astype(np.float32)
                 frame = av.AudioFrame.from_ndarray(
@@ -82,6 +89,17 @@ def test_every_sound_becomes_mono_16_khz_at_its_own_time(tmp_path, name, how):
     assert abs(begins - 3) < 0.03 and abs(ends - 4) < 0.03 and abs(power - 0.5 / 2**0.5) < 0.02
     assert len(movie.sound()) == round(movie.seconds * RATE) and np.abs(movie.sound()).max() <= 1
     assert np.abs(grey(movie, np.arange(0, 8, 0.5)) - (20 + 10 * np.arange(0, 8, 0.5))).max() <= 3
+
+
+@pytest.mark.parametrize('name, codec', [('v.mkv', 'flac'), ('v.mp4', 'aac')])
+def test_stereo_whose_channels_cancel_each_other_is_refused_and_a_stretch_of_it_is_reported(tmp_path, name, codec):
+    movie = Movie.open(make(tmp_path / name, layout='stereo', codec=codec, turned=8.0))
+    with pytest.raises(
+        MovieError, match=rf'{name}: the two channels of its sound cancel each other at [23].\d–4.*pan=mono'
+    ):
+        movie.sound()
+    with pytest.warns(UserWarning, match='cancel each other at [23].\d–3.\d s and are silent there'):
+        tone(Movie.open(make(tmp_path / name, layout='stereo', codec=codec, turned=3.3)))
 
 
 def test_variable_frame_rate_shows_the_newest_frame(tmp_path):

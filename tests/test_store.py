@@ -95,7 +95,7 @@ def _same(path, seed):  # one of many readers
     return True
 
 
-def test_many_readers_while_the_file_is_written_anew(tmp_path):
+def test_many_readers_while_the_file_is_written_again(tmp_path):
     store = Store.create(tmp_path, {}, STREAMS)
     store.write('text', 'a', states())
     with ProcessPoolExecutor(2, FORK) as pool:

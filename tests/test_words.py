@@ -478,7 +478,6 @@ def test_the_phones_of_mfa_are_no_words(tmp_path):
     [
         ('a.ass', '[Script Info]\n', 'SubStation.*ffmpeg -i a.ass a.srt'),
         ('a.sub', '{1}{20}Hi\n', 'MicroDVD.*ffmpeg'),
-        ('a.TextGrid', 'File type = "ooTextFile"\n', 'TextGrid.*export'),
         ('a.ttml', '<?xml version="1.0"?>\n', 'XML.*ffmpeg'),
         ('a.xlsx', 'PK\x03\x04', 'workbook.*CSV'),
         ('a.lrc', '[00:12.00]la\n', 'lyrics.*ffmpeg'),

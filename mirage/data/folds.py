@@ -23,11 +23,11 @@ def same_movie(
     runs = cohort.runs[cohort.runs.bold.notna()]
     found = {}
     for split, video in runs.drop_duplicates('split')[['split', 'video']].itertuples(index=False):
-        told = [('video', str(video))] if video is not None else []
+        facts = [('video', str(video))] if video is not None else []
         if features is not None:
-            told.append(tuple(features.digest(m, split) for m in features.streams))
-        same = [first for first, known in found.items() if set(told) & known[1]]
-        names, facts = [split], set(told)
+            facts.append(tuple(features.digest(m, split) for m in features.streams))
+        same = [first for first, known in found.items() if set(facts) & known[1]]
+        names, facts = [split], set(facts)
         for first in same:
             others, more = found.pop(first)
             names, facts = others + names, facts | more

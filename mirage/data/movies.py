@@ -165,13 +165,13 @@ class Survey:
 
 
 def _track(stream) -> Track:
-    codec, told = stream.codec_context, stream.metadata
+    codec, tags = stream.codec_context, stream.metadata
     track = Track(
         stream.index,
         stream.type,
         codec.name if codec else '',
-        told.get('language', ''),
-        told.get('title', ''),
+        tags.get('language', ''),
+        tags.get('title', ''),
         stream.disposition,
     )
     if codec and stream.type == 'video':

@@ -40,6 +40,7 @@ class Prediction:
     simulated: bool  # whether they were trained on simulated BOLD
     tr: float = TR
     atlas: str | None = 'schaefer1000'
+    parcels: tuple = ()  # their names, where they are known and not those of the atlas
 
     @property
     def times(self):  # (n_tr,) seconds at which the samples are taken

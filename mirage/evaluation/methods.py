@@ -28,8 +28,8 @@ def showings_of(
         )
     rows = []
     for subject, showings in read.items():
-        for showing, told in showings.items():
-            which, n_tr = told.split()[:2]
+        for showing, facts in showings.items():
+            which, n_tr = facts.split()[:2]
             rows.append((subject, showing.rpartition(' ')[0], which, int(n_tr)))
     return pd.DataFrame(rows, columns=['subject', 'split', 'set', 'n_tr'])
 

@@ -357,8 +357,8 @@ class Reads(TextModel):
             )
         lost = [plan.texts[i] for i, (_, mine) in enumerate(rows) if not len(mine)]
         if lost:
-            told = f'{self.spec.name} has no token for {len(lost)} words, first {lost[0]!r}: their states are zeros'
-            warnings.warn(told, stacklevel=3)
+            which = f'{self.spec.name} has no token for {len(lost)} words, first {lost[0]!r}: their states are zeros'
+            warnings.warn(which, stacklevel=3)
 
     def work(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
         lengths = [len(ids) for ids, _ in self.rows(Schedule(movie, get_protocol(protocol), contexts))]

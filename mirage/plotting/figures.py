@@ -423,7 +423,7 @@ def save_figure(
     data: pd.DataFrame,  # the numbers that were drawn
     title: str,
     caption: str,
-    shown=None,  # the Cohort whose results it shows; None: nobody's
+    shown=None,  # the Cohort whose results it shows; None: no cohort's
     claims=(),
     params: dict | None = None,  # of the notebook
     extra=(),  # further files of this item, already written

@@ -20,9 +20,7 @@ from ..core import open_run, plain_name, read_sealed, root, run_path, start_run,
 from ..processes import DiskFull
 from ..data.cohort import pick_subjects
 from ..data.parcels import MEANING, Prediction, parcel_table
-from ..data.movies import SHORT
 from ..data.stimuli import RATE, Movie, window_table
-from ..data.words import read_words
 from ..features.backbones import Schedule, get_protocol
 from ..features.store import Joined, store_path
 from ..features.extract import estimate, extract_splits
@@ -37,15 +35,7 @@ def open_input(video, transcript=None, tr: float = TR, audio_track='', protocol=
     if not movie.has_sound:
         movie.sound()  # says what to do about it
     next(movie.iter_frames([0.0]))
-    if (
-        movie.transcript
-        and len(words := read_words(movie.transcript, tr))
-        and (late := words.onset.max() - movie.seconds) > SHORT
-    ):
-        raise ValueError(
-            f'{movie.transcript}: its last word begins {late:.1f} s after {movie.path} ends ({movie.seconds:.1f} '
-            's); give the transcript of this cut, in seconds from its beginning'
-        )
+    _ = movie.words  # tells which begin after the end and are left out; refuses a transcript of which most do
     _ = Schedule(movie, get_protocol(protocol)).words  # a fault in the transcript shows now
     return movie
 
@@ -160,7 +150,7 @@ class Job:
         return ''
 
     def cost(self) -> pd.Series:
-        "Told before anything is computed: nothing of this needs the weights."
+        "Checked before anything is computed: nothing of this needs the weights."
         r = self.weights.recipe
         row = pd.DataFrame([
             dict(
@@ -273,9 +263,8 @@ def movie_features(job: Job):  # FeatureSet, and the movie's name in it
             revision=backbone.revision,
             tr=r.tr,
         )
-    return (
-        parts[r.backbone] if '' in r.backbones else Joined({m: parts[name] for m, name in r.backbones.items()})
-    ), split
+    joined = parts[r.backbone] if '' in r.backbones else Joined({m: parts[name] for m, name in r.backbones.items()})
+    return joined.hold([split]), split
 
 
 def predict_bold(
@@ -318,6 +307,7 @@ def compute(job: Job) -> Prediction:
         r.simulated,
         r.tr,
         r.atlas,
+        r.parcels,
     )
 
 
@@ -334,11 +324,9 @@ def predict(
 # %% ../../nbs/09b_predict.ipynb #6e06195f
 def parcel_names(p: Prediction) -> pd.DataFrame:  # parcel (from 1), name, and on the atlas hemi and net
     n = next(iter(p.bold.values())).shape[1]
-    return (
-        parcel_table()
-        if p.atlas == 'schaefer1000'
-        else pd.DataFrame(dict(parcel=np.arange(1, n + 1), name=[f'parcel {i}' for i in range(1, n + 1)]))
-    )
+    if p.atlas == 'schaefer1000':
+        return parcel_table()
+    return pd.DataFrame(dict(parcel=np.arange(1, n + 1), name=p.parcels or [f'parcel {i}' for i in range(1, n + 1)]))
 
 
 def write_prediction(p: Prediction, folder):
@@ -346,7 +334,7 @@ def write_prediction(p: Prediction, folder):
     folder, names = Path(folder), parcel_names(p)
     with atomic(folder / 'predictions.h5') as tmp, h5py.File(tmp, 'w') as f:
         f.attrs.update(tr=p.tr, units='z-scored BOLD', source=p.source, simulated=p.simulated, meaning=MEANING)
-        f['seconds'], f['parcel'] = p.times, names.name.to_numpy(dtype='S')
+        f['seconds'], f['parcel'] = p.times, np.char.encode(names.name.to_numpy(dtype=str), 'utf-8')
         for s, y in p.bold.items():
             f[f'bold/{s}'] = y
     for s, y in p.bold.items():
@@ -372,6 +360,7 @@ def read_prediction(folder, job: Job) -> Prediction:
             r.simulated,
             r.tr,
             r.atlas,
+            r.parcels,
         )
 
 

@@ -6,8 +6,8 @@
 __all__ = ['AGGREGATES', 'BACKBONES', 'PROTOCOL_NAMES', 'PRECISIONS', 'NUMBERS', 'DIGITS', 'choice', 'number',
            'TrainingParameters', 'exact', 'run_name', 'either', 'name_pattern', 'parameters_of', 'with_window',
            'check_names', 'chosen_preset', 'chosen_precision', 'training_settings', 'own_name', 'asked_settings',
-           'inputs_now', 'changed_inputs', 'why_not', 'identity_of', 'set_aside', 'variant', 'sweep', 'seed_sweep',
-           'query_sweep', 'sensitivity_sweeps', 'backbone_sweep']
+           'inputs_now', 'changed_inputs', 'why_not', 'identity_of', 'check_unchanged', 'set_aside', 'variant', 'sweep',
+           'seed_sweep', 'query_sweep', 'sensitivity_sweeps', 'backbone_sweep']
 
 # %% ../../nbs/04b_runs.ipynb #21c9fead
 import re, sys
@@ -17,11 +17,12 @@ from typing import Any, get_args
 import numpy as np, torch
 
 from ..core import PRESETS, Contexts, Preset, Run, check_number, cohort_id, differences, file_digest, get_preset
-from ..core import name_differences, own_precision, own_preset, read_json, root, run_path, seal_broken, shown
-from ..core import unfinished, write_json
+from ..core import name_differences, open_run, own_precision, own_preset, read_json, root, run_path
+from ..core import seal_broken, shown, unfinished, write_json
 from ..data.cohort import Cohort
 from ..features.backbones import FAMILIES, SPECS, backbone_id, contexts_of, family, get_protocol
-from ..features.store import features_there, inputs_of, open_features, store_faults
+from ..features.store import IN_USE, ChangedInUse, check_inputs, features_there, inputs_of, open_features
+from ..features.store import store_faults
 
 # %% ../../nbs/04b_runs.ipynb #ba8d7b5c
 AGGREGATES = {'mirage': 'queries', 'encoder': 'groups', 'mean': 'mean'}  # the model's name: how it pools over depth
@@ -298,6 +299,18 @@ def identity_of(run: Run) -> dict:  # file → digest
     "What others read of a run: its numbers and weights, but not the time they took."
     return {k: f['sha256'][:16] for k, f in run.provenance['files'].items() if k not in ('metrics.json', 'history.csv')}
 
+
+def check_unchanged(
+    config: dict,  # of a run that is about to end
+    cohort: Cohort,
+    features=None,  # FeatureSet, where the run reads one
+):
+    "Stop where recordings, features, or the runs behind a run are no longer what they were when it began."
+    check_inputs(config['inputs'], cohort, features)
+    for other, was in config['inputs'].get('of', {}).items():
+        if identity_of(open_run(run_path(cohort.name, *other.split('/')))) != was:
+            raise ChangedInUse(f'{other} was made again while it was in use: {IN_USE}')
+
 # %% ../../nbs/04b_runs.ipynb #2b53f913
 def _not_as_asked(cohort: str, name: str, preset: str) -> str:  # empty where it is
     stage, run = name.split('/')
@@ -322,7 +335,7 @@ def set_aside(
     preset: str = 'auto',
     dry: bool = False,  # only say it
 ) -> dict:  # stage/name → digest of the last one that was set aside
-    "Runs that are there but not as asked no longer count; who is told of them makes them again."
+    "Runs that are there but not as asked no longer count; whoever asks for them makes them again."
     note = root() / 'results' / cohort_id(cohort) / 'set_aside.json'
     known, found = read_json(note) if note.is_file() else {}, {}
     truth = root() / 'data' / cohort_id(cohort) / 'truth' / 'truth.h5'

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TIE', 'SIMULATED_COHORTS', 'squared_error', 'silent_where', 'predict_windows', 'parcel_r', 'kept_epoch', 'find_fault',
            'stop_if_broken', 'draw_seed', 'Progress', 'save_state', 'load_state', 'resume', 'make_optimizer', 'Learner',
-           'train_step', 'Stopwatch', 'history_row', 'write_epoch', 'fit', 'write_predictions', 'summary',
+           'train_step', 'Stopwatch', 'history_row', 'write_epoch', 'keep_state', 'fit', 'write_predictions', 'summary',
            'build_inputs', 'check_machine', 'Task', 'open_task', 'start_accelerator', 'take_run', 'finish_training',
            'train', 'option_of', 'main']
 
@@ -29,7 +29,7 @@ from accelerate.state import AcceleratorState
 from ..processes import gives_locks_back, take
 from ..data.cohort import SCORED_SETS, Cohort, pick_subjects
 from ..features.backbones import family
-from ..features.store import FeatureSet, inputs_of, open_features
+from ..features.store import FeatureSet, check_inputs, inputs_of, open_features
 from ..models.model import Mirage, ModelConfig, first_model, save_weights
 from .runs import TrainingParameters, chosen_preset, own_name, training_settings
 from .loader import Batch, Loader, Reader, Window, epoch_plan, make_windows, tile_plan
@@ -305,6 +305,12 @@ def write_epoch(run: Run, model: Mirage, history: list[dict], on_epoch: Callable
         on_epoch(history)
 
 # %% ../../nbs/05_train.ipynb #a5b290fa
+def keep_state(run: Run, learner: Learner, so_far: Progress):
+    "On one process."
+    if learner.accelerator.is_main_process:
+        save_state(run.path / 'resume.pt', run.config, learner.parts, so_far)
+
+
 def fit(
     run: Run,
     cohort: Cohort,
@@ -329,18 +335,21 @@ def fit(
     if so_far.done:
         accelerator.print(f'Going on after step {so_far.done} of {len(plan)}.')
     todo, watch = plan[so_far.done :], Stopwatch(loader)
+    read = run.config.get('inputs')
     for batch in progress(loader(todo), 'training', len(todo)):
         step = so_far.done + 1
         loss, norm = train_step(learner, batch, step, seed, preset.clip)
         so_far.count(loss, norm)
         if step % steps == 0:
             r = parcel_r(predict_windows(model, loader, val, per_step, accelerator), cohort)
+            check_inputs(read, cohort, loader.reader.features)
             row = history_row(step // steps, step, so_far, r, cohort.subjects, learner.schedule.get_last_lr()[0])
             so_far.end_epoch(row | watch.lap())
             if accelerator.is_main_process:
                 write_epoch(run, model, so_far.history, on_epoch)
-        if (step % save_every == 0 or step == len(plan)) and accelerator.is_main_process:
-            save_state(run.path / 'resume.pt', run.config, learner.parts, so_far)
+        if step % save_every == 0 or step == len(plan):
+            check_inputs(read, cohort, loader.reader.features)
+            keep_state(run, learner, so_far)
     accelerator.wait_for_everyone()
     return so_far.history
 
@@ -478,6 +487,7 @@ def finish_training(run: Run, task: Task, model: Mirage, loader: Loader, history
     "Predictions, scores and metrics of the best weights; then the run counts."
     model.load_state_dict(load_file(run.path / 'weights.safetensors'))
     scores = write_predictions(run, task.cohort, model, loader, task.preset.window, task.per_step)
+    check_inputs(task.config['inputs'], task.cohort, task.features)
     (run.path / 'resume.pt').unlink()  # as large as three models, and no longer needed
     took = dict(
         best_epoch=kept_epoch(history)['epoch'],
