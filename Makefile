@@ -9,7 +9,7 @@ TESTERS := $(shell expr $(CORES) + 1)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: env lab paper verify figures test test-all data readme site wheel lock clean
+.PHONY: env lab paper profile verify figures test test-all data readme site wheel lock clean
 
 env: .venv/installed
 
@@ -45,6 +45,12 @@ paper: env
 
 # of which cohort
 COHORT ?= embedded
+# make profile COHORT=data/mine BACKBONE=text=models/minilm,audio=ready: models of your own (chapter 02i) through ridge, MIRAGE and depth
+BACKBONE ?= laptop
+profile: env
+	$(BIN)/snakemake profile -s nbs/paper.smk --cores $(CORES) --rerun-incomplete --quiet host reason --config cohort=$(COHORT) backbone=$(BACKBONE)
+	@echo 'Drawn in results/<cohort>/figures: fig5_attention, fig7_heads, fig9_depth.'
+
 verify: env
 	$(BIN)/python -m mirage.plotting.results verify $(COHORT)
 

@@ -12,7 +12,7 @@ from mirage.core import root
 NBS = Path(__file__).resolve().parents[1] / 'nbs'
 TR, ROWS, PARCELS = 2.0, 60, 12
 STREAMS = dict(text=(3, 8), audio=(4, 8), vision=(2, 8))  # stream → layers, width
-SETS = dict(m1='train', m2='train', m3='val', m4='val', m5='s7', m6='ood')  # movie → set
+SETS = dict(m1='train', m2='train', m3='val', m4='val', m5='test', m6='test_by_movie')  # movie → set
 COHORTS = dict(
     plain={},
     one_stream=dict(streams=dict(text=(3, 8))),
@@ -20,8 +20,8 @@ COHORTS = dict(
     one_layer=dict(streams=dict(text=(1, 8), audio=(1, 8))),
     one_person=dict(people=1),
     fifteen_people=dict(people=15, streams=dict(text=(2, 4))),
-    no_validation=dict(sets=dict(m1='train', m2='train', m3='s7')),
-    one_run_a_set=dict(sets=dict(m1='train', m2='val', m3='s7')),
+    no_validation=dict(sets=dict(m1='train', m2='train', m3='test')),
+    one_run_a_set=dict(sets=dict(m1='train', m2='val', m3='test')),
     missing_runs=dict(people=3, lost={('p2', 'm3'), ('p2', 'm4'), ('p3', 'm1'), ('p1', 'm5')}),
 )
 

@@ -139,8 +139,8 @@ def cohort(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     monkeypatch.setenv('IN_TEST', '1')
 
-    def make(**how):
-        toy = Toy(tmp_path / 'data' / 'toy', **how).write()
+    def make(kind=Toy, **how):
+        toy = kind(tmp_path / 'data' / 'toy', **how).write()
         monkeypatch.setattr(mirage.data.cohort.Cohort, 'open', classmethod(lambda cls, name, *a, **k: toy))
         return toy
 
@@ -211,6 +211,24 @@ def test_what_was_not_planted_is_not_found(cohort, tmp_path):
     }
     assert verdicts['(planted) the dominant modality comes back'] == 'fails'
     assert {v for k, v in verdicts.items() if 'dominates' in k} <= {'fails', 'undecided'}
+
+
+class Deaf(Toy):
+    "Forty parcels that the movie does not reach."
+
+    def __init__(self, folder, **how):
+        super().__init__(folder, **how)
+        rng = np.random.default_rng(1)
+        for of_subject in self.measured.values():
+            for y in of_subject.values():
+                y[:, :40] = rng.standard_normal((ROWS, 40))
+
+
+def test_parcels_that_are_not_predicted_have_no_dominant_modality(cohort, tmp_path):
+    cohort(Deaf, parcels=200, atlas=None)
+    execute('fig3_modalities', cohort='toy')
+    table = pd.read_csv(tmp_path / 'results/toy/figures/fig3_modalities.csv', keep_default_na=False)
+    assert (table.dominant[:40] == 'none').sum() >= 37 and (table.dominant[40:] == 'none').sum() <= 8
 
 
 @pytest.mark.parametrize('item', NOTEBOOKS)

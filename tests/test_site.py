@@ -51,7 +51,7 @@ def broken_links(site: Path) -> list:
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     "Three chapters, a figure, one module and a page of results."
-    kept = ('01n_parcels', '03a_pooler', 'fig2_fusion')
+    kept = ('01o_parcels', '03a_pooler', 'fig2_fusion')
     some = [p for p in build.notebooks() if p.stem in kept]
     monkeypatch.setattr(build, 'notebooks', lambda: some)
     site = build.Site(tmp_path / 'source')

@@ -7,8 +7,8 @@ __all__ = ['WORD_FRAMES', 'ONE_BY_ONE', 'CHOICES', 'BLINK', 'PROTOCOLS', 'SPECS'
            'ADAPTORS', 'GIVEN_CONTEXTS', 'WRITERS', 'GATES', 'TimePoint', 'word_ends', 'time_points', 'context_words',
            'frame_times', 'picture_pairs', 'rounded_frames', 'words_to_frames', 'Protocol', 'get_protocol', 'Schedule',
            'HiddenStateRecorder', 'decode_in_order', 'Cache', 'prefetch', 'batches', 'Spec', 'Work', 'cached_commits',
-           'is_commit', 'latest_commit', 'model_place', 'family', 'is_given', 'backbone_id', 'contexts_of', 'find_spec',
-           'Backbone', 'load_backbone', 'grow', 'sign']
+           'is_commit', 'latest_commit', 'model_place', 'family', 'is_given', 'backbone_id', 'contexts_of',
+           'extractions_of', 'find_spec', 'Backbone', 'load_backbone', 'grow', 'sign']
 
 # %% ../../nbs/02a_backbones.ipynb #2f6efc78
 import functools, hashlib, importlib, math, re
@@ -544,6 +544,13 @@ def contexts_of(backbone: str, preset: Preset) -> Contexts:
     "What a backbone sees before a time point, unless something else is asked for."
     return GIVEN_CONTEXTS if is_given(backbone) else preset.contexts
 
+# %% ../../nbs/02a_backbones.ipynb #02af0005
+def extractions_of(backbone: str) -> tuple:  # names of extractions, config of the pipeline beside the preset
+    "What must have been extracted: each member of a family by itself, given models together."
+    if is_given(backbone):
+        return [backbone_id(backbone)], dict(backbone=backbone)
+    return list(family(backbone).values()), {}
+
 
 def find_spec(name: str) -> Spec:
     "Where a backbone comes from, by its name or as it was given."
@@ -560,7 +567,7 @@ def find_spec(name: str) -> Spec:
     if (root() / where).is_dir():
         return Spec(name, ADAPTORS[stream], str(root() / where))
     repo, _, commit = where.partition('@')
-    if not re.fullmatch(r'[\w.-]+(/[\w.-]+)?', repo) or repo.startswith('.'):
+    if not re.fullmatch(r'[\w.-]+/[\w.-]+', repo) or repo.startswith('.'):
         raise FileNotFoundError(f'{name}: there is no folder {where}, and it is no id on the hub (owner/name)')
     return Spec(name, ADAPTORS[stream], repo, commit)
 
@@ -635,6 +642,12 @@ class Backbone:
         )
         return dict(name=self.spec.name, weights=weights.hexdigest()[:16], seed=self.seed, dtype=str(self.dtype))
 
+    @property
+    def parameters(self) -> int:
+        "Of the whole model, counted on an empty one."
+        with torch.device('meta'):
+            return sum(p.numel() for p in self.classes[0]._from_config(self.config).parameters())
+
     @cached_property
     def sizes(self) -> dict:  # module → parameters that one token uses
         "Counted on an empty model; of a layer's experts, those that a token is sent to."
@@ -662,9 +675,10 @@ def load_backbone(
     if spec.on_hub and revision == 'latest':
         revision = latest_commit(spec.repo)
     if spec.on_hub and not is_commit(revision):
+        here = '' if name in SPECS else 'there is no such folder here; on the hub, '
         raise ValueError(
-            f'{name} comes from huggingface.co/{spec.repo}: pin it with revision, the 40 digits of a commit of '
-            f'that repository, or latest (got {revision!r})'
+            f'{name}: {here}it comes from huggingface.co/{spec.repo}: pin it with revision, the 40 digits of a commit '
+            f'of that repository, or latest (got {revision!r})'
         )
     module, cls = spec.adaptor.split(':')
     return getattr(importlib.import_module(module), cls)(spec, device, revision)

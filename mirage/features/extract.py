@@ -137,18 +137,14 @@ def check_sources(
     backbone: Backbone,
     fusion: str,
 ):
-    "Refuse stimuli that cannot give what the backbone takes, before any is extracted."
-    rows = list(splits.itertuples())
+    "Refuse stimuli without a movie where a backbone takes more than words, before any is extracted."
     takes = list(backbone.streams(fusion))
-    silent = [row.split for row in rows if given(row.video) is None]
+    silent = [row.split for row in splits.itertuples() if given(row.video) is None]
     if silent and takes != ['text']:
-        instead = 'or take what came with the cohort (audio=ready)'
         raise ValueError(
             f'{backbone.spec.name} takes {", ".join(takes)}, but {silent[0]} has no movie: give it in the column video '
-            f'of runs.csv, {instead}'
+            'of runs.csv, or take what came with the cohort (audio=ready)'
         )
-    if takes == ['text'] and all(given(row.transcript) is None for row in rows):
-        raise ValueError(f'{backbone.spec.name} takes text, but no movie here has a transcript: give it in runs.csv')
 
 
 def stored(store: Store, row, movie: Movie) -> bool:

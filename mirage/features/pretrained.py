@@ -348,10 +348,10 @@ class Reads(TextModel):
 
     def tell(self, plan: Schedule, rows):
         "What is read otherwise than asked for."
-        cut = sum(len(ids) == self.longest for ids, _ in rows)
-        if cut:
+        long = sum(len(ids) == self.longest for ids, _ in rows)
+        if long:
             warnings.warn(
-                f'{self.spec.name} reads {self.longest} tokens at most: of {cut} contexts of {plan.contexts.words} '
+                f'{self.spec.name} reads {self.longest} tokens at most: of {long} contexts of {plan.contexts.words} '
                 'words the oldest are left out',
                 stacklevel=3,
             )
@@ -418,8 +418,8 @@ class AudioModel(Described):
 class Listens(AudioModel):
     "A model of sound, as an extractor."
 
-    def plan_windows(self, plan: Schedule) -> list:  # (start, stop) in seconds, cuts read in it
-        steps = [c for c in plan.cuts if c.kind == 'step']
+    def plan_windows(self, plan: Schedule) -> list:  # (start, stop) in seconds, time points read in it
+        steps = [c for c in plan.points if c.kind == 'step']
         length = self.fitting(plan.contexts.audio, self.longest, 'seconds of sound')
         chunk = plan.protocol.chunk
         if not chunk or not self.in_time:
@@ -441,12 +441,12 @@ class Listens(AudioModel):
             warnings.warn(f'{self.spec.name} listens at {self.rate} Hz; sound here has {RATE}: no highs', stacklevel=3)
         return resample_poly(out, self.rate, RATE).astype(np.float32)
 
-    def reads(self, plan: Schedule, window, n: int) -> list:  # of each cut: indices of states
-        start, stop, cuts = window
+    def reads(self, plan: Schedule, window, n: int) -> list:  # of each time point: indices of states
+        start, stop, points = window
         if not self.in_time:
-            return [np.arange(n)] * len(cuts)
+            return [np.arange(n)] * len(points)
         lasts = self.padded or stop - start
-        return [newest_states(n, lasts, c.time - start, plan.protocol.audio_span) for c in cuts]
+        return [newest_states(n, lasts, c.time - start, plan.protocol.audio_span) for c in points]
 
     @torch.inference_mode()
     def extract(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()):
@@ -512,13 +512,13 @@ class VisionModel(Described):
     def pooling(self):
         return dict(pooling='all tokens' if self.clip or not self.lead else 'patches', lead=self.lead, clip=self.clip)
 
-    def times(self, plan: Schedule, cut: float) -> list:  # of each unit of a time point: times of its video frames
+    def times(self, plan: Schedule, time: float) -> list:  # of each unit of a time point: times of its video frames
         c = plan.contexts
         if self.clip:
             back = np.arange(self.clip, 0, -1) * c.video / self.clip
-            return [tuple(np.maximum(cut - back, 0.0).tolist())]
+            return [tuple(np.maximum(time - back, 0.0).tolist())]
         n = max(1, round(min(plan.protocol.tower_span, c.video) * c.fps))
-        return [(t,) for t in frame_times(cut, c, plan.protocol.picture_times)[-n:].tolist()]
+        return [(t,) for t in frame_times(time, c, plan.protocol.picture_times)[-n:].tolist()]
 
 # %% ../../nbs/02i_pretrained.ipynb #021b0024
 class Watches(VisionModel):
@@ -526,7 +526,7 @@ class Watches(VisionModel):
 
     def blocks(self, plan: Schedule):  # yields (steps, units of each, {time: pixels})
         "Decode and transform a movie once, in order."
-        steps = [c for c in plan.cuts if c.kind == 'step']
+        steps = [c for c in plan.points if c.kind == 'step']
         units = [self.times(plan, c.time) for c in steps]
         take = decode_in_order(plan.movie, [t for us in units for u in us for t in u])
         ready = {}
@@ -561,6 +561,6 @@ class Watches(VisionModel):
 
     def work(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
         plan = Schedule(movie, get_protocol(protocol), contexts)
-        seen = {u for c in plan.cuts if c.kind == 'step' for u in self.times(plan, c.time)}
+        seen = {u for c in plan.points if c.kind == 'step' for u in self.times(plan, c.time)}
         n = len(seen) * state_shapes(self, self.sample())[0][1]
         return Work(len(seen), n, 2.0 * n * self.sizes['vision'])

@@ -7,8 +7,8 @@ __all__ = ['ROWS', 'DELAYS', 'DESIGNS', 'row_blocks', 'Sums', 'Moments', 'collec
            'too_close', 'loo_exact', 'without', 'squared_errors', 'run_errors', 'Ridge', 'check_penalties',
            'sample_errors', 'fit_ridge', 'at_edges', 'warn_of_edges', 'tr_mean', 'whole_trs', 'delayed_means',
            'layer_weights', 'tr_rows', 'showing', 'showings', 'movie_rows', 'Design', 'own_delays', 'stream_scales',
-           'chosen_design', 'own_recipe', 'read_delays', 'shown_rows', 'standardiser', 'principal', 'lagged',
-           'design_matrix', 'TrainingRows', 'ridge_predictions']
+           'chosen_design', 'fewest_runs', 'own_recipe', 'read_delays', 'shown_rows', 'standardiser', 'principal',
+           'lagged', 'design_matrix', 'TrainingRows', 'ridge_predictions']
 
 # %% ../../nbs/03d_ridge.ipynb #39af1f70
 import copy, tempfile, warnings
@@ -521,6 +521,14 @@ def chosen_design(
     if width is not None:
         chosen = replace(chosen, width=check_number('width', width, 0, 10**7, whole=True))
     return replace(chosen, penalty=chosen.penalty if penalty == 'auto' else penalty)
+
+
+def fewest_runs(
+    cohort,  # Cohort
+) -> int:
+    "How many training runs the person has who has least."
+    training = cohort.runs[(cohort.runs['set'] == 'train') & cohort.runs.bold.notna()]
+    return int(training.groupby('subject').split.nunique().min()) if len(training) else 0
 
 
 def own_recipe(cohort: str) -> str:  # of DESIGNS

@@ -28,7 +28,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from ..processes import gives_locks_back, take
 from ..data.cohort import SCORED_SETS, Cohort, pick_subjects
-from ..features.backbones import family
+from ..features.backbones import extractions_of
 from ..features.store import FeatureSet, check_inputs, inputs_of, open_features
 from ..models.model import Mirage, ModelConfig, first_model, save_weights
 from .runs import TrainingParameters, chosen_preset, own_name, training_settings
@@ -410,9 +410,9 @@ def build_inputs(cohort: str, preset: Preset, fusion: str, subjects: str | list 
     if cohort not in SIMULATED_COHORTS:
         return
     pick_subjects(subjects, SUBJECTS, cohort)
-    backbones = family(preset.backbone).values()
+    backbones, given = extractions_of(preset.backbone)
     features = [run_path(cohort, 'extract', f'{b}-{fusion}-{preset.protocol}') / 'provenance.json' for b in backbones]
-    build(root() / 'data' / cohort / 'truth' / 'truth.h5', *features, preset=preset.name)
+    build(root() / 'data' / cohort / 'truth' / 'truth.h5', *features, preset=preset.name, **given)
 
 # %% ../../nbs/05_train.ipynb #759bc60a
 def check_machine(*, workers: int, memory: float, save_every: int, overwrite: bool):
