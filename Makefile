@@ -1,5 +1,6 @@
 # make lab: environment and JupyterLab. make paper: environment and the whole paper on the embedded cohort.
 # make verify: fresh numbers against the committed ones, item by item. make figures: replace what is committed.
+# make mine COHORT=folder: your own recordings from the folder to a page of results. make brains: the same for open recordings.
 # make test: environment and all tests but the long ones; make test-all: those too.
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -9,7 +10,7 @@ TESTERS := $(shell expr $(CORES) + 1)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: env lab paper profile verify figures test test-all data readme site wheel lock clean
+.PHONY: env lab paper mine brains profile verify figures test test-all data readme site wheel lock clean
 
 env: .venv/installed
 
@@ -45,6 +46,15 @@ paper: env
 
 # of which cohort
 COHORT ?= embedded
+# looked over, timed, fitted, checked and drawn (chapter 09d); MINE='-p folds 4' and the like are further parameters
+mine: env
+	mkdir -p results/notebooks
+	$(BIN)/papermill nbs/09d_mine.ipynb results/notebooks/mine.ipynb -p cohort $(COHORT) $(MINE) --log-output
+
+# studyforrest (chapter 01k): asks before it fetches, and goes on with what is there
+brains: env
+	$(BIN)/python -m mirage.prediction.mine
+
 # make profile COHORT=data/mine BACKBONE=text=models/minilm,audio=ready: models of your own (chapter 02i) through ridge, MIRAGE and depth
 BACKBONE ?= laptop
 profile: env

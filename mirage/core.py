@@ -254,6 +254,32 @@ PRESETS = {
             sensitivity_seeds=1,
         ),
         Preset(
+            'own',
+            backbone='tiny-qwen3-omni-thinking',
+            contexts=Contexts(words=8, audio=4.0, video=2.0),
+            window=40,
+            stride=10,
+            queries=4,
+            pool_dropout=0.1,
+            hidden=144,
+            depth=2,
+            heads=4,
+            dropout=0.2,
+            modality_dropout=0.3,
+            epochs=2,
+            validations=6,
+            patience=6,
+            batch=32,
+            lr=5e-4,
+            weight_decay=0.3,
+            members=3,
+            seed=0,
+            sweep_queries=(1, 4, 8),
+            sweep_windows=(20, 40),
+            sweep_backbones=('tiny-qwen3-omni-thinking', 'tiny-qwen2.5-omni-7b', 'tiny-tribe'),
+            sensitivity_seeds=1,
+        ),
+        Preset(
             'smoke',
             backbone='tiny-qwen3-omni-thinking',
             contexts=Contexts(words=8, audio=4.0, video=2.0),
@@ -308,7 +334,9 @@ OWN = dict(embedded=('tiny', 'no'), smoke=('smoke', 'no'), algonauts2025=('paper
 def own_preset(cohort) -> str:  # its name
     "The preset of a cohort's runs unless another is asked for."
     known = OWN.get(str(cohort).removeprefix('control-'))
-    return known[0] if known else get_preset('auto').name
+    if known:
+        return known[0]
+    return 'smoke' if in_test() else 'own'
 
 
 def own_precision(cohort) -> str | None:  # no, fp16 or bf16; None: what the device allows
@@ -388,7 +416,7 @@ CHOICES = dict(
     aggregate=('queries', 'groups', 'mean'),
     batches=('paired', 'independent'),
     precision=('auto', 'no', 'fp16', 'bf16'),
-    which=('val', 's7', 'ood'),
+    which=('val', 's7', 'ood', 'test', 'test_by_movie', 'cv'),
 )
 FORMS = dict(shard=(r'[1-9]\d{0,5}/[1-9]\d{0,5}', 'k/n, such as 3/64'))
 STAGES = 'ridge', 'train', 'ensemble'  # whose runs predict
@@ -409,13 +437,13 @@ def check_text(name: str, value: str, default: str | None):
     if name in (*PATHS, *FORMS):
         return
     default = default or ''
-    staged = default.partition('/')[0] in STAGES
+    staged = default.partition('/')[0] in STAGES or name == 'baseline'
     for part in map(str.strip, value.split(',')):
         plain = part.replace('{}', 'x', '{}' in default)
         stage, slash, run = plain.partition('/') if staged else ('', '', plain)
         named = not run or re.fullmatch(r'[\w.,=+*?@-]+', run) and run.strip('.')
         if not part or not named or ('{}' in default and '{}' not in part) or (staged and not (slash and run)):
-            form = f'such as {default}' if staged else 'a name, or several with commas between'
+            form = f'such as {default or "ridge/linear-native"}' if staged else 'a name, or several with commas between'
             raise WrongParameter(f'parameter {name} = {shown(value)}; expected {form}')
         if staged and stage not in STAGES:
             raise WrongParameter(f'parameter {name} = {shown(value)}: there is no stage {stage!r}; {", ".join(STAGES)}')

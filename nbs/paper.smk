@@ -262,6 +262,14 @@ RUNS = dict(  # item → the runs that it draws, stage/name
 )
 
 
+GIVEN_RUN = f'mirage-{GIVEN_ID}-native-s0'
+PROFILE = dict(
+    fig5_attention=[f'attribute/{GIVEN_RUN}'],
+    fig7_heads=[f'attribute/{GIVEN_RUN}'],
+    fig9_depth=[f'depth/{GIVEN_RUN}'],
+)
+
+
 def of_own_features():
     """What a cohort that brought its features can show: nothing that compares extractions, nor sweeps, unless they are
     asked for by name."""
@@ -277,7 +285,7 @@ def of_own_features():
     reasons = {item: lacking(item, cohort, layers) for item in shown}
     if workflow.is_main_process:
         for item, why in reasons.items():
-            if why:
+            if why and not (GIVEN and item in PROFILE):
                 print(f'{item} is not drawn: {why}', file=sys.stderr)
     return {
         item: runs
@@ -288,16 +296,12 @@ def of_own_features():
 
 if brings_features(SimpleNamespace(cohort=COHORT)):
     RUNS = of_own_features()
+if GIVEN:
+    RUNS |= PROFILE  # instead of the same figures of what came
 
 CONTRASTS = ['ridge/linear-tower', 'ridge/linear-native', 'train/encoder-tower-s0', 'train/encoder-native-s0']
 if re.fullmatch(SIMULATED, COHORT):
     RUNS['control'] = [*CONTRASTS, *(f'../control-{COHORT}/{run}' for run in CONTRASTS)]
-
-
-PROFILE = 'fig5_attention', 'fig7_heads', 'fig9_depth'
-GIVEN_RUN = f'mirage-{GIVEN_ID}-native-s0'
-if GIVEN:
-    RUNS |= {item: [run.replace('mirage-native-s0', GIVEN_RUN) for run in RUNS[item]] for item in PROFILE}
 
 
 def named(run):
@@ -314,7 +318,12 @@ def sweeps_of(w):
     from mirage.training.runs import backbone_sweep, query_sweep, seed_sweep, sensitivity_sweeps
 
     p = get_preset(preset(w))
+
+    def two_seeds():
+        return [dict([*seed_sweep(p).items()][:2])]
+
     grids = dict(
+        control=two_seeds,
         fig2_fusion=lambda: [backbone_sweep(p)],
         fig6_queries=lambda: [query_sweep(p)],
         fig11_sensitivity=lambda: [seed_sweep(p), *sensitivity_sweeps(p).values()],

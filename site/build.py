@@ -105,7 +105,8 @@ class Site:
             return f'{head}({self.link(target, source, page)})'
 
         parts = PROSE.split(text)
-        return ''.join(part if k % 2 else LINK.sub(turned, part) for k, part in enumerate(parts))
+        shown = ''.join(part if k % 2 else LINK.sub(turned, part) for k, part in enumerate(parts))
+        return shown.replace('<details>', '<details markdown>')  # what is folded is Markdown too
 
     def output(self, out: dict, page: str, number: int, alt: str) -> str:
         "One output of a cell."
@@ -168,7 +169,8 @@ def code(source: str) -> str:
 
 def results(site: Site) -> list:  # of the navigation
     "One page a cohort, as `make figures` wrote it, with the cortex to turn beside it."
-    found = sorted((ROOT / 'figures').glob('*/README.md'), key=lambda p: p.parent.name != 'embedded')
+    found = [p for p in sorted((ROOT / 'figures').glob('*/README.md')) if p.parent.name != 'smoke']
+    found.sort(key=lambda p: p.parent.name != 'embedded')
     pages = []
     for source in found:
         cohort = source.parent.name

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from latex2mathml.converter import convert
+from pymdownx.slugs import slugify
 
 MATH = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.S)
 KEPT = re.compile(r'<div id="(mirage-raw-\d+)"></div>')
@@ -13,6 +14,11 @@ KEPT = re.compile(r'<div id="(mirage-raw-\d+)"></div>')
 
 def mathml(found) -> str:
     return convert(html.unescape(found[3]).strip(), display='block' if found[2] == '[' else 'inline')
+
+
+def on_config(config):
+    "Headings go by the names that the repository's host gives them, so that links to them lead there on both."
+    config.mdx_configs.setdefault('toc', {})['slugify'] = slugify(case='lower')
 
 
 def on_page_content(markup: str, page, config, files) -> str:

@@ -48,6 +48,22 @@ def broken_links(site: Path) -> list:
     return broken
 
 
+RESULTS = """# Results
+
+[Two](#figure-2--a-é-map)
+
+## Figure 2 — a É map
+
+<details><summary>as text</summary>
+
+| a |
+|---|
+| 1 |
+
+</details>
+"""
+
+
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     "Three chapters, a figure, one module and a page of results."
@@ -55,7 +71,8 @@ def small(tmp_path, monkeypatch):
     some = [p for p in build.notebooks() if p.stem in kept]
     monkeypatch.setattr(build, 'notebooks', lambda: some)
     site = build.Site(tmp_path / 'source')
-    site.write('index.md', f'# Results\n\n{build.cortex(site, "embedded", "index.md")}')
+    results = site.prose(RESULTS, ROOT / 'README.md', 'index.md')
+    site.write('index.md', f'{results}\n\n{build.cortex(site, "embedded", "index.md")}')
     nav = [{'Results': 'index.md'}, {'Chapters': build.chapters(site)}, {'API': build.api(site)}]
     build.finish(site, nav)
     return made(tmp_path / 'source')
@@ -72,6 +89,7 @@ def test_a_small_site_has_no_broken_link_and_loads_nothing_from_elsewhere(small)
     pages = {str(p.relative_to(small)) for p in small.rglob('*.html')}
     assert {'index.html', 'chapters/03a_pooler.html', 'figures/fig2_fusion.html', 'api/data.parcels.html'} <= pages
     assert broken_links(small) == []
+    assert re.search(r'<details>.*<td>1</td>.*</details>', (small / 'index.html').read_text(), re.S)
     text = (small / 'chapters/03a_pooler.html').read_text()
     assert '<math' in text and 'arithmatex' not in text and '$$' not in text
     assert 'subject → (n_tr, parcels) float32' in (small / 'api/data.parcels.html').read_text()

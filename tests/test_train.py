@@ -3,10 +3,10 @@ already there.
 
 `python tests/test_train.py --seed 0 …` trains on the toy cohort, in a process that can be killed or multiplied."""
 
-import inspect, json, os, subprocess, sys, time
+import inspect, json, os, subprocess, sys, time, warnings
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Optional
+from typing import Optional, Union
 
 import h5py, numpy as np, pandas as pd, pytest, torch
 from safetensors.torch import load_file
@@ -16,6 +16,8 @@ from mirage.core import TR, Preset, PRESETS, digest, file_digest, open_run, run_
 from mirage.models.model import Mirage, ModelConfig
 from mirage.processes import DiskFull, InUse
 from mirage.features.store import FeatureSet
+from mirage.data.folds import SET
+from mirage.training import crossvalidate
 from mirage.training.train import kept_epoch, train
 
 STREAMS = {'text': (4, 16), 'audio': (3, 16), 'vision': (5, 16)}
@@ -391,10 +393,12 @@ def test_chapter_and_function_have_the_same_parameters():
     "What papermill may pass is what `train` takes, with the same defaults."
     book = json.loads((Path(__file__).resolve().parents[1] / 'nbs/05_train.ipynb').read_text())
     cell = next(c for c in book['cells'] if 'parameters' in c['metadata'].get('tags', []))
-    space = dict(Optional=Optional)
+    space = dict(Optional=Optional, Union=Union)
     exec(''.join(cell['source']), space)
     of_train = {k: p.default for k, p in inspect.signature(train).parameters.items() if k != 'on_epoch'}
-    assert {k: space[k] for k in space['__annotations__']} == of_train
+    in_chapter = {k: space[k] for k in space['__annotations__']}
+    assert in_chapter.pop('members') is None  # of a cross-validation
+    assert in_chapter == of_train
 
 
 def test_an_option_that_is_none_is_the_presets(folder):
@@ -403,3 +407,90 @@ def test_an_option_that_is_none_is_the_presets(folder):
     assert open_run(run_path('toy', 'train', 'none')).config['preset']['queries'] == 2
     refused = launch('--epochs', '1', '--fusion', 'None')
     assert refused.returncode and 'fusion is' in refused.stderr
+
+
+def in_folds(poisoned=None):
+    "The toy cohort, where somebody's recordings of a movie can be others."
+
+    class Folds(ToyCohort):
+        def bold_window(self, row, start, stop):
+            bold = super().bold_window(row, start, stop)
+            return -bold[::-1] if row.split == poisoned else bold
+
+    return SimpleNamespace(open=lambda name, subjects='all': Folds(subjects))
+
+
+def test_a_fold_learns_nothing_from_the_bold_that_it_predicts(folder, monkeypatch):
+    monkeypatch.setattr(mirage.training.train, 'Cohort', in_folds())
+    one = train('toy', 'toy', 3, folds='runs', fold=2)
+    assert one.path.name == 'mirage-cv-fold2-native-s3'
+    said = one.config['fold']
+    assert said == dict(number=2, of=5, held_out=['b'], validation=['a']) and said['validation'] != said['held_out']
+    with h5py.File(one.path / 'predictions.h5') as f:
+        assert set(f) == {'val', SET} and set(f[SET]['sub-01']) == {'b'} and 'sub-03' not in f[SET]
+    monkeypatch.setattr(mirage.training.train, 'Cohort', in_folds('b'))
+    two = train('toy', 'toy', 3, folds='runs', fold=2, name='other')
+    assert file_digest(one.path / 'weights.safetensors') == file_digest(two.path / 'weights.safetensors')
+    monkeypatch.setattr(mirage.training.train, 'Cohort', in_folds('c'))
+    three = train('toy', 'toy', 3, folds='runs', fold=2, name='third')
+    assert file_digest(one.path / 'weights.safetensors') != file_digest(three.path / 'weights.safetensors')
+
+
+def test_all_folds_are_gathered_and_the_run_says_so(folder, monkeypatch):
+    for module in (mirage.training.train, crossvalidate):
+        monkeypatch.setattr(module, 'Cohort', in_folds())
+    monkeypatch.setattr(crossvalidate, 'open_features', lambda *a, **k: ToyFeatures())
+    run = crossvalidate.cross_validate('toy', 'runs', members=2, preset='toy', epochs=1)
+    assert run.path.parent.name == 'ensemble' and run.path.name == 'mirage-cv-e1-native-m2'
+    assert run.config['folds'] == [['a'], ['b'], ['c'], ['v'], ['t']] and len(run.config['inputs']['of']) == 10
+    told = pd.read_csv(run.path / 'folds.csv')
+    assert len(told) == 10 and (told.groupby('fold').stops_on.nunique() == 2).all()
+    cohort = ToyCohort()
+    with h5py.File(run.path / 'predictions.h5') as f:
+        for row in cohort.runs[(cohort.runs.repeat == 1) & cohort.runs.bold.notna()].itertuples():
+            assert f[SET][row.subject][row.split].shape == (row.n_tr, 6)
+        seeds = [open_run(run_path('toy', 'train', f'mirage-cv-fold3-e1-native-s{k}')) for k in run.config['seeds']]
+        parts = [h5py.File(r.path / 'predictions.h5')[f'{SET}/sub-02/c'][()] for r in seeds]
+        assert np.allclose(f[f'{SET}/sub-02/c'], np.mean(parts, 0), atol=1e-6)
+    assert np.isclose(run.metrics['r'][SET], run.scores.groupby('subject').r.mean().mean())
+    again = crossvalidate.cross_validate('toy', 'runs', members=2, preset='toy', epochs=1)
+    assert again.provenance == run.provenance
+
+
+@pytest.mark.parametrize(
+    'wrong, match',
+    [
+        (dict(folds='runs'), 'fold is None: a training is of one fold, from 1 to 5'),
+        (dict(folds='runs', fold=6), 'fold is 6'),
+        (dict(fold=1), 'give folds too'),
+        (dict(folds=9, fold=1), 'they make no 9 folds'),
+        (dict(folds='movies', fold=1), 'it may be runs'),
+        (dict(lr=0.0), 'lr'),
+        (dict(patience=-1), 'patience'),
+    ],
+)
+def test_a_fold_that_is_none_is_refused_before_anything_is_written(folder, wrong, match):
+    with pytest.raises(ValueError, match=match):
+        train('toy', 'toy', 3, **wrong)
+    assert not list(folder.glob('results/*/*/*'))
+
+
+def test_a_training_ends_when_patience_does_and_goes_on_as_it_would_have(folder, monkeypatch):
+    short = train('toy', 'toy', 3, epochs=6, validations=2, patience=2, lr=0.3, name='short')
+    history = pd.read_csv(short.path / 'history.csv')
+    highest = int(history.val_r.argmax())
+    assert len(history) == highest + 3 < 12 and history.epoch.iloc[0] == 0.5
+    whole = train('toy', 'toy', 3, epochs=6, validations=2, patience=0, lr=0.3, name='whole')
+    seen = pd.read_csv(whole.path / 'history.csv')
+    assert len(seen) == 12 and np.array_equal(seen.val_r[: len(history)], history.val_r)
+
+
+def test_weights_that_only_got_worse_and_a_ridge_that_wins_are_said(folder):
+    history = [dict(epoch=k, val_r=r) for k, r in enumerate((0.3, 0.2, 0.1), 1)]
+    with pytest.warns(UserWarning, match='the first of 3 validations was the best .* lower the learning rate'):
+        mirage.training.train.warn_of_training(history, 0.3, None)
+    with pytest.warns(UserWarning, match='ridge on the same features predicts the validation set better: r 0.3500'):
+        mirage.training.train.warn_of_training(history[::-1], 0.3, dict(val_r=0.35))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        mirage.training.train.warn_of_training(history[::-1], 0.3, dict(val_r=0.25))
