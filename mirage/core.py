@@ -416,7 +416,7 @@ CHOICES = dict(
     aggregate=('queries', 'groups', 'mean'),
     batches=('paired', 'independent'),
     precision=('auto', 'no', 'fp16', 'bf16'),
-    which=('val', 's7', 'ood'),
+    which=('val', 's7', 'ood', 'test', 'test_by_movie', 'cv'),
 )
 FORMS = dict(shard=(r'[1-9]\d{0,5}/[1-9]\d{0,5}', 'k/n, such as 3/64'))
 STAGES = 'ridge', 'train', 'ensemble'  # whose runs predict
@@ -437,13 +437,13 @@ def check_text(name: str, value: str, default: str | None):
     if name in (*PATHS, *FORMS):
         return
     default = default or ''
-    staged = default.partition('/')[0] in STAGES
+    staged = default.partition('/')[0] in STAGES or name == 'baseline'
     for part in map(str.strip, value.split(',')):
         plain = part.replace('{}', 'x', '{}' in default)
         stage, slash, run = plain.partition('/') if staged else ('', '', plain)
         named = not run or re.fullmatch(r'[\w.,=+*?@-]+', run) and run.strip('.')
         if not part or not named or ('{}' in default and '{}' not in part) or (staged and not (slash and run)):
-            form = f'such as {default}' if staged else 'a name, or several with commas between'
+            form = f'such as {default or "ridge/linear-native"}' if staged else 'a name, or several with commas between'
             raise WrongParameter(f'parameter {name} = {shown(value)}; expected {form}')
         if staged and stage not in STAGES:
             raise WrongParameter(f'parameter {name} = {shown(value)}: there is no stage {stage!r}; {", ".join(STAGES)}')
