@@ -607,8 +607,8 @@ def test_what_a_killed_run_left_goes_when_it_is_started_again_and_that_of_others
 
 
 def first_lines_of_readme():
-    "The commands of README's first block, without remarks."
-    block = (ROOT / 'README.md').read_text().split('```')[1]
+    "The commands of README's block for a shell, without remarks."
+    block = next(b for b in (ROOT / 'README.md').read_text().split('```') if b.startswith('\nmake env'))
     return [line.partition('#')[0].strip() for line in block.splitlines() if line.strip()]
 
 
