@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES', 'SHORT_REPR', 'TEXT_BYTES', 'YAML_NODES',
-           'PRESETS', 'OWN', 'WHOLE', 'NUMBERS', 'CHOICES', 'FORMS', 'STAGES', 'PATHS', 'WATCHED', 'RELEASE',
+           'PRESETS', 'OWN', 'WHOLE', 'NUMBERS', 'CHOICES', 'FORMS', 'PREDICTING', 'PATHS', 'WATCHED', 'RELEASE',
            'BUILT_IN', 'WORD', 'NOTED', 'EXECUTED', 'STEPS', 'shown', 'check_name', 'plain_name', 'check_number',
            'read_description', 'WholeLoader', 'count_nodes', 'read_yaml', 'read_json', 'Contexts', 'Preset', 'in_test',
            'get_preset', 'own_preset', 'own_precision', 'root', 'WrongParameter', 'check_text', 'kinds_of',
@@ -419,7 +419,7 @@ CHOICES = dict(
     which=('val', 's7', 'ood', 'test', 'test_by_movie', 'cv'),
 )
 FORMS = dict(shard=(r'[1-9]\d{0,5}/[1-9]\d{0,5}', 'k/n, such as 3/64'))
-STAGES = 'ridge', 'train', 'ensemble'  # whose runs predict
+PREDICTING = 'ridge', 'train', 'ensemble'  # whose runs predict
 # or ids: what opens them says more
 PATHS = 'cohort', 'folder', 'video', 'transcript', 'movies', 'weights', 'asr', 'url', 'backbone'
 
@@ -437,7 +437,7 @@ def check_text(name: str, value: str, default: str | None):
     if name in (*PATHS, *FORMS):
         return
     default = default or ''
-    staged = default.partition('/')[0] in STAGES or name == 'baseline'
+    staged = default.partition('/')[0] in PREDICTING or name == 'baseline'
     for part in map(str.strip, value.split(',')):
         plain = part.replace('{}', 'x', '{}' in default)
         stage, slash, run = plain.partition('/') if staged else ('', '', plain)
@@ -445,8 +445,10 @@ def check_text(name: str, value: str, default: str | None):
         if not part or not named or ('{}' in default and '{}' not in part) or (staged and not (slash and run)):
             form = f'such as {default or "ridge/linear-native"}' if staged else 'a name, or several with commas between'
             raise WrongParameter(f'parameter {name} = {shown(value)}; expected {form}')
-        if staged and stage not in STAGES:
-            raise WrongParameter(f'parameter {name} = {shown(value)}: there is no stage {stage!r}; {", ".join(STAGES)}')
+        if staged and stage not in PREDICTING:
+            raise WrongParameter(
+                f'parameter {name} = {shown(value)}: there is no stage {stage!r}; {", ".join(PREDICTING)}'
+            )
 
 
 def kinds_of(annotation) -> tuple:  # types; empty where the annotation says nothing that can be checked
