@@ -174,8 +174,8 @@ def test_rule_4_marks_follow_the_segment_that_ends_last_as_the_models_own_positi
     for frames in (*range(20, 60, 7), 100, 101, 113, 150, 197):
         for steps in (1, 2):
             n, h, w = model.sound_tokens(frames), 9, 16
-            ids, pos = model.media(n, np.arange(steps) * 1.0 * rate, h, w)
-            ids, pos, _ = model.add_words(ids, pos, ['so'])
+            ids, pos = model.layout.media(n, np.arange(steps) * 1.0 * rate, h, w)
+            ids, pos, _ = model.layout.add_words(ids, pos, ['so'])
             given = dict(
                 input_ids=torch.tensor(ids)[None],
                 attention_mask=torch.ones(1, len(ids), dtype=torch.long),
@@ -192,7 +192,7 @@ def test_rule_4_marks_follow_the_segment_that_ends_last_as_the_models_own_positi
 
 
 def test_rule_4_one_picture_step_of_9_by_16_and_6_sound_tokens_first_mark_at_8():
-    ids, pos = load_backbone('tiny-qwen3-omni-thinking').media(6, np.array([0.0]), 9, 16)
+    ids, pos = load_backbone('tiny-qwen3-omni-thinking').layout.media(6, np.array([0.0]), 9, 16)
     assert pos[:, -2:].tolist() == [[8, 9]] * 3 and pos.max() == 17
 
 

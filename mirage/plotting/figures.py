@@ -6,7 +6,7 @@
 __all__ = ['COLUMN', 'PAGE_WIDTH', 'DPI', 'STYLE', 'NEEDS', 'LACKING', 'new_figure', 'panel', 'source_of', 'write_tag',
            'simulated_tag', 'source_tag', 'faults', 'Claim', 'show_claims', 'contrast', 'between', 'around', 'request',
            'input_run', 'attribution_of', 'attention_of', 'has', 'lacking', 'check_shown', 'set_names', 'planted_truth',
-           'command', 'figure_folder', 'write_picture', 'save_figure', 'draw_table']
+           'command', 'figure_folder', 'write_picture', 'save_figure', 'wrapped', 'draw_table']
 
 # %% ../../nbs/08b_figures.ipynb #38ee052c
 import html, json, shlex, textwrap, warnings
@@ -383,7 +383,9 @@ def planted_truth(
     with open_truth(path) as f:
         columns = json.loads(f.attrs['columns'])
         power = np.mean([w[()] ** 2 for w in f['weights'].values()], axis=0)
-        shares = np.stack([power[:, [m in c for c in columns]].sum(1) for m in MODALITIES], 1)
+        shares = np.empty((len(power), len(MODALITIES)), power.dtype)
+        for i, m in enumerate(MODALITIES):
+            shares[:, i] = power[:, [m in c for c in columns]].sum(1)
         return dict(
             shares=shares / shares.sum(1, keepdims=True),
             interaction=power[:, ['×' in c for c in columns]].sum(1) / power.sum(1),
@@ -458,6 +460,10 @@ def save_figure(
     return png
 
 # %% ../../nbs/08b_figures.ipynb #3ebc2efc
+def wrapped(value, width) -> list:  # lines of a cell of so many inches
+    return textwrap.wrap(str(value), max(4, int(width / 0.0545)), break_long_words=False) or ['']
+
+
 def draw_table(
     table: pd.DataFrame,  # text; a column named 'group' makes bold headings
     widths,  # of the other columns, inches
@@ -466,10 +472,7 @@ def draw_table(
 ):
     "A printed table."
     columns, line, margin = [c for c in table if c != 'group'], 0.135, 0.08
-    cells = [
-        [textwrap.wrap(str(v), max(4, int(w / 0.0545)), break_long_words=False) or [''] for v, w in zip(row, widths)]
-        for row in table[columns].values
-    ]
+    cells = [[*map(wrapped, row, widths)] for row in table[columns].values]
     groups = (
         table.group.where(table.group != table.group.shift(), '').tolist() if 'group' in table else [''] * len(table)
     )

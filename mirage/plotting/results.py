@@ -31,7 +31,7 @@ def claims_table(
     said: list,  # accounts
 ) -> pd.DataFrame:  # one row a claim
     "Every claim of every item."
-    rows = [{'item': a['item']} | {k: c.get(k) for k in CLAIM_COLUMNS[1:]} for a in said for c in a['claims']]
+    rows = [c | dict(item=a['item']) for a in said for c in a['claims']]
     return pd.DataFrame(rows, columns=CLAIM_COLUMNS)
 
 # %% ../../nbs/08e_results.ipynb #cfaf0010
@@ -107,7 +107,8 @@ def item_section(
 
 def verdict_rows(said: list):  # accounts; yields the cells of a row
     for a in said:
-        counts = [sum(c['verdict'] == v for c in a['claims']) for v in VERDICTS]
+        verdicts = [c['verdict'] for c in a['claims']]
+        counts = [*map(verdicts.count, VERDICTS)]
         anchor = re.sub(r'[^\w -]', '', f'{item_name(a["item"])} {a["title"]}'.lower()).replace(' ', '-')
         yield [f'[{item_name(a["item"])}](#{anchor})', plain_text(a['title']), *(n or '' for n in counts)]
 
