@@ -17,16 +17,12 @@ __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES',
            'stop_pipeline', 'run_pipeline', 'why_not_built', 'build', 'Pearson', 'pearson', 'mean_of', 'atomic']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
-import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, re, reprlib, shlex, signal
+import ast, contextlib, fcntl, hashlib, importlib.metadata, json, os, platform, random, re, reprlib, shlex, signal
 import subprocess, sys, time, warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Optional, Union, get_args, get_origin
-
-# other modules import this one before transformers, x-transformers and accelerate, which then load faster and quietly
-# by default all that they and torch define is searched for garbage eight times over: a fifth of every start
-gc.set_threshold(20_000, 10, 10)
 
 import numpy as np, pandas as pd, torch, yaml
 from tqdm import tqdm
@@ -35,8 +31,9 @@ from .processes import atomic, cores, explain_refusal, make_folder, pipelines, r
 
 _all_ = ['atomic']  # shared by every chapter
 
-warnings.filterwarnings('ignore', message='IProgress not found')  # bars are written as text
-warnings.filterwarnings('ignore', message='.*torch.jit.script', category=FutureWarning)  # of x-transformers' import
+with warnings.catch_warnings():  # imported here once, so that it says nowhere that it lacks widgets: bars are text
+    warnings.filterwarnings('ignore', message='IProgress not found')
+    importlib.import_module('tqdm.auto')
 
 # %% ../nbs/00_core.ipynb #47a7c310
 TR = 1.49  # seconds between BOLD samples
