@@ -8,7 +8,7 @@ __all__ = ['TIE', 'SIMULATED_COHORTS', 'squared_error', 'silent_where', 'predict
            'load_state', 'resume', 'make_optimizer', 'Learner', 'train_step', 'Stopwatch', 'history_row', 'write_epoch',
            'keep_state', 'whole_plan', 'fit', 'write_predictions', 'summary', 'build_inputs', 'check_machine', 'Task',
            'fold_asked_for', 'open_task', 'start_accelerator', 'take_run', 'ridge_beside', 'warn_of_training',
-           'finish_training', 'train', 'option_of', 'main']
+           'finish_training', 'takes', 'train', 'option_of', 'main']
 
 # %% ../../nbs/05_train.ipynb #62b29c92
 import argparse, inspect, math, os, time, warnings
@@ -19,7 +19,6 @@ from types import NoneType
 from typing import NamedTuple, get_args
 
 import h5py, numpy as np, pandas as pd, torch
-from fastcore.meta import delegates
 from safetensors.torch import load_file
 
 from ..core import SUBJECTS, Pearson, Preset, Run, atomic, build, check_number, check_overwrite, cohort_name
@@ -591,9 +590,23 @@ def finish_training(run: Run, task: Task, model: Mirage, loader: Loader, history
     warn_of_training(history, metrics['val_r'], ridge)
     finish_run(run, metrics, seed=config['seed'])
 
+# %% ../../nbs/05_train.ipynb #2337a6f7
+def takes(parameters: type):  # a decorator
+    "The fields of a dataclass stand in the signature of a function that takes them as further options."
+
+    def decorate(function):
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        fields = inspect.signature(parameters).parameters.values()
+        more = [p for p in fields if p.name not in signature.parameters]
+        function.__signature__ = signature.replace(parameters=own + more)
+        return function
+
+    return decorate
+
 # %% ../../nbs/05_train.ipynb #25d17f3e
 @gives_locks_back
-@delegates(TrainingParameters)
+@takes(TrainingParameters)
 def train(
     cohort: str | Path = 'auto',
     preset: str = 'auto',
@@ -605,10 +618,10 @@ def train(
     name: str = 'auto',  # of the run
     overwrite: bool = False,  # replace a run of this name that was made with other settings
     on_epoch: Callable | None = None,  # called with the history after every epoch
-    **kwargs,  # the other `TrainingParameters`
+    **parameters,  # the other `TrainingParameters`
 ) -> Run:  # finished
     "Everything from parameters to a finished run."
-    asked = TrainingParameters(preset=preset, seed=seed, **kwargs)
+    asked = TrainingParameters(preset=preset, seed=seed, **parameters)
     check_machine(workers=workers, memory=memory, save_every=save_every, overwrite=overwrite)
     task = open_task(cohort_name(cohort), asked, name)
     if not unfinished(task.path, task.config):
