@@ -141,6 +141,7 @@ def launch(*options, how=(), **env):
     )
 
 
+@pytest.mark.promise('train', 'kill')
 def test_kill_and_resume_has_the_bits_of_an_uninterrupted_run(folder, monkeypatch):
     options = '--save_every', '3'
     killed = launch(*options, '--name', 'killed', TOY_KILL='6', TOY_DROP='0.2')
@@ -320,6 +321,7 @@ def test_a_training_of_few_steps_ends(folder, steps, monkeypatch):
     assert history.step.iloc[-1] == steps and np.isfinite(history.loss).all() and (history.lr > 0).all()
 
 
+@pytest.mark.promise('train', 'two at once')
 def test_two_trainings_of_one_run_the_second_is_refused_by_name_at_once(folder):
     path = run_path('toy', 'train', 'same')
     first = subprocess.Popen(
@@ -364,6 +366,7 @@ def test_a_training_that_failed_lets_go_of_its_run(folder, monkeypatch):
     assert not (run_path('toy', 'train', 'mirage-native-s3') / '.lock').exists()
 
 
+@pytest.mark.promise('train', 'full disk')
 def test_a_disk_that_fills_up_stops_a_training_with_its_state_and_the_same_call_goes_on(folder, monkeypatch):
     whole = train('toy', 'toy', 3, name='whole')
     path, save, saved = run_path('toy', 'train', 'filled'), torch.save, []
