@@ -24,6 +24,7 @@ from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
 from ..core import *
+from ..processes import remove_leftovers
 from .release import SILENT, stimulus_paths
 from .stimuli import RATE
 
@@ -247,6 +248,8 @@ def make_stimulus(release, split, movie, n_tr, seed):
     rng = np.random.default_rng([seed, int(digest(split, 8), 16)])
     script = write_script(n_tr * TR + rng.uniform(-0.6, 1.0), rng, speech=movie not in SILENT)
     video, transcript = stimulus_paths(release, split)
+    if video.parent.is_dir():
+        remove_leftovers(video.parent, video.stem)  # of a simulation that was killed
     write_movie(video, script)
     if transcript:
         write_transcript(transcript, script.words, n_tr, rng)

@@ -10,13 +10,14 @@ __all__ = ['AGAIN', 'IN_USE', 'RULES', 'OLD_RULES', 'RUN_COLUMNS', 'FeatureSet',
 
 # %% ../../nbs/02g_store.ipynb #dc632a59
 import hashlib, json, os, shlex
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 import h5py, numpy as np
 
 from ..core import HZ, Contexts, atomic, check_name, check_number, cohort_id, cohort_name, digest, file_stamp
-from ..core import get_preset, known_digest, read_json, remembered, root, write_json
+from ..core import get_preset, hardware, known_digest, read_json, remembered, root, write_json
 from ..processes import remove_leftovers
 from ..data.release import h5_shapes
 from ..data.stimuli import movie_source
@@ -174,6 +175,7 @@ class Store(FeatureSet):
             )
         states, path = to_half(states, f'{stream} of {split}'), self.file(stream, split)
         says = dict(store=self.id, stream=stream, split=split, source=source, sha256=hashlib.sha256(states).hexdigest())
+        says['hardware'] = hardware()
         remove_leftovers(path.parent, path.stem)
         with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
             d = f.create_dataset('states', data=states)
@@ -256,6 +258,12 @@ class Store(FeatureSet):
 
     def source(self, stream, split):
         return self._look(stream, split)['source']
+
+    def made_elsewhere(self, splits) -> dict:  # hardware → number of files, of those that this computer has not made
+        "Another kind of processor gives other last bits, so that a store that has travelled says so."
+        looks = [self._look(stream, split) for stream in self.streams for split in splits if self.has(stream, split)]
+        made = Counter(look.get('hardware', 'unknown') for look in looks)
+        return {k: n for k, n in made.items() if k != hardware()}
 
     def has(self, stream: str, split: str, source: str | None = None, verify: bool = False) -> bool:
         return not self.fault(stream, split, source, verify)
