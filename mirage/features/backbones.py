@@ -389,7 +389,7 @@ class Cache:
         self.known = {k: self.known[k] for k in keys}
         return self.known
 
-
+# %% ../../nbs/02a_backbones.ipynb #e49fa1dd
 def prefetch(items):
     "Prepare the next item while the caller works on this one."
     items, end = iter(items), object()

@@ -459,7 +459,7 @@ def current_sources(cohort) -> dict:  # split → source
             sources[s.split] = movie_source(video, words, cohort.tr)
     return sources
 
-
+# %% ../../nbs/02g_store.ipynb #a70c0c4b
 def store_faults(cohort, preset, backbone: str, fusion: str, protocol: str) -> list:  # empty when every file counts
     "What is missing, altered, or made from other movies than the cohort has now."
     path = store_path(cohort.name, backbone, fusion, protocol, preset.contexts)
@@ -585,7 +585,7 @@ def inputs_of(
     states = {m: {s: features.digest(m, s)[:16] for s in movies} for m in features.streams}
     return read | dict(hz=features.hz, rates=getattr(features, 'rates', {}), features=states)
 
-
+# %% ../../nbs/02g_store.ipynb #dcfc5199
 def check_inputs(
     read: dict | None,  # `inputs` of a run's config; None: nothing is known of them
     cohort,  # Cohort
