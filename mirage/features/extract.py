@@ -117,7 +117,7 @@ def identity(backbone: Backbone, fusion: str, protocol, contexts: Contexts) -> d
 def check_states(
     states: dict,  # stream → (T, L, D)
     backbone: Backbone,
-    movie: Movie,
+    movie: Movie | Transcript,
     fusion: str,
     protocol='aligned',
 ):
@@ -148,7 +148,7 @@ def check_sources(
         )
 
 # %% ../../nbs/02h_extract.ipynb #5fa9b1f4
-def stored(store: Store, row, movie: Movie) -> bool:
+def stored(store: Store, row, movie: Movie | Transcript) -> bool:
     """Whether the store has every stream of this very movie and transcript, unaltered; the movie is read for its digest
     only where its name is there."""
 

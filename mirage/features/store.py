@@ -104,8 +104,10 @@ def to_half(
 
 def changed_source(was: str, now: str) -> str:  # in words
     "What differs between two sources, such as 'movie 1f… transcript 2a… tr 1.49'."
-    was, now = ({k: v for k, v in zip(s.split()[::2], s.split()[1::2])} for s in (was, now))
-    return ' and the '.join(k for k in now if was.get(k) != now[k]) if set(was) == set(now) else 'movie or transcript'
+    before, after = (dict(zip(s.split()[::2], s.split()[1::2])) for s in (was, now))
+    if set(before) != set(after):
+        return 'movie or transcript'
+    return ' and the '.join(k for k in after if before.get(k) != after[k])
 
 # %% ../../nbs/02g_store.ipynb #b92cb8ef
 IN_USE = (
