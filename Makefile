@@ -90,7 +90,8 @@ data: env
 	$(BIN)/papermill nbs/01j_manifest.ipynb results/notebooks/data.ipynb -p group $(GROUP) -p action $(ACTION) --log-output
 
 readme: env
-	$(BIN)/jupyter nbconvert --to markdown --no-input --output-dir . --output README nbs/index.ipynb
+	$(BIN)/jupyter nbconvert --to markdown --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags hide --output-dir . --output README nbs/index.ipynb
+	perl -0pi -e 's{```\n(?=from mirage)}{```python\n}' README.md
 	perl -pi -e 's{\]\((\w[\w/]*\.ipynb)\)}{](nbs/$$1)}g; s{\]\(\.\./}{](}g' README.md   # links count from the repository's root
 
 # static pages of everything, in build/site: open build/site/index.html, or put the folder on any server

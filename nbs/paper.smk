@@ -5,8 +5,8 @@
 #   snakemake -s nbs/paper.smk --cores 1 cost --config …           what it would ask for, compute and store
 #   snakemake -s nbs/paper.smk --cores 2 profile --config cohort=… backbone=text=…,audio=ready
 #                                                                  models of your own (chapter 02i): ridge to depth
-# Options after --config: cohort, preset, backbone (of `profile`), shards (of every extraction: 64 for the real data on a
-# cluster), revisions (backbone → commit on the hub, or latest: '{qwen3-omni-thinking: latest}').
+# Options after --config: cohort, preset, backbone (of `profile`), shards (of every extraction: 64 for the real data
+# on a cluster), revisions (backbone → commit on the hub, or latest: '{qwen3-omni-thinking: latest}').
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the
 # modules that the notebook imports, its parameters or its inputs change. Prose does not count, nor the defaults of
 # parameters that the line passes. Before it begins, the pipeline looks over the runs that are there: one that is not as
@@ -262,6 +262,14 @@ RUNS = dict(  # item → the runs that it draws, stage/name
 )
 
 
+GIVEN_RUN = f'mirage-{GIVEN_ID}-native-s0'
+PROFILE = dict(
+    fig5_attention=[f'attribute/{GIVEN_RUN}'],
+    fig7_heads=[f'attribute/{GIVEN_RUN}'],
+    fig9_depth=[f'depth/{GIVEN_RUN}'],
+)
+
+
 def of_own_features():
     """What a cohort that brought its features can show: nothing that compares extractions, nor sweeps, unless they are
     asked for by name."""
@@ -277,7 +285,7 @@ def of_own_features():
     reasons = {item: lacking(item, cohort, layers) for item in shown}
     if workflow.is_main_process:
         for item, why in reasons.items():
-            if why:
+            if why and not (GIVEN and item in PROFILE):
                 print(f'{item} is not drawn: {why}', file=sys.stderr)
     return {
         item: runs
@@ -288,16 +296,12 @@ def of_own_features():
 
 if brings_features(SimpleNamespace(cohort=COHORT)):
     RUNS = of_own_features()
+if GIVEN:
+    RUNS |= PROFILE  # instead of the same figures of what came
 
 CONTRASTS = ['ridge/linear-tower', 'ridge/linear-native', 'train/encoder-tower-s0', 'train/encoder-native-s0']
 if re.fullmatch(SIMULATED, COHORT):
     RUNS['control'] = [*CONTRASTS, *(f'../control-{COHORT}/{run}' for run in CONTRASTS)]
-
-
-PROFILE = 'fig5_attention', 'fig7_heads', 'fig9_depth'
-GIVEN_RUN = f'mirage-{GIVEN_ID}-native-s0'
-if GIVEN:
-    RUNS |= {item: [run.replace('mirage-native-s0', GIVEN_RUN) for run in RUNS[item]] for item in PROFILE}
 
 
 def named(run):

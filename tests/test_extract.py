@@ -48,6 +48,7 @@ def dies(movies, path, after):  # seconds of its own work, whatever else the mac
     run(movies, path)
 
 
+@pytest.mark.promise('extract', 'kill')
 def test_killed_at_twenty_random_moments_the_store_ends_the_same_bit_for_bit(movies, whole, tmp_path):
     began = time.process_time()
     run(movies, tmp_path / 'timed')
@@ -71,6 +72,7 @@ def test_killed_at_twenty_random_moments_the_store_ends_the_same_bit_for_bit(mov
     assert stopped >= 10 and kept == content(whole)
 
 
+@pytest.mark.promise('extract', 'two at once')
 def test_two_shards_at_once_make_what_one_run_makes(movies, whole, tmp_path):
     shards = [FORK.Process(target=run, args=(movies, tmp_path / 'store'), kwargs=dict(shard=f'{k}/2')) for k in (1, 2)]
     for p in shards:

@@ -222,6 +222,7 @@ def test_missing_wrong_longer_and_shorter_files(tmp_path, toy, mirror):
     assert there(tmp_path) == {p[0], p[1], p[3]}
 
 
+@pytest.mark.promise('fetch', 'kill')
 def test_killed_in_the_middle(tmp_path, toy, mirror):
     "kill -9 leaves no file under its name, and the next attempt asks for the rest only."
     mirror.contents, mirror.at_most, mirror.wait = toy[1], 70_000, 60
@@ -251,6 +252,7 @@ def test_no_room_is_reported_before_anything_is_written(tmp_path, toy, mirror, m
     assert not mirror.asked and not (tmp_path / 'toy').exists()
 
 
+@pytest.mark.promise('fetch', 'full disk')
 def test_the_disk_fills_up(tmp_path, toy, mirror):
     "A limit on the size of files stands in for the disk: the write itself fails, in another process."
     mirror.contents = toy[1]

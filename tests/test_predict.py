@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 import mirage.models.model, mirage.prediction.recipe, test_model
 from mirage.features.backbones import load_backbone
 from mirage.prediction.card import card, evaluation_of, share
-from mirage.core import Contexts, finish_run, run_path, start_run, unfinished
+from mirage.core import Contexts, finish_run, get_preset, run_path, start_run, unfinished
 from mirage.features.extract import identity
 from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
 from mirage.data.parcels import MEANING, Prediction
@@ -621,8 +621,9 @@ def test_a_movie_without_words_and_one_heard_by_a_recogniser(given, shared):
 
 @pytest.fixture(scope='module')
 def made(given, shared):
-    os.environ['MIRAGE_ROOT'] = str(shared)
-    return make(prepare(given / 'clip.mkv', given / 'clip.srt', given / 'ours', name='clip', device='cpu'))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('MIRAGE_ROOT', str(shared))
+        yield make(prepare(given / 'clip.mkv', given / 'clip.srt', given / 'ours', name='clip', device='cpu'))
 
 
 def test_a_real_movie_becomes_numbers_a_page_and_an_animation(made):
@@ -801,6 +802,10 @@ def test_the_notebook_predicts_a_movie_and_a_table(given, tmp_path, monkeypatch,
 
 # ---- sharing
 
+SHOWN = dict(tr=1.49, runs={s: {'s01e01a 1': 'train 592 ses-001 0.0'} for s in ('sub-01', 'sub-05')})
+PRESET = replace(get_preset('paper'), contexts=RECIPE.contexts, epochs=7, lr=1e-3)
+SCORED = dict(val_r=0.15, ceiling=0.6, parameters=9, best_epoch=5, r=dict(val=0.15), per_subject={'sub-01': 0.15})
+
 
 def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch):
     """Chapter 06b cuts the ends of every movie and training does not, so that the two scores differ: the notebook must
@@ -816,13 +821,13 @@ def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch
         fusion='native',
         precision='no',
         model=asdict(SHAPE),
-        inputs={},
-        preset=dict(backbone=TINY, protocol='aligned', contexts=asdict(RECIPE.contexts), epochs=10, batch=32, lr=0.002),
+        inputs=SHOWN,
+        preset=asdict(replace(get_preset('tiny'), backbone=TINY, contexts=RECIPE.contexts)),
     )
     run = start_run(run_path('embedded', 'train', 'mirage-native-s0'), config)
     save_weights(Mirage(SHAPE), run.path / 'weights.safetensors')
     pd.DataFrame(dict(subject=people, parcel=1, set='val', r=[0.57, 0.58])).to_parquet(run.path / 'scores.parquet')
-    run = finish_run(run, dict(val_r=0.575, ceiling=0.6, parameters=9, best_epoch=5))
+    run = finish_run(run, SCORED | dict(val_r=0.575))
     run_notebook('09c_card', cohort='embedded')  # never evaluated: the card prints the score of training
     found = start_run(run_path('embedded', 'evaluate', 'mirage-native-s0'), dict(runs='train/mirage-native-s0'))
     pd.DataFrame([
@@ -846,14 +851,8 @@ def test_a_card_says_what_the_run_says(tmp_path, monkeypatch):
                 fusion='native',
                 precision='no',
                 model=asdict(SHAPE),
-                preset=dict(
-                    backbone=TINY if cohort == 'embedded' else 'qwen3-omni-thinking',
-                    protocol='aligned',
-                    contexts=asdict(RECIPE.contexts),
-                    epochs=7,
-                    batch=16,
-                    lr=1e-3,
-                ),
+                inputs=SHOWN,
+                preset=asdict(replace(PRESET, backbone=TINY if cohort == 'embedded' else 'qwen3-omni-thinking')),
             ),
         )
         torch.manual_seed(0)
@@ -867,9 +866,7 @@ def test_a_card_says_what_the_run_says(tmp_path, monkeypatch):
             ],
             columns=['subject', 'parcel', 'set', 'r'],
         ).to_parquet(run.path / 'scores.parquet')
-        return finish_run(
-            run, dict(val_r=0.15, ceiling=0.6 if cohort == 'embedded' else None, parameters=9, best_epoch=5)
-        )
+        return finish_run(run, SCORED | dict(ceiling=0.6 if cohort == 'embedded' else None))
 
     run = trained('embedded')
     folder = share(run, tmp_path / 'hub')
@@ -893,6 +890,8 @@ def test_a_card_says_what_the_run_says(tmp_path, monkeypatch):
     ).to_csv(found.path / 'intervals.csv')
     finish_run(found, {}, inputs=run.provenance['files'])
     assert '| validation | mean | 0.150 | 0.120 to 0.180 |' in card(run, 'mit', back.recipe)
+    assert '## Methods' in text and 'independent reproduction' in text and 'arXiv:2605.29850' in text
+    assert 'learning rate 0.001,' in text and 'over 7 epochs' in text and '592 TRs a person (15 min)' in text
     finish_run(found, {}, inputs={'weights.safetensors': dict(sha256='of other weights')})
     assert evaluation_of(run) is None
     real = trained('algonauts2025')

@@ -404,6 +404,24 @@ def test_a_recipe_names_the_commit_that_its_features_were_made_with():
         Recipe('words=owner/model')
 
 
+def test_a_training_on_other_contexts_is_named_and_asks_for_the_features_of_those(spoken, monkeypatch):
+    from mirage.data.cohort import Cohort
+    from mirage.training.runs import TrainingParameters, chosen_preset, own_name, parameters_of, run_name
+
+    monkeypatch.setenv('MIRAGE_ROOT', str(spoken))
+    asked = TrainingParameters(preset='smoke', backbone='text=bert', words=9)
+    chosen = chosen_preset('mine', asked.preset, **asked.changes)
+    assert (chosen.contexts.words, chosen.contexts.audio) == (9, GIVEN_CONTEXTS.audio)
+    assert '-words9-' in own_name(str(spoken / 'mine'), asked)
+    with pytest.raises(FileNotFoundError, match='-p preset smoke -p backbone text=bert .* -p words 9$'):
+        open_features(Cohort.open(spoken / 'mine'), chosen)
+    whole = dict(fusion='native', aggregate='queries', seed=0, words=9, audio=2.5)
+    assert parameters_of(run_name(**whole)) == whole
+    assert chosen_preset('embedded', 'tiny', audio=2.5).contexts.words == get_preset('tiny').contexts.words
+    with pytest.raises(ValueError, match='words .* is 0'):
+        TrainingParameters(words=0)
+
+
 def pipeline(folder, *options):
     how = dict(cwd=folder, capture_output=True, text=True, env=os.environ | dict(MIRAGE_ROOT=str(folder)))
     for name in ('nbs', 'mirage'):

@@ -37,6 +37,10 @@ rule fails:
     output: 'results/{name}/fails.txt'
     shell: 'echo because it is Monday >&2; exit 3'
 
+rule fills:
+    output: 'results/{name}/fills.txt'
+    shell: 'cat {workflow.basedir}/../pace > $(cat where); cp pace {output}'
+
 rule mute:
     output: 'results/{name}/mute.txt'
     shell: 'kill -9 $PPID; sleep 1'
@@ -118,6 +122,7 @@ def test_a_job_that_was_given_one_core_of_many_counts_one():
 # the pipeline
 
 
+@pytest.mark.promise('pipeline', 'kill')
 def test_a_pipeline_killed_with_all_its_children_goes_on_by_the_same_command(pipeline):
     (pipeline / 'pace').write_text('8')
     job = snakemake(pipeline, 'results/a/three.txt')
@@ -231,6 +236,7 @@ def test_build_never_fails_without_a_reason(pipeline, target, says):
         assert word in str(e.value)
 
 
+@pytest.mark.promise('pipeline', 'two at once')
 def test_build_names_the_process_that_has_locked_the_pipeline(pipeline):
     (pipeline / 'pace').write_text('8')
     job = snakemake(pipeline, 'results/a/three.txt')
@@ -258,6 +264,18 @@ def test_build_says_what_to_type_where_nobody_knows_who_locked_it(pipeline):
 BUILDS = 'import sys; from mirage.core import build; build(sys.argv[1])'
 
 
+@pytest.mark.promise('pipeline', 'full disk')
+def test_a_job_for_which_no_room_is_left_is_named_with_its_reason_and_the_same_command_goes_on(pipeline):
+    (pipeline / 'where').write_text('/dev/full')
+    with pytest.raises(RuntimeError, match='could not build results/a/fills.txt: (.|\n)*No space left on device'):
+        build(pipeline / 'results/a/fills.txt')
+    assert not (pipeline / 'results/a/fills.txt').exists() and not locks(pipeline)
+    (pipeline / 'where').write_text('/dev/null')
+    build(pipeline / 'results/a/fills.txt')
+    assert (pipeline / 'results/a/fills.txt').read_text() == '.5'
+
+
+@pytest.mark.promise('pipeline', 'signal')
 def test_a_kernel_interrupted_while_it_builds_leaves_nothing_locked_and_the_next_call_works(pipeline):
     (pipeline / 'pace').write_text('8')
     job = script(BUILDS, pipeline / 'results/a/three.txt', MIRAGE_ROOT=pipeline)
@@ -589,8 +607,8 @@ def test_what_a_killed_run_left_goes_when_it_is_started_again_and_that_of_others
 
 
 def first_lines_of_readme():
-    "The commands of README's first block, without remarks."
-    block = (ROOT / 'README.md').read_text().split('```')[1]
+    "The commands of README's block for a shell, without remarks."
+    block = next(b for b in (ROOT / 'README.md').read_text().split('```') if b.startswith('\nmake env'))
     return [line.partition('#')[0].strip() for line in block.splitlines() if line.strip()]
 
 

@@ -11,7 +11,7 @@ from transformers import Qwen2Tokenizer
 from mirage.features.backbones import Schedule, frame_times, get_protocol, load_backbone, picture_pairs, rounded_frames
 from mirage.core import TR, Contexts
 from mirage.features.inputs import WordTokens
-from mirage.features.selection import newest_tokens
+from mirage.features.selection import newest_tokens, tower_pick
 from mirage.data.stimuli import RATE, Movie
 
 torch.set_num_threads(1)
@@ -174,8 +174,8 @@ def test_rule_4_marks_follow_the_segment_that_ends_last_as_the_models_own_positi
     for frames in (*range(20, 60, 7), 100, 101, 113, 150, 197):
         for steps in (1, 2):
             n, h, w = model.sound_tokens(frames), 9, 16
-            ids, pos = model.media(n, np.arange(steps) * 1.0 * rate, h, w)
-            ids, pos, _ = model.add_words(ids, pos, ['so'])
+            ids, pos = model.layout.media(n, np.arange(steps) * 1.0 * rate, h, w)
+            ids, pos, _ = model.layout.add_words(ids, pos, ['so'])
             given = dict(
                 input_ids=torch.tensor(ids)[None],
                 attention_mask=torch.ones(1, len(ids), dtype=torch.long),
@@ -192,7 +192,7 @@ def test_rule_4_marks_follow_the_segment_that_ends_last_as_the_models_own_positi
 
 
 def test_rule_4_one_picture_step_of_9_by_16_and_6_sound_tokens_first_mark_at_8():
-    ids, pos = load_backbone('tiny-qwen3-omni-thinking').media(6, np.array([0.0]), 9, 16)
+    ids, pos = load_backbone('tiny-qwen3-omni-thinking').layout.media(6, np.array([0.0]), 9, 16)
     assert pos[:, -2:].tolist() == [[8, 9]] * 3 and pos.max() == 17
 
 
@@ -254,13 +254,13 @@ def test_rules_6_and_8_words_are_read_at_their_own_ends_in_the_transcripts_order
     ],
 )
 def test_rule_7_the_towers_token_is_counted_on_the_whole_movie(cut, native, tower):
-    model, n = load_backbone('tiny-qwen3-omni-thinking'), min(780, int(13 * cut + 0.5))
+    n = min(780, int(13 * cut + 0.5))
     movie = described([], seconds=3000.0, steps=6000, transcript_seconds=0.0)
     step = SimpleNamespace(time=cut, kind='step')
     plan = Schedule(movie, RELEASED)
     assert newest_tokens(n, plan.heard(cut), 0.0).tolist() == [native]
-    assert model.tower_pick(plan, step)(n).tolist() == [tower]
-    spread = model.tower_pick(Schedule(movie, ALIGNED), step)(n)
+    assert tower_pick(plan, step)(n).tolist() == [tower]
+    spread = tower_pick(Schedule(movie, ALIGNED), step)(n)
     assert np.array_equal(spread, newest_tokens(n, plan.heard(cut), 1.0))  # aligned: tower and native alike
 
 

@@ -11,6 +11,8 @@ import h5py, numpy as np, pandas as pd, pytest
 from mirage.core import get_preset
 from mirage.processes import machine
 from mirage.features.backbones import FAMILIES
+import mirage.features.store
+from mirage.features.extract import report_elsewhere
 from mirage.features.store import ArrayFeatures, Joined, Store, open_features, store_path
 
 STREAMS = dict(text=(5, 8), vision=(3, 4))
@@ -146,6 +148,7 @@ def test_wrong_shapes_are_refused(tmp_path, x):
         store.write('audio', 'a', states())
 
 
+@pytest.mark.promise('features of ours', ('cut', 'foreign'))
 def test_every_cut_and_every_foreign_file_is_recognised(tmp_path):
     store = Store.create(tmp_path, {}, STREAMS)
     path = store.write('text', 'a', states(), 'movie')
@@ -167,6 +170,18 @@ def test_every_cut_and_every_foreign_file_is_recognised(tmp_path):
     for k in np.random.default_rng(0).integers(2048, len(data), 20):  # one byte of the numbers
         path.write_bytes(data[:k] + bytes([data[k] ^ 16]) + data[k + 1 :])
         assert store.fault('text', 'a', 'movie', verify=True)
+
+
+def test_a_store_says_on_which_hardware_each_of_its_files_was_made(tmp_path, monkeypatch):
+    store = Store.create(tmp_path / 's', dict(a=1), dict(text=(3, 2)))
+    monkeypatch.setattr(mirage.features.store, 'hardware', lambda: 'arm64 DEFAULT')
+    store.write('text', 'a', np.ones((4, 3, 2)))
+    monkeypatch.undo()
+    store.write('text', 'b', np.ones((4, 3, 2)))
+    again = Store.open(store.path)
+    assert again.made_elsewhere(['a', 'b', 'missing']) == {'arm64 DEFAULT': 1} and not again.made_elsewhere(['b'])
+    with pytest.warns(UserWarning, match='made elsewhere .1 on arm64 DEFAULT; this is .* and are kept'):
+        report_elsewhere(again, ['a', 'b'])
 
 
 def test_another_identity_another_movie_nothing_reused(tmp_path):

@@ -141,6 +141,7 @@ def launch(*options, how=(), **env):
     )
 
 
+@pytest.mark.promise('train', 'kill')
 def test_kill_and_resume_has_the_bits_of_an_uninterrupted_run(folder, monkeypatch):
     options = '--save_every', '3'
     killed = launch(*options, '--name', 'killed', TOY_KILL='6', TOY_DROP='0.2')
@@ -255,7 +256,7 @@ def test_predictions_have_every_tr_of_every_run(folder):
     }
     val, m = run.scores[run.scores['set'] == 'val'], run.metrics
     assert np.isclose(m['val_r'], val.groupby('subject').r.mean().mean()) and np.isclose(
-        m['val_r'], kept_epoch(pd.read_csv(run.path / 'history.csv').to_dict('records'))['val_r']
+        m['val_r'], kept_epoch(pd.read_csv(run.path / 'history.csv').to_dict('records'), 0.0)['val_r']
     )
 
 
@@ -320,6 +321,7 @@ def test_a_training_of_few_steps_ends(folder, steps, monkeypatch):
     assert history.step.iloc[-1] == steps and np.isfinite(history.loss).all() and (history.lr > 0).all()
 
 
+@pytest.mark.promise('train', 'two at once')
 def test_two_trainings_of_one_run_the_second_is_refused_by_name_at_once(folder):
     path = run_path('toy', 'train', 'same')
     first = subprocess.Popen(
@@ -364,6 +366,7 @@ def test_a_training_that_failed_lets_go_of_its_run(folder, monkeypatch):
     assert not (run_path('toy', 'train', 'mirage-native-s3') / '.lock').exists()
 
 
+@pytest.mark.promise('train', 'full disk')
 def test_a_disk_that_fills_up_stops_a_training_with_its_state_and_the_same_call_goes_on(folder, monkeypatch):
     whole = train('toy', 'toy', 3, name='whole')
     path, save, saved = run_path('toy', 'train', 'filled'), torch.save, []
@@ -488,9 +491,9 @@ def test_a_training_ends_when_patience_does_and_goes_on_as_it_would_have(folder,
 def test_weights_that_only_got_worse_and_a_ridge_that_wins_are_said(folder):
     history = [dict(epoch=k, val_r=r) for k, r in enumerate((0.3, 0.2, 0.1), 1)]
     with pytest.warns(UserWarning, match='the first of 3 validations was the best .* lower the learning rate'):
-        mirage.training.train.warn_of_training(history, 0.3, None)
+        mirage.training.train.warn_of_training(history, history[0], 0.3, None)
     with pytest.warns(UserWarning, match='ridge on the same features predicts the validation set better: r 0.3500'):
-        mirage.training.train.warn_of_training(history[::-1], 0.3, dict(val_r=0.35))
+        mirage.training.train.warn_of_training(history[::-1], history[0], 0.3, dict(val_r=0.35))
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        mirage.training.train.warn_of_training(history[::-1], 0.3, dict(val_r=0.25))
+        mirage.training.train.warn_of_training(history[::-1], history[0], 0.3, dict(val_r=0.25))

@@ -161,9 +161,8 @@ def in_atlas_order(
     found.notes.append(
         'the tables have the parcels in another order than the Schaefer atlas: columns are matched by name'
     )
-    return found._replace(
-        names=names, picks={f: [own.index(name) for name in names] for f, own in named.items() if own != names}
-    )
+    picks = {f: [*map(own.index, names)] for f, own in named.items() if own != names}
+    return found._replace(names=names, picks=picks)
 
 
 def own_parcels(

@@ -68,7 +68,7 @@ def select(
 def licences(manifest=None) -> pd.DataFrame:  # one row an asset: the paper's Table 3 is drawn from it
     "Who provides what, under which licence, and where that was read."
     columns = ['table', 'name', 'provider', 'licence', 'paper', 'seen', 'revision', 'source', 'terms', 'citation']
-    return pd.DataFrame([{c: a.get(c) for c in columns} for a in (manifest or load_manifest()).values()])
+    return pd.DataFrame([dict.fromkeys(columns) | a for a in (manifest or load_manifest()).values()], columns=columns)
 
 # %% ../../nbs/01j_manifest.ipynb #e361a604
 COPYLEFT = r'GPL|MPL|Mozilla|EPL|CDDL|EUPL|CC-BY-SA'
@@ -95,7 +95,11 @@ LIBRARIES = {
 def bundled(files) -> str:  # of a distribution
     "The libraries of `LIBRARIES` that a wheel brings, with their licences."
     names = {f.name for f in files or [] if re.search(r'\.(so|dylib|dll)\b', f.name)}
-    return '; '.join(text for key, text in LIBRARIES.items() if any(re.match(rf'{key}\b|{key}_', n) for n in names))
+    found = []
+    for key, text in LIBRARIES.items():
+        if any(re.match(rf'{key}\b|{key}_', name) for name in names):
+            found.append(text)
+    return '; '.join(found)
 
 
 def package_licence(about) -> str:  # metadata of a distribution

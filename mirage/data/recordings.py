@@ -355,7 +355,8 @@ def read_rows(
 # %% ../../nbs/01b_recordings.ipynb #4ec00015
 def by_place(names: tuple) -> bool:
     "Whether names only count the columns, from 0 or from 1."
-    return any(names == tuple(str(k + begin) for k in range(len(names))) for begin in (0, 1))
+    from_zero, from_one = (tuple(map(str, range(k, len(names) + k))) for k in (0, 1))
+    return names in (from_zero, from_one)
 
 
 def in_order(names) -> tuple:  # numbers ascending, words as they come
@@ -437,7 +438,7 @@ def place_columns(count, names, widths, named, left, where) -> Parcels:
         raise ValueError(
             f'{next(iter(named))} names {len(names)} parcels, but {where} says parcels: {count}. Correct one of them.'
         )
-    picks = {f: [own.index(name) for name in names] for f, own in named.items() if own != names}
+    picks = {f: [*map(own.index, names)] for f, own in named.items() if own != names}
     notes, bare = [], [f for f in widths if f not in named]
     if left:
         notes.append(

@@ -13,6 +13,7 @@ __all__ = ['OOD_MOVIES', 'TOPICS', 'VERBS', 'VOICES', 'FPS', 'NETWORKS', 'LATENT
 import colorsys, json, shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import av, h5py, numpy as np, pandas as pd
@@ -23,6 +24,7 @@ from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
 from ..core import *
+from ..processes import remove_leftovers
 from .release import SILENT, stimulus_paths
 from .stimuli import RATE
 
@@ -184,10 +186,11 @@ def draw_frames(
         2 * np.pi * (col('freq') * (x * np.cos(col('angle')) + y * np.sin(col('angle'))) + col('drift') * dt * 0.3)
     )
     disc = (x - col('x') - col('dx') * dt) ** 2 + (y - col('y') - col('dy') * dt) ** 2 < col('radius') ** 2
-    ground, figure = [
-        np.array([colorsys.hsv_to_rgb((h + turn) % 1, 0.7, 1) for h in s.hue], np.float32)[:, None, None]
-        for turn in (0, 0.45)
-    ]
+
+    def colours(turn):  # (times, 1, 1, 3) of every shot, its hue turned
+        return np.array([colorsys.hsv_to_rgb((h + turn) % 1, 0.7, 1) for h in s.hue], np.float32)[:, None, None]
+
+    ground, figure = colours(0), colours(0.45)
     picture = np.where(
         disc[..., None],
         figure * (0.45 + 0.55 * np.asarray(loudness, np.float32)[:, None, None, None]),
@@ -245,6 +248,8 @@ def make_stimulus(release, split, movie, n_tr, seed):
     rng = np.random.default_rng([seed, int(digest(split, 8), 16)])
     script = write_script(n_tr * TR + rng.uniform(-0.6, 1.0), rng, speech=movie not in SILENT)
     video, transcript = stimulus_paths(release, split)
+    if video.parent.is_dir():
+        remove_leftovers(video.parent, video.stem)  # of a simulation that was killed
     write_movie(video, script)
     if transcript:
         write_transcript(transcript, script.words, n_tr, rng)
@@ -362,14 +367,14 @@ def plant(
     interactions: bool = True,
 ) -> Truth:
     "Draw the planted parameters."
-    stack = {m: np.concatenate([s[m] for s in states.values()]).astype(np.float32) for m in MODALITIES}
-    spoken = {m: x[np.abs(x).max((1, 2)) > 0] for m, x in stack.items()}
+    hidden = {m: np.concatenate([*map(itemgetter(m), states.values())]).astype(np.float32) for m in MODALITIES}
+    spoken = {m: x[np.abs(x).max((1, 2)) > 0] for m, x in hidden.items()}
     mean, std = {m: x.mean(0) for m, x in spoken.items()}, {m: x.std(0) for m, x in spoken.items()}
-    bands = {m: depth_profile(m, x.shape[1]).astype(np.float32) for m, x in stack.items()}
+    bands = {m: depth_profile(m, x.shape[1]).astype(np.float32) for m, x in hidden.items()}
     columns = [f'{speed} {m} {k}' for speed in ('fast', 'slow') for m in MODALITIES for k in range(LATENTS)] + [
         f'{m}×{n} {k}' for m, n in PAIRS for k in range(2)
     ]
-    z = {m: standardised(x, mean[m], std[m]) for m, x in stack.items()}
+    z = {m: standardised(x, mean[m], std[m]) for m, x in hidden.items()}
     directions = {m: own_directions(z, m, bands[m], rng).astype(np.float32) for m in z}
     shares = np.array([PLAN[n] for n in networks])
     if not interactions:

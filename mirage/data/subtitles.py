@@ -262,7 +262,9 @@ def join_highlights(cues: list) -> tuple:  # cues, how many were joined
             reached = None
         if span:
             reached = span[1]
-    marks = [sum(span is not None for *_, span in group) for group in groups]
+    marks = []
+    for group in groups:
+        marks.append(sum(span is not None for *_, span in group))
     joined = sum(len(group) for group, n in zip(groups, marks) if n > 1)
     if 2 * joined < len(cues):
         return cues, 0

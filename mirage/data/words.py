@@ -376,11 +376,10 @@ def praat_tiers(text: str, path) -> dict:  # name → list of (begins, ends, lab
     "The interval tiers of a TextGrid, each whole."
     try:
         found = parseTextgridStr(text, includeEmptyIntervals=True)['tiers']
-        tiers = [
-            (t['name'], float(t['xmax']), [(float(a), float(b), label) for a, b, label in t['entries']])
-            for t in found
-            if t['class'] == 'IntervalTier'
-        ]
+        tiers = []
+        for t in [t for t in found if t['class'] == 'IntervalTier']:
+            entries = [(float(a), float(b), label) for a, b, label in t['entries']]
+            tiers.append((t['name'], float(t['xmax']), entries))
         count = int(re.search(r'<exists>\s*(?:size = )?(\d+)', text)[1])
     except Exception as e:  # a damaged file may fail in any way
         raise ValueError(

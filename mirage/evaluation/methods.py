@@ -13,7 +13,7 @@ import pandas as pd
 from ..core import DELAY, Run, shown
 from ..data.cohort import SET_TITLES
 from ..data.manifest import load_manifest
-from ..features.backbones import family
+from ..features.backbones import READY, family
 
 # %% ../../nbs/06e_methods.ipynb #bff1d3c4
 def showings_of(
@@ -84,7 +84,10 @@ def data_sentences(config: dict, about, data: str) -> str:
 
 
 def backbone_name(backbone: str, manifest: dict) -> str:
-    "As the manifest calls it; the tiny ones are random."
+    "As the manifest calls it, or by id or folder where it was given so; the tiny ones are random."
+    stream, given, where = backbone.partition('=')
+    if given:
+        return f'the ready-made {stream} features' if where == READY else f'`{where}` ({stream})'
     real = backbone.removeprefix('tiny-')
     named = manifest[real]['name'] if real in manifest else f'`{real}`'
     return named if real == backbone else f'a tiny random model of the kind of {named}'
@@ -110,23 +113,28 @@ def model_sentences(config: dict, parameters: int) -> str:
     "From layers to parcels."
     shape = config['model']
     pooling = POOLING[shape['aggregate']].format(**shape)
+    temporal = (
+        f'{shape["depth"]} blocks with {shape["heads"]} heads (feed-forward ×{shape["ff_mult"]}, dropout '
+        f'{config["preset"]["dropout"]:g})'
+    )
     return (
         f'Per modality, {pooling}. Each modality is projected and the three are concatenated to {shape["hidden"]:,} '
         f'dimensions; during training modalities are left out with probability {shape["modality_dropout"]:g}, at least '
-        f'one stays. A transformer of {shape["depth"]} blocks with {shape["heads"]} heads (feed-forward '
-        f'×{shape["ff_mult"]}), shared by all subjects, puts them in temporal context, and one linear readout per '
-        f'subject predicts the parcels ({parameters:,} parameters in all).'
+        f'one stays. A transformer of {temporal}, shared by all subjects, puts them in temporal context, and one '
+        f'linear readout per subject predicts the parcels ({parameters:,} parameters in all).'
     )
 
 
 def training_sentences(config: dict, metrics: dict) -> str:
     "The loss, the optimiser, and which weights were kept."
     p = config['preset']
+    often = '' if p['validations'] == 1 else f'validated {p["validations"]} times an epoch and '
+    patience = f'; it was {often}stopped after {p["patience"]} validations without a better one' * bool(p['patience'])
     return (
         f'Mean squared error was minimised by AdamW (learning rate {p["lr"]:g}, weight decay {p["weight_decay"]:g}, '
         f'one-cycle schedule with {p["warmup"]:.0%} warm-up, gradient norm clipped at {p["clip"]:g}) over '
         f'{p["epochs"]} epochs of batches of {p["batch"]} (window, subject) pairs, in '
-        f'{PRECISION_NAMES[config["precision"]]}, seed {config["seed"]}. The weights kept are those of epoch '
+        f'{PRECISION_NAMES[config["precision"]]}, seed {config["seed"]}{patience}. The weights kept are those of epoch '
         f'{metrics["best_epoch"]}, chosen by validation r.'
     )
 
@@ -164,6 +172,8 @@ def methods_paragraph(
     config, metrics, manifest = trained.config, trained.metrics, load_manifest()
     cohort, made = config['cohort'], trained.provenance
     named = manifest[cohort]['name'] if cohort in manifest else f'cohort `{cohort}`'
+    if lacks := [k for k in ('preset', 'model', 'fusion', 'precision') if k not in config]:
+        raise ValueError(f'{trained.path} does not say its {lacks[0]}: it is no training run, or of an earlier version')
     versions = ', '.join(f'{name} {version}' for name, version in made['versions'].items())
     simulated = (
         ' **The movies and the BOLD are simulated: nobody was scanned, and the scores say nothing about people.**'

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['Stimulus', 'my_share', 'given', 'movie_of_run', 'estimate', 'settle_revision', 'identity', 'check_states',
-           'check_sources', 'stored', 'extract_one', 'ExtractionError', 'one_thread', 'extract_splits']
+           'check_sources', 'stored', 'extract_one', 'ExtractionError', 'one_thread', 'report_elsewhere',
+           'extract_splits']
 
 # %% ../../nbs/02h_extract.ipynb #937a939f
-import contextlib, functools
+import contextlib, functools, warnings
 from collections import namedtuple
 from concurrent.futures import as_completed
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 
-from ..core import HZ, TR, Contexts, progress
+from ..core import HZ, TR, Contexts, hardware, progress
 from ..processes import DiskFull, worker_pool
 from ..data.stimuli import Movie, Transcript
 from .store import RULES, Store
@@ -230,6 +231,17 @@ def _results(
             yield row, done
 
 
+def report_elsewhere(store: Store, splits: list):
+    "Warn where a store holds files that another kind of computer has made."
+    if other := store.made_elsewhere(splits):
+        named = ', '.join(f'{n} on {where}' for where, n in other.items())
+        warnings.warn(
+            f'{store.path} holds files that were made elsewhere ({named}; this is {hardware()}) and are kept: made '
+            'here, their last bits would be others. For one kind of bits, extract into an empty store.',
+            stacklevel=3,
+        )
+
+
 def extract_splits(
     splits,  # split, video, transcript, perhaps audio_track: as in `Cohort.splits`
     path,  # folder of the store, see `store_path`
@@ -252,6 +264,7 @@ def extract_splits(
         for r in my_share(splits, shard).itertuples()
     ]
     store = Store.create(path, identity(extractor, fusion, protocol, contexts), extractor.streams(fusion))
+    report_elsewhere(store, [row.split for row in rows])
     how, failed = (fusion, protocol, contexts, tr), {}
     for row, done in progress(_results(model, store, rows, how, workers), f'{backbone} {fusion}', total=len(rows)):
         if isinstance(done, DiskFull):

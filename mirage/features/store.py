@@ -5,22 +5,23 @@
 # %% auto #0
 __all__ = ['AGAIN', 'IN_USE', 'RULES', 'OLD_RULES', 'RUN_COLUMNS', 'FeatureSet', 'to_half', 'changed_source', 'ChangedInUse',
            'Store', 'store_path', 'overlap_weights', 'ArrayFeatures', 'Joined', 'outdated', 'current_sources',
-           'store_faults', 'ready_features', 'open_features', 'pick_streams', 'bold_files', 'inputs_of', 'check_inputs',
-           'features_there']
+           'store_faults', 'asked_contexts', 'check_backbone', 'ready_features', 'open_features', 'pick_streams',
+           'bold_files', 'inputs_of', 'check_inputs', 'features_there']
 
 # %% ../../nbs/02g_store.ipynb #dc632a59
 import hashlib, json, os, shlex
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 import h5py, numpy as np
 
 from ..core import HZ, Contexts, atomic, check_name, check_number, cohort_id, cohort_name, digest, file_stamp
-from ..core import known_digest, read_json, remembered, root, write_json
+from ..core import get_preset, hardware, known_digest, read_json, remembered, root, write_json
 from ..processes import remove_leftovers
 from ..data.release import h5_shapes
 from ..data.stimuli import movie_source
-from .backbones import READY, backbone_id, family, is_given
+from .backbones import READY, backbone_id, contexts_of, family, is_given
 
 # %% ../../nbs/02g_store.ipynb #64864f12
 class FeatureSet:
@@ -174,6 +175,7 @@ class Store(FeatureSet):
             )
         states, path = to_half(states, f'{stream} of {split}'), self.file(stream, split)
         says = dict(store=self.id, stream=stream, split=split, source=source, sha256=hashlib.sha256(states).hexdigest())
+        says['hardware'] = hardware()
         remove_leftovers(path.parent, path.stem)
         with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
             d = f.create_dataset('states', data=states)
@@ -256,6 +258,12 @@ class Store(FeatureSet):
 
     def source(self, stream, split):
         return self._look(stream, split)['source']
+
+    def made_elsewhere(self, splits) -> dict:  # hardware → number of files, of those that this computer has not made
+        "Another kind of processor gives other last bits, so that a store that has travelled says so."
+        looks = [self._look(stream, split) for stream in self.streams for split in splits if self.has(stream, split)]
+        made = Counter(look.get('hardware', 'unknown') for look in looks)
+        return {k: n for k, n in made.items() if k != hardware()}
 
     def has(self, stream: str, split: str, source: str | None = None, verify: bool = False) -> bool:
         return not self.fault(stream, split, source, verify)
@@ -464,6 +472,16 @@ def store_faults(cohort, preset, backbone: str, fusion: str, protocol: str) -> l
     return [fault for m, s in movies if (fault := store.fault(m, s, sources.get(s), verify=True))]
 
 
+def asked_contexts(
+    preset,  # Preset
+    backbone: str,
+) -> str:
+    "What a command has to say for contexts other than the preset's own."
+    own = contexts_of(backbone, get_preset(preset.name))
+    seen = {k: v for k, v in asdict(preset.contexts).items() if v != getattr(own, k)}
+    return ''.join(f' -p {k} {v:g}' for k, v in seen.items())
+
+
 def _open_store(cohort, preset, backbone, fusion, protocol) -> Store:
     faults = store_faults(cohort, preset, backbone, fusion, protocol)
     if not faults:
@@ -473,7 +491,21 @@ def _open_store(cohort, preset, backbone, fusion, protocol) -> Store:
         f'papermill nbs/02h_extract.ipynb out.ipynb -p cohort {shlex.quote(cohort_name(str(cohort.root)))} -p '
         f'preset {preset.name} '
         f'-p backbone {shlex.quote(backbone)} -p fusion {fusion} -p protocol {protocol}'
+        + asked_contexts(preset, backbone)
     )
+
+# %% ../../nbs/02g_store.ipynb #02a90002
+def check_backbone(
+    cohort,  # Cohort
+    backbone: str | None,  # that was asked for; None: nothing was
+):
+    "Refuse a backbone by its name where the cohort's own features would be read instead."
+    if backbone and cohort.rates and not is_given(backbone):
+        came = ','.join(f'{m}={READY}' for m in cohort.rates)
+        raise ValueError(
+            f'cohort {cohort.name} came with features, so {backbone} would not be read. Leave backbone out, give a '
+            f'model for each stream (text=…) beside what came ({came}), or take features out of cohort.yaml'
+        )
 
 
 def ready_features(

@@ -523,9 +523,8 @@ def surface_html(
             for n, net, note in zip(parcel_table().name, parcel_table().net, notes)
         ),
     ]
-    data = dict(
-        meshes={kind: [_pieces(kind, h) for h in ('left', 'right')] for kind in SURFACES}, colours=colours, text=text
-    )
+    meshes = {kind: [_pieces(kind, 'left'), _pieces(kind, 'right')] for kind in SURFACES}
+    data = dict(meshes=meshes, colours=colours, text=text)
     gradient = ','.join(to_hex(c) for c in colormaps[cmap](np.linspace(0, 1, 12)))
     said = html.escape(label)
     key = (

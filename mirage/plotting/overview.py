@@ -267,7 +267,9 @@ def in_words(counts: Counter) -> str:
 def text_table(table: dict) -> str:  # HTML
     "A table of an item as text that can be searched, copied and read aloud."
     head = ''.join(f'<th>{html.escape(c)}</th>' for c in table['columns'])
-    rows = ''.join('<tr>' + ''.join(f'<td>{html.escape(c)}</td>' for c in row) + '</tr>' for row in table['data'])
+    rows = ''
+    for row in table['data']:
+        rows += '<tr>' + ''.join(f'<td>{html.escape(c)}</td>' for c in row) + '</tr>'
     return f'<div class="wide"><table class="text"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 

@@ -68,6 +68,10 @@ class TrainingParameters:
     pool_start: float | None = number('ps', 0, 1000)  # of the pooler's queries; 0: as torch starts attention
     validations: int | None = number('v', 1, 1000)  # per epoch
     patience: int | None = number('p', 0, 10**6)  # validations without a better one; 0: to the end
+    words: int | None = number('words', 1, 10**6)  # of context, for the backbone
+    audio: float | None = number('audio', 0.25, 3600)  # seconds of sound, likewise
+    video: float | None = number('video', 0.25, 3600)  # seconds of video frames, likewise
+    fps: float | None = number('fps', 0.1, 60)  # video frames per second, likewise
     folds: str | int | None = None  # runs, or how many: the set to predict is taken out of all recordings in turn
     fold: int | None = None  # which of them, from 1
     precision: str = choice('auto', *PRECISIONS.values())
@@ -91,14 +95,10 @@ class TrainingParameters:
             check_number('fold', self.fold, 1, 10**6, whole=True)
 
     @property
-    def changes(self) -> dict:  # field of the preset → value
+    def changes(self) -> dict:  # field of the preset, or of its contexts → value
         "What is to be changed in the preset."
-        kept = 'preset', 'seed'
-        return {
-            k: v
-            for k, v in asdict(self).items()
-            if k in Preset.__dataclass_fields__ and k not in kept and v is not None
-        }
+        known = {*Preset.__dataclass_fields__, *Contexts.__dataclass_fields__} - {'preset', 'seed'}
+        return {k: v for k, v in asdict(self).items() if k in known and v is not None}
 
 # %% ../../nbs/04b_runs.ipynb #82f3d685
 NUMBERS = {f.name: f for f in fields(TrainingParameters) if 'letters' in f.metadata and f.name != 'seed'}
@@ -275,10 +275,11 @@ def check_names(changes: dict):  # field of a preset → value
 def chosen_preset(
     cohort: str,
     preset: str = 'auto',
-    **changes,  # of its fields; None changes nothing
+    **changes,  # of its fields and those of its contexts; None changes nothing
 ) -> Preset:
     "The preset asked for, or the cohort's own, with what was changed in it."
     changed = {k: v for k, v in changes.items() if v is not None}
+    seen = {k: changed.pop(k) for k in Contexts.__dataclass_fields__ if k in changed}
     chosen = get_preset(own_preset(cohort) if preset == 'auto' else preset)
     if chosen.name == 'own':
         chosen = sized(chosen, DataSize.of(Cohort.open(cohort)))
@@ -286,7 +287,8 @@ def chosen_preset(
         chosen = with_window(chosen, changed['window'])
     check_names(changed)
     chosen = replace(chosen, **changed)
-    return replace(chosen, contexts=changed.get('contexts', contexts_of(chosen.backbone, chosen)))
+    contexts = changed.get('contexts', contexts_of(chosen.backbone, chosen))
+    return replace(chosen, contexts=replace(contexts, **seen))
 
 # %% ../../nbs/04b_runs.ipynb #9096a4b1
 def chosen_precision(cohort: str, precision: str = 'auto') -> str:  # no, fp16 or bf16
