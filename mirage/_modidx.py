@@ -1472,6 +1472,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mirage.plotting.figures.lacking': ('figures.html#lacking', 'mirage/plotting/figures.py'),
                                          'mirage.plotting.figures.new_figure': ('figures.html#new_figure', 'mirage/plotting/figures.py'),
                                          'mirage.plotting.figures.panel': ('figures.html#panel', 'mirage/plotting/figures.py'),
+                                         'mirage.plotting.figures.panel_at': ('figures.html#panel_at', 'mirage/plotting/figures.py'),
                                          'mirage.plotting.figures.planted_truth': ( 'figures.html#planted_truth',
                                                                                     'mirage/plotting/figures.py'),
                                          'mirage.plotting.figures.request': ('figures.html#request', 'mirage/plotting/figures.py'),
