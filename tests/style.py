@@ -1,5 +1,5 @@
 """Functions of more than 40 lines and comprehensions inside comprehensions, in notebooks and tests: what is left of
-both is listed, and the lists only shrink. The pipeline's lines, which ruff does not read, have at most 120 characters."""
+both is listed, and the lists only shrink. Lines of the pipeline, which ruff does not read, have at most 120."""
 
 import ast
 import json
