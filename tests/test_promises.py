@@ -197,6 +197,7 @@ def test_a_simulated_movie_is_there_whole_or_not_at_all(tmp_path):
     keeps_its_promises(act, tmp_path / 'cohort', times=(1, 2))
 
 
+@pytest.mark.long
 @pytest.mark.promise('extract', HAZARDS)
 @pytest.mark.filterwarnings('ignore')
 def test_an_extraction_that_is_killed_stopped_out_of_room_or_started_twice_makes_the_same_store(tmp_path):
@@ -210,6 +211,7 @@ def test_an_extraction_that_is_killed_stopped_out_of_room_or_started_twice_makes
     keeps_its_promises(act, tmp_path / 'store', times=(2, 3))
 
 
+@pytest.mark.long
 @pytest.mark.promise('predict', HAZARDS)
 @pytest.mark.filterwarnings('ignore')
 def test_a_prediction_that_is_killed_stopped_out_of_room_or_started_twice_ends_the_same(tmp_path, monkeypatch):
