@@ -210,6 +210,7 @@ class Preset:
     epochs: int = 15
     validations: int = 1  # an epoch
     patience: int = 0  # validations without a better one after which a training ends; 0: it runs to its end
+    tie: float = 1e-3  # of validation r: what is so close to the highest counts as equal, and the last of them is kept
     batch: int = 16  # (window, subject) pairs per step
     lr: float = 1e-4  # peak of the one-cycle schedule
     weight_decay: float = 0.01
@@ -269,6 +270,7 @@ PRESETS = {
             epochs=2,
             validations=6,
             patience=6,
+            tie=0.01,
             batch=32,
             lr=5e-4,
             weight_decay=0.3,
