@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES', 'SHORT_REPR', 'TEXT_BYTES', 'YAML_NODES',
-           'PRESETS', 'OWN', 'WHOLE', 'NUMBERS', 'CHOICES', 'FORMS', 'STAGES', 'PATHS', 'WATCHED', 'RELEASE',
+           'PRESETS', 'OWN', 'WHOLE', 'NUMBERS', 'CHOICES', 'FORMS', 'PREDICTING', 'PATHS', 'WATCHED', 'RELEASE',
            'BUILT_IN', 'WORD', 'NOTED', 'EXECUTED', 'STEPS', 'shown', 'check_name', 'plain_name', 'check_number',
            'read_description', 'WholeLoader', 'count_nodes', 'read_yaml', 'read_json', 'Contexts', 'Preset', 'in_test',
            'get_preset', 'own_preset', 'own_precision', 'root', 'WrongParameter', 'check_text', 'kinds_of',
@@ -17,16 +17,12 @@ __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES',
            'stop_pipeline', 'run_pipeline', 'why_not_built', 'build', 'Pearson', 'pearson', 'mean_of', 'atomic']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
-import ast, contextlib, fcntl, gc, hashlib, importlib.metadata, json, os, platform, random, re, reprlib, shlex, signal
+import ast, contextlib, fcntl, hashlib, importlib.metadata, json, os, platform, random, re, reprlib, shlex, signal
 import subprocess, sys, time, warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Optional, Union, get_args, get_origin
-
-# other modules import this one before transformers, x-transformers and accelerate, which then load faster and quietly
-# by default all that they and torch define is searched for garbage eight times over: a fifth of every start
-gc.set_threshold(20_000, 10, 10)
 
 import numpy as np, pandas as pd, torch, yaml
 from tqdm import tqdm
@@ -35,8 +31,9 @@ from .processes import atomic, cores, explain_refusal, give, make_folder, pipeli
 
 _all_ = ['atomic']  # shared by every chapter
 
-warnings.filterwarnings('ignore', message='IProgress not found')  # bars are written as text
-warnings.filterwarnings('ignore', message='.*torch.jit.script', category=FutureWarning)  # of x-transformers' import
+with warnings.catch_warnings():  # imported here once, so that it says nowhere that it lacks widgets: bars are text
+    warnings.filterwarnings('ignore', message='IProgress not found')
+    importlib.import_module('tqdm.auto')
 
 # %% ../nbs/00_core.ipynb #47a7c310
 TR = 1.49  # seconds between BOLD samples
@@ -209,8 +206,8 @@ class Preset:
     modality_dropout: float = 0.3
     epochs: int = 15
     validations: int = 1  # an epoch
+    tie: float = 0.0  # of validation r: validations this near to the highest count as equal, and the last is kept
     patience: int = 0  # validations without a better one after which a training ends; 0: it runs to its end
-    tie: float = 1e-3  # of validation r: what is so close to the highest counts as equal, and the last of them is kept
     batch: int = 16  # (window, subject) pairs per step
     lr: float = 1e-4  # peak of the one-cycle schedule
     weight_decay: float = 0.01
@@ -244,6 +241,7 @@ PRESETS = {
             heads=4,
             modality_dropout=0.1,
             epochs=10,
+            tie=1e-3,
             batch=32,
             lr=2e-3,
             weight_decay=0.3,
@@ -294,6 +292,7 @@ PRESETS = {
             depth=1,
             heads=2,
             epochs=2,
+            tie=1e-3,
             batch=8,
             lr=1e-3,
             members=2,
@@ -421,7 +420,7 @@ CHOICES = dict(
     which=('val', 's7', 'ood', 'test', 'test_by_movie', 'cv'),
 )
 FORMS = dict(shard=(r'[1-9]\d{0,5}/[1-9]\d{0,5}', 'k/n, such as 3/64'))
-STAGES = 'ridge', 'train', 'ensemble'  # whose runs predict
+PREDICTING = 'ridge', 'train', 'ensemble'  # whose runs predict
 # or ids: what opens them says more
 PATHS = 'cohort', 'folder', 'video', 'transcript', 'movies', 'weights', 'asr', 'url', 'backbone'
 
@@ -439,7 +438,7 @@ def check_text(name: str, value: str, default: str | None):
     if name in (*PATHS, *FORMS):
         return
     default = default or ''
-    staged = default.partition('/')[0] in STAGES or name == 'baseline'
+    staged = default.partition('/')[0] in PREDICTING or name == 'baseline'
     for part in map(str.strip, value.split(',')):
         plain = part.replace('{}', 'x', '{}' in default)
         stage, slash, run = plain.partition('/') if staged else ('', '', plain)
@@ -447,8 +446,10 @@ def check_text(name: str, value: str, default: str | None):
         if not part or not named or ('{}' in default and '{}' not in part) or (staged and not (slash and run)):
             form = f'such as {default or "ridge/linear-native"}' if staged else 'a name, or several with commas between'
             raise WrongParameter(f'parameter {name} = {shown(value)}; expected {form}')
-        if staged and stage not in STAGES:
-            raise WrongParameter(f'parameter {name} = {shown(value)}: there is no stage {stage!r}; {", ".join(STAGES)}')
+        if staged and stage not in PREDICTING:
+            raise WrongParameter(
+                f'parameter {name} = {shown(value)}: there is no stage {stage!r}; {", ".join(PREDICTING)}'
+            )
 
 
 def kinds_of(annotation) -> tuple:  # types; empty where the annotation says nothing that can be checked
@@ -591,7 +592,7 @@ def cohort_id(
 
 
 def cohort_name(
-    name: str = 'auto',  # embedded, algonauts2025, a directory, or auto
+    name: str | Path = 'auto',  # embedded, algonauts2025, a directory, or auto
 ) -> str:  # what opens it from anywhere
     "`auto` is the smoke-sized cohort under nbdev_test and the embedded one otherwise."
     if name == 'auto':

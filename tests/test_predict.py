@@ -621,8 +621,9 @@ def test_a_movie_without_words_and_one_heard_by_a_recogniser(given, shared):
 
 @pytest.fixture(scope='module')
 def made(given, shared):
-    os.environ['MIRAGE_ROOT'] = str(shared)
-    return make(prepare(given / 'clip.mkv', given / 'clip.srt', given / 'ours', name='clip', device='cpu'))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('MIRAGE_ROOT', str(shared))
+        yield make(prepare(given / 'clip.mkv', given / 'clip.srt', given / 'ours', name='clip', device='cpu'))
 
 
 def test_a_real_movie_becomes_numbers_a_page_and_an_animation(made):

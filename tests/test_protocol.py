@@ -11,7 +11,7 @@ from transformers import Qwen2Tokenizer
 from mirage.features.backbones import Schedule, frame_times, get_protocol, load_backbone, picture_pairs, rounded_frames
 from mirage.core import TR, Contexts
 from mirage.features.inputs import WordTokens
-from mirage.features.selection import newest_tokens
+from mirage.features.selection import newest_tokens, tower_pick
 from mirage.data.stimuli import RATE, Movie
 
 torch.set_num_threads(1)
@@ -254,13 +254,13 @@ def test_rules_6_and_8_words_are_read_at_their_own_ends_in_the_transcripts_order
     ],
 )
 def test_rule_7_the_towers_token_is_counted_on_the_whole_movie(cut, native, tower):
-    model, n = load_backbone('tiny-qwen3-omni-thinking'), min(780, int(13 * cut + 0.5))
+    n = min(780, int(13 * cut + 0.5))
     movie = described([], seconds=3000.0, steps=6000, transcript_seconds=0.0)
     step = SimpleNamespace(time=cut, kind='step')
     plan = Schedule(movie, RELEASED)
     assert newest_tokens(n, plan.heard(cut), 0.0).tolist() == [native]
-    assert model.tower_pick(plan, step)(n).tolist() == [tower]
-    spread = model.tower_pick(Schedule(movie, ALIGNED), step)(n)
+    assert tower_pick(plan, step)(n).tolist() == [tower]
+    spread = tower_pick(Schedule(movie, ALIGNED), step)(n)
     assert np.array_equal(spread, newest_tokens(n, plan.heard(cut), 1.0))  # aligned: tower and native alike
 
 

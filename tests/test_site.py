@@ -1,7 +1,8 @@
 """The site opens from a folder without a network: every page, every link, the search, formulas, and the cortex to
 turn."""
 
-import html, os, re, shutil, subprocess, sys
+import os, re, shutil, subprocess, sys
+from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
@@ -26,28 +27,37 @@ def made(target: Path) -> Path:
     return target.parent / 'site'
 
 
-def broken_links(site: Path) -> list:
-    "Every address in every page that leads nowhere, or out of the site without being a link to click on."
-    broken, anchors = [], {}
+class Addresses(HTMLParser):
+    "What a page refers to, and the names of its parts."
 
-    def anchors_of(page):
-        if page not in anchors:
-            anchors[page] = set(re.findall(r'\bid="?([^"\s>]+)', page.read_text()))
-        return anchors[page]
+    def __init__(self, page: Path):
+        super().__init__()
+        self.found, self.parts = [], set()
+        self.feed(page.read_text())
 
-    for page in sorted(site.rglob('*.html')):
-        text = re.sub(r'<script\b[^>]*>.*?</script>', '', page.read_text(), flags=re.S)
-        for kind, address in re.findall(r'\b(href|src)="([^"]*)"', text):
-            address, part = urldefrag(html.unescape(address))
-            if re.match(r'(mailto|data|https?):', address):
-                broken += [(page.name, address)] * (kind == 'src' and address.startswith('http'))
-                continue
-            target = (page.parent / unquote(address)).resolve() if address else page
-            if not target.is_file() or (part and target.suffix == '.html' and unquote(part) not in anchors_of(target)):
-                broken.append((page.name, f'{address}#{part}'))
-    return broken
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.parts.add(given.get('id'))
+        self.found += [(kind, given[kind]) for kind in ('href', 'src') if given.get(kind)]
 
 
+def leads_nowhere(page: Path, kind: str, address: str, pages: dict) -> bool:
+    "A file or a part that is not there, or something that the page would load from elsewhere."
+    if re.match(r'(mailto|data|https?):', address):
+        return kind == 'src' and address.startswith('http')
+    path, part = urldefrag(address)
+    target = (page.parent / unquote(path)).resolve() if path else page
+    return not target.is_file() or bool(part and target in pages and unquote(part) not in pages[target].parts)
+
+
+def broken_links(site: Path) -> list:  # of (page, address)
+    pages = {page: Addresses(page) for page in sorted(site.resolve().rglob('*.html'))}
+    every = [(page, kind, address) for page, about in pages.items() for kind, address in about.found]
+    return [(page.name, address) for page, kind, address in every if leads_nowhere(page, kind, address, pages)]
+
+
+# what Chromium remarks where a program draws in place of a graphics card
+SOFTWARE_GL = 'willReadFrequently|software WebGL|GL Driver Message'
 RESULTS = """# Results
 
 [Two](#figure-2--a-é-map)
@@ -73,7 +83,7 @@ def small(tmp_path, monkeypatch):
     site = build.Site(tmp_path / 'source')
     results = site.prose(RESULTS, ROOT / 'README.md', 'index.md')
     site.write('index.md', f'{results}\n\n{build.cortex(site, "embedded", "index.md")}')
-    nav = [{'Results': 'index.md'}, {'Chapters': build.chapters(site)}, {'API': build.api(site)}]
+    nav = [{'Results': [{'Simulated': 'index.md'}]}, {'Chapters': build.chapters(site)}, {'API': build.api(site)}]
     build.finish(site, nav)
     return made(tmp_path / 'source')
 
@@ -104,11 +114,7 @@ def test_the_check_of_links_sees_a_missing_page_a_missing_part_and_a_foreign_scr
             '<a href="gone.html">a</a><a href="index.html#nowhere">b</a><img src="https://x.org/i.png"></body>',
         )
     )
-    assert [address for _, address in broken_links(small)] == [
-        'gone.html#',
-        'index.html#nowhere',
-        'https://x.org/i.png',
-    ]
+    assert [address for _, address in broken_links(small)] == ['gone.html', 'index.html#nowhere', 'https://x.org/i.png']
 
 
 @pytest.mark.skipif(not BROWSER, reason='no Chromium: the site is not opened')
@@ -158,4 +164,4 @@ def test_the_whole_site_has_no_broken_link_and_opens_without_an_error(tmp_path):
     assert broken_links(site) == []
     assert len(list((site / 'chapters').glob('*.html'))) > 40 and len(list((site / 'api').glob('*.html'))) > 30
     for page in ('index.html', 'readme.html', 'chapters/08a_cortex.html', 'api/training.train.html'):
-        assert not BROWSER or browse(site / page, tmp_path / 'profile')['faults'] == [], page
+        assert not BROWSER or browse(site / page, tmp_path / 'profile', ignored=SOFTWARE_GL)['faults'] == [], page

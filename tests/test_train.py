@@ -256,7 +256,7 @@ def test_predictions_have_every_tr_of_every_run(folder):
     }
     val, m = run.scores[run.scores['set'] == 'val'], run.metrics
     assert np.isclose(m['val_r'], val.groupby('subject').r.mean().mean()) and np.isclose(
-        m['val_r'], kept_epoch(pd.read_csv(run.path / 'history.csv').to_dict('records'), 1e-3)['val_r']
+        m['val_r'], kept_epoch(pd.read_csv(run.path / 'history.csv').to_dict('records'), 0.0)['val_r']
     )
 
 
@@ -491,9 +491,9 @@ def test_a_training_ends_when_patience_does_and_goes_on_as_it_would_have(folder,
 def test_weights_that_only_got_worse_and_a_ridge_that_wins_are_said(folder):
     history = [dict(epoch=k, val_r=r) for k, r in enumerate((0.3, 0.2, 0.1), 1)]
     with pytest.warns(UserWarning, match='the first of 3 validations was the best .* lower the learning rate'):
-        mirage.training.train.warn_of_training(history, 0.3, None)
+        mirage.training.train.warn_of_training(history, history[0], 0.3, None)
     with pytest.warns(UserWarning, match='ridge on the same features predicts the validation set better: r 0.3500'):
-        mirage.training.train.warn_of_training(history[::-1], 0.3, dict(val_r=0.35))
+        mirage.training.train.warn_of_training(history[::-1], history[0], 0.3, dict(val_r=0.35))
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        mirage.training.train.warn_of_training(history[::-1], 0.3, dict(val_r=0.25))
+        mirage.training.train.warn_of_training(history[::-1], history[0], 0.3, dict(val_r=0.25))

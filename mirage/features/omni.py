@@ -33,7 +33,7 @@ SPREAD = dict(initializer_range=0.15)
 class Qwen3(Backbone):
     "Qwen3-Omni's thinker, and its tiny random model."
 
-    classes = Qwen3OmniMoeThinkerForConditionalGeneration, Qwen3OmniMoeProcessor
+    classes: tuple = Qwen3OmniMoeThinkerForConditionalGeneration, Qwen3OmniMoeProcessor
     per_second = 13  # positions, and sound tokens, per second
     window, piece = 800, 100  # mel frames that attend to one another; that are convolved together
     # positions of the marks before the media; of those after, counted from the last media position
@@ -102,7 +102,7 @@ class Qwen3(Backbone):
 
     def grid(self, size: tuple) -> tuple:  # (rows, columns): tokens of one picture step of a movie of that size
         low, high = self.pixels['shortest_edge'], self.pixels['longest_edge']
-        h, w = smart_resize(*size, factor=self.factor, min_pixels=low, max_pixels=high)
+        h, w = smart_resize(size[0], size[1], factor=self.factor, min_pixels=low, max_pixels=high)
         return h // self.factor, w // self.factor
 
     def tower_tokens(self, frames: int) -> int:  # states of the audio tower, from so many mel frames

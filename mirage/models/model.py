@@ -7,7 +7,7 @@ __all__ = ['SIZES', 'ModelConfig', 'TemporalEncoder', 'SubjectReadout', 'Mirage'
            'fit_null_tokens', 'first_model', 'load_model']
 
 # %% ../../nbs/03c_model.ipynb #d6131247
-import math
+import math, warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,9 +17,12 @@ from torch import nn
 from ..core import MODALITIES, PARCELS, SUBJECTS, Run, check_name, check_number, open_run, read_json, shown
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
-from x_transformers import Encoder
 from .pooler import FixedPooler, LayerPooler
 from .weights import published_config, read_published, read_shapes, read_weights, write_weights
+
+with warnings.catch_warnings():
+    warnings.filterwarnings('ignore', message='.*torch.jit.script', category=FutureWarning)  # of its import
+    from x_transformers import Encoder
 
 # %% ../../nbs/03c_model.ipynb #056fb2c4
 # at most
@@ -327,7 +330,7 @@ class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'bra
 def save_weights(model: Mirage, path):
     write_weights(model.state_dict(), path)
 
-
+# %% ../../nbs/03c_model.ipynb #58370cae
 def build_model(
     config: ModelConfig,
     state: dict,  # name → tensor

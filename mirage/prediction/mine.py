@@ -88,7 +88,8 @@ def look_over(
     with warnings.catch_warnings(record=True) as reported:
         warnings.simplefilter('always')
         table = survey(cohort, features if cohort.rates else None)
-    said = [str(w.message) for w in reported if issubclass(w.category, UserWarning)]
+    said = [str(w.message).replace(f'{cohort.root}/', '') for w in reported if issubclass(w.category, UserWarning)]
+    said = list(dict.fromkeys(said))
     return table, [*said, *odd_recordings(cohort), *odd_features(features, list(cohort.splits.split), heads)]
 
 # %% ../../nbs/09d_mine.ipynb #f473d402

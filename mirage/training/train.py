@@ -101,9 +101,9 @@ def kept_epoch(
     history: list[dict],  # one row per validation
     tie: float,  # of validation r
 ) -> dict:  # its row
-    "The last row whose validation r is within `tie` of the highest."
+    "The last validation whose r is the highest, or as near to it as a tie."
     highest = max(row['val_r'] for row in history)
-    return [row for row in history if row['val_r'] > highest - tie][-1]
+    return [row for row in history if row['val_r'] >= highest - tie][-1]
 
 
 def out_of_patience(
@@ -256,7 +256,8 @@ class Learner(NamedTuple):
     @classmethod
     def prepare(cls, model: Mirage, preset: Preset, steps: int, accelerator: Accelerator) -> 'Learner':
         optimizer, schedule = make_optimizer(model, preset, steps)
-        return cls(model, *accelerator.prepare(model, optimizer), schedule, accelerator)
+        net, optimizer = accelerator.prepare(model, optimizer)
+        return cls(model, net, optimizer, schedule, accelerator)
 
     @property
     def rate(self) -> float:
@@ -322,9 +323,9 @@ def history_row(
     )
 
 # %% ../../nbs/05_train.ipynb #e7cbed06
-def write_epoch(run: Run, model: Mirage, history: list[dict], tie: float, on_epoch: Callable | None):
+def write_epoch(run: Run, model: Mirage, history: list[dict], on_epoch: Callable | None):
     "The history, and the weights if they are those to keep so far."
-    if kept_epoch(history, tie) is history[-1]:
+    if kept_epoch(history, run.config['preset']['tie']) is history[-1]:
         save_weights(model, run.path / 'weights.safetensors')
     with atomic(run.path / 'history.csv') as tmp:
         pd.DataFrame(history).to_csv(tmp, index=False)
@@ -378,7 +379,7 @@ def fit(
             check_inputs(read, cohort, loader.reader.features)
             so_far.end_epoch(history_row(when[so_far.done], so_far, r, cohort.subjects, learner.rate) | watch.lap())
             if accelerator.is_main_process:
-                write_epoch(run, model, so_far.history, preset.tie, on_epoch)
+                write_epoch(run, model, so_far.history, on_epoch)
         ended = so_far.done == len(plan) or out_of_patience(so_far.history, preset.patience)
         if so_far.done % save_every == 0 or ended:
             check_inputs(read, cohort, loader.reader.features)
@@ -554,9 +555,9 @@ def ridge_beside(
     return Run(path).metrics if {k: theirs.get(k) for k in same} == {k: read.get(k) for k in same} else None
 
 
-def warn_of_training(history: list[dict], val_r: float, ridge: dict | None):
+def warn_of_training(history: list[dict], best: dict, val_r: float, ridge: dict | None):
     "Say where a training was not worth it."
-    if len(history) > 2 and max(history, key=lambda row: row['val_r']) is history[0]:
+    if len(history) > 2 and best is history[0]:
         warnings.warn(
             f'the first of {len(history)} validations was the best (r {val_r:.3f}): lower the learning rate (lr), or '
             'the width (hidden)',
@@ -576,8 +577,9 @@ def finish_training(run: Run, task: Task, model: Mirage, loader: Loader, history
     scores = write_predictions(run, task.cohort, model, loader, task.preset.window, task.per_step)
     check_inputs(task.config['inputs'], task.cohort, task.features)
     (run.path / 'resume.pt').unlink()  # as large as three models, and no longer needed
+    best = kept_epoch(history, task.preset.tie)
     took = dict(
-        best_epoch=kept_epoch(history, task.preset.tie)['epoch'],
+        best_epoch=best['epoch'],
         steps=history[-1]['step'],
         seconds=round(seconds, 1),
         parameters=sum(p.numel() for p in model.parameters()),
@@ -585,7 +587,7 @@ def finish_training(run: Run, task: Task, model: Mirage, loader: Loader, history
     metrics = summary(scores, task.cohort) | took
     config = task.config
     ridge = None if 'fold' in config else ridge_beside(config['cohort'], config['fusion'], config['inputs'])
-    warn_of_training(history, metrics['val_r'], ridge)
+    warn_of_training(history, best, metrics['val_r'], ridge)
     finish_run(run, metrics, seed=config['seed'])
 
 # %% ../../nbs/05_train.ipynb #2337a6f7

@@ -1,0 +1,98 @@
+"""From a folder to a page: what is odd about it is said, what will be done is told before, and every step of the plan
+runs on cohorts of every shape."""
+
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from mirage.data.cohort import Cohort
+from mirage.features.store import ready_features
+from mirage.prediction.mine import ask_for_brains, choose_folds, look_over, plan_jobs, run_names
+from owncohorts import COHORTS, execute, write_own
+
+
+def opened(tmp_path, monkeypatch, name='plain', **how):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    monkeypatch.setenv('IN_TEST', '1')
+    write_own(tmp_path / 'data/own', **(COHORTS[name] | how))
+    return Cohort.open('own')
+
+
+def layers_of(cohort):
+    return {m: L for m, (L, _) in ready_features(cohort).streams.items()}
+
+
+def test_what_is_odd_about_a_folder_is_said(tmp_path, monkeypatch):
+    cohort = opened(tmp_path, monkeypatch, streams=dict(text=(1, 3), audio=(1, 8)), lost={('p2', 'm1')})
+    folder = tmp_path / 'data/own'
+    loud = np.load(folder / 'features/audio/m1.npy')
+    loud[..., 2] = 5
+    for movie in ('m1', 'm2', 'm3', 'm4'):
+        np.save(folder / f'features/audio/{movie}.npy', (loud * 400).astype(np.float16))
+    runs = (folder / 'runs.csv').read_text()
+    (folder / 'runs.csv').write_text(runs.replace('bold/p2-m2.npy', 'bold/p1-m2.npy'))
+    cohort = Cohort.open('own')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        table, said = look_over(cohort, ready_features(cohort))
+    said = '\n'.join(said)
+    assert len(table) == 6
+    for sentence in (
+        'p2 has 5 of 6 runs: without m1',
+        'p1-m2.npy is the recording of 2 runs',
+        'text: 3 columns are not divisible by the 4 heads',
+        'text: 3 columns: each layer is normalised',
+        'audio: 1 of 8 columns never change in m1, m2, m3, m4',
+        'times as much as text',
+    ):
+        assert sentence in said, said
+
+
+def test_a_folder_in_order_is_not_called_odd(tmp_path, monkeypatch):
+    cohort = opened(tmp_path, monkeypatch)
+    assert look_over(cohort, ready_features(cohort))[1] == []
+
+
+def test_few_movies_are_left_out_one_by_one_and_two_not_at_all(tmp_path, monkeypatch):
+    assert choose_folds(opened(tmp_path / 'a', monkeypatch)) == 'runs'
+    assert choose_folds(opened(tmp_path / 'b', monkeypatch, sets=dict(m1='train', m2='val'))) is None
+    many = {f'm{k}': 'train' for k in range(12)}
+    assert choose_folds(opened(tmp_path / 'c', monkeypatch, sets=many)) == '5'
+    assert choose_folds(None, 'none') is None and choose_folds(None, '3') == '3'
+
+
+def test_the_plan_says_what_is_not_drawn_and_why(tmp_path, monkeypatch):
+    cohort = opened(tmp_path, monkeypatch, 'one_layer')
+    jobs, not_drawn = plan_jobs(cohort, layers_of(cohort), 'runs')
+    notebooks = [job.notebook for job in jobs]
+    assert 'one layer' in not_drawn['fig9_depth'] and '07b_depth' not in notebooks
+    assert not {f'figures/{item}' for item in not_drawn} & set(notebooks)
+    assert notebooks[0] == '03d_ridge' and notebooks[-2:] == ['08d_overview', '08e_results']
+    assert 'text-minilm' in run_names('text=models/minilm').cross_mirage
+
+
+@pytest.mark.parametrize(
+    'name', ['one_stream', *(pytest.param(n, marks=pytest.mark.long) for n in COHORTS if n != 'one_stream')]
+)
+def test_every_step_of_the_plan_runs_to_a_page(tmp_path, monkeypatch, name):
+    cohort = opened(tmp_path, monkeypatch, name)
+    jobs, not_drawn = plan_jobs(cohort, layers_of(cohort), choose_folds(cohort))
+    for job in jobs:
+        if job.kind == 'page':
+            monkeypatch.delenv('IN_TEST', raising=False)  # else pages show one table
+        execute(job.notebook, cohort='own', **job.parameters)
+        plt.close('all')
+    figures = tmp_path / 'results/own/figures'
+    page, readme = (figures / 'index.html').read_text(), (figures / 'README.md').read_text()
+    people = {'one_person': '1 person', 'fifteen_people': '15 people', 'missing_runs': '3 people'}.get(name, '2 people')
+    assert 'Traceback' not in page and f'Real BOLD: own, {people}' in readme
+    drawn = {path.stem for path in figures.glob('*.png')}
+    assert 'table1_scores' in drawn and 'sanity' in drawn and not drawn & set(not_drawn)
+
+
+def test_without_the_data_and_a_terminal_make_brains_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr('sys.stdin', open('/dev/null'))
+    with pytest.raises(FileNotFoundError, match=r'165 files .* MB.*make data GROUP=studyforrest ACTION=fetch'):
+        ask_for_brains(tmp_path)
