@@ -74,6 +74,7 @@ test: env
 	$(BIN)/ruff format --check nbs tests site
 	$(BIN)/ruff check --select F821,F811,E9 mirage
 	$(BIN)/python tests/style.py
+	$(BIN)/mypy --no-error-summary
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/nbdev_test --n_workers $(TESTERS) --do_print --timing
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 25

@@ -592,7 +592,7 @@ def cohort_id(
 
 
 def cohort_name(
-    name: str = 'auto',  # embedded, algonauts2025, a directory, or auto
+    name: str | Path = 'auto',  # embedded, algonauts2025, a directory, or auto
 ) -> str:  # what opens it from anywhere
     "`auto` is the smoke-sized cohort under nbdev_test and the embedded one otherwise."
     if name == 'auto':

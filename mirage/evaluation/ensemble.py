@@ -126,7 +126,7 @@ def choose(
 # %% ../../nbs/06c_ensemble.ipynb #da5f7743
 def halves(
     bold: dict,  # {subject: {split: …}}
-) -> tuple:  # two lists of splits; None where somebody has runs in one half only
+) -> tuple | None:  # two lists of splits; None where somebody has runs in one half only
     splits = sorted({split for v in bold.values() for split in v})
     first, second = splits[: len(splits) // 2], splits[len(splits) // 2 :]
     shared = all(set(v) & set(half) for v in bold.values() for half in (first, second))

@@ -134,7 +134,7 @@ def training_blocks(
             blocks.append((x, {row.subject: np.nan_to_num(pairs.bold(row)[: len(x)]) for row in rows}))
     return blocks
 
-
+# %% ../../nbs/06f_sanity.ipynb #cfecf055
 def held_out(
     pairs: Pairs,
     delay: float,  # seconds from movie to BOLD
@@ -196,7 +196,7 @@ def peak_of(
     fine = np.linspace(delays[0], delays[-1], 20 * (len(delays) - 1) + 1)
     return fine[CubicSpline(delays, r, axis=-1)(fine).argmax(-1)]
 
-
+# %% ../../nbs/06f_sanity.ipynb #6418825f
 def find_delay(
     pairs: Pairs,
     reach: float = 8.0,  # seconds to both sides of the expected delay

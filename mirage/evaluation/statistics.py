@@ -231,7 +231,7 @@ def units_of(
         units.append((v.mean(0), np.where(v.min(0) == v.max(0), 0.0, v.std(0))))
     return [units[0], (units[1][0], np.where(units[1][1] > 0, units[1][1], np.nan))]
 
-
+# %% ../../nbs/06a_statistics.ipynb #ef44d7a2
 def movie_sums(
     pairs: dict,  # one subject's {split: (predicted, measured)}
     cells: dict,  # one movie's {split: cells}
@@ -322,7 +322,7 @@ def sign_flip_p(
     p = (sums >= sums[0] - 1e-12).mean(0)
     return np.where(np.isnan(known).all(0), np.nan, p)
 
-
+# %% ../../nbs/06a_statistics.ipynb #b68471eb
 def people_interval(
     values,  # (people,)
     level: float = 0.95,
@@ -410,7 +410,7 @@ def reliability(
     movies = cohort.splits.set_index('split').movie.to_dict()
     return resample(first, second, movies, trim=trim, draws=draws, tr=cohort.tr)
 
-
+# %% ../../nbs/06a_statistics.ipynb #e857f393
 def noise_ceiling(
     cohort, trim: int = TRIM, draws: int = 1000
 ) -> pd.DataFrame:  # subject, parcel, reliability, ceiling, low, high
@@ -467,7 +467,7 @@ def shared_movies(
     by_split = {split: list(rows.itertuples(index=False)) for split, rows in first.groupby('split')}
     return {split: rows for split, rows in by_split.items() if len(rows) > 1}
 
-
+# %% ../../nbs/06a_statistics.ipynb #d299df76
 def intersubject(
     cohort,  # Cohort
     sets=None,  # whose movies count; all by default
@@ -506,7 +506,7 @@ def other_people(
     "How many others a person is compared with, averaged over the movies and people of `intersubject`."
     return float(np.mean([len(runs) - 1 for runs in shared_movies(cohort, sets).values() for _ in runs]))
 
-
+# %% ../../nbs/06a_statistics.ipynb #158ba70b
 def shared_ceiling(
     cohort,  # Cohort
     sets=None,  # whose movies count; all by default

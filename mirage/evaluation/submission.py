@@ -140,7 +140,7 @@ def the_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         raise ValueError(f'it would unpack {info.compress_size} bytes to {info.file_size}')
     return info
 
-
+# %% ../../nbs/06d_submission.ipynb #a64a7b1c
 def read_submission(
     path,  # .zip with one .npy
 ) -> dict:  # {subject: {split: array}}

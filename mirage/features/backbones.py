@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np, torch
 from huggingface_hub import HfApi, constants
@@ -31,7 +31,7 @@ class TimePoint(NamedTuple):
 
     time: float  # seconds: nothing after it is seen
     kind: str  # 'step' or 'word'
-    index: int  # of the step, or of the word
+    index: int  # type: ignore[assignment] # of the step, or of the word
 
 
 def word_ends(
@@ -240,7 +240,7 @@ def get_protocol(
 class Schedule:
     "When a movie is read, and what each time point is given."
 
-    movie: object  # Movie
+    movie: Any  # Movie, or a transcript without one
     protocol: Protocol
     contexts: Contexts = Contexts()
 
@@ -389,7 +389,7 @@ class Cache:
         self.known = {k: self.known[k] for k in keys}
         return self.known
 
-
+# %% ../../nbs/02a_backbones.ipynb #e49fa1dd
 def prefetch(items):
     "Prepare the next item while the caller works on this one."
     items, end = iter(items), object()

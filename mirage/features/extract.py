@@ -117,7 +117,7 @@ def identity(backbone: Backbone, fusion: str, protocol, contexts: Contexts) -> d
 def check_states(
     states: dict,  # stream → (T, L, D)
     backbone: Backbone,
-    movie: Movie,
+    movie: Movie | Transcript,
     fusion: str,
     protocol='aligned',
 ):
@@ -147,8 +147,8 @@ def check_sources(
             'of runs.csv, or take what came with the cohort (audio=ready)'
         )
 
-
-def stored(store: Store, row, movie: Movie) -> bool:
+# %% ../../nbs/02h_extract.ipynb #5fa9b1f4
+def stored(store: Store, row, movie: Movie | Transcript) -> bool:
     """Whether the store has every stream of this very movie and transcript, unaltered; the movie is read for its digest
     only where its name is there."""
 
@@ -201,7 +201,7 @@ def _work(model, path, row, how):  # in a process of its own
     with one_thread():
         return extract_one(_backbone(*model), Store.open(path), row, *how)
 
-
+# %% ../../nbs/02h_extract.ipynb #d9af523a
 def _results(
     model, store, rows, how, workers
 ):  # yields (row, seconds of movie or exception), what is there already first

@@ -238,7 +238,7 @@ class Described(Pretrained):
 
     def identity(self) -> dict:
         "The commit of a model on the hub; the content of a folder, wherever it lies."
-        said = dict(name=f'{self.stream}={self.spec.repo}', revision=self.revision)
+        said: dict = dict(name=f'{self.stream}={self.spec.repo}', revision=self.revision)
         if self.local:
             folder = Path(self.spec.repo)
             kinds = ('.json', '.txt', '.model', '.safetensors')

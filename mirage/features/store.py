@@ -104,8 +104,10 @@ def to_half(
 
 def changed_source(was: str, now: str) -> str:  # in words
     "What differs between two sources, such as 'movie 1f… transcript 2a… tr 1.49'."
-    was, now = ({k: v for k, v in zip(s.split()[::2], s.split()[1::2])} for s in (was, now))
-    return ' and the '.join(k for k in now if was.get(k) != now[k]) if set(was) == set(now) else 'movie or transcript'
+    before, after = (dict(zip(s.split()[::2], s.split()[1::2])) for s in (was, now))
+    if set(before) != set(after):
+        return 'movie or transcript'
+    return ' and the '.join(k for k in after if before.get(k) != after[k])
 
 # %% ../../nbs/02g_store.ipynb #b92cb8ef
 IN_USE = (
@@ -459,7 +461,7 @@ def current_sources(cohort) -> dict:  # split → source
             sources[s.split] = movie_source(video, words, cohort.tr)
     return sources
 
-
+# %% ../../nbs/02g_store.ipynb #a70c0c4b
 def store_faults(cohort, preset, backbone: str, fusion: str, protocol: str) -> list:  # empty when every file counts
     "What is missing, altered, or made from other movies than the cohort has now."
     path = store_path(cohort.name, backbone, fusion, protocol, preset.contexts)
@@ -585,7 +587,7 @@ def inputs_of(
     states = {m: {s: features.digest(m, s)[:16] for s in movies} for m in features.streams}
     return read | dict(hz=features.hz, rates=getattr(features, 'rates', {}), features=states)
 
-
+# %% ../../nbs/02g_store.ipynb #dcfc5199
 def check_inputs(
     read: dict | None,  # `inputs` of a run's config; None: nothing is known of them
     cohort,  # Cohort

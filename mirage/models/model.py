@@ -330,7 +330,7 @@ class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'bra
 def save_weights(model: Mirage, path):
     write_weights(model.state_dict(), path)
 
-
+# %% ../../nbs/03c_model.ipynb #58370cae
 def build_model(
     config: ModelConfig,
     state: dict,  # name → tensor

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['fold_queries', 'time_chunks', 'inverse_std', 'LayerScores', 'MixLayers', 'product_dtype', 'LayerPooler',
-           'FixedPooler']
+           'TextbookPooler', 'FixedPooler']
 
 # %% ../../nbs/03a_pooler.ipynb #56b98488
 import math
@@ -211,6 +211,24 @@ class LayerPooler(nn.Module):
     ):  # (..., heads, Q, L)
         "The attention weights, for whoever asks; the forward pass does not pay for them."
         return self.weights(x.flatten(0, -3), self.fold()[0])[0].unflatten(0, x.shape[:-2])
+
+# %% ../../nbs/03a_pooler.ipynb #79614d83
+class TextbookPooler(nn.Module):
+    "What a `LayerPooler` computes, by PyTorch's own attention and on its parameters; slow, to compare with."
+
+    def __init__(self, pooler: LayerPooler):
+        super().__init__()
+        self.pooler, self.width = pooler, pooler.width
+
+    def forward(
+        self,
+        x,  # (..., L, D)
+    ):  # (..., Q*D)
+        p = self.pooler
+        states = p.input_norm(x.flatten(0, -3).to(p.input_norm.weight.dtype))
+        queries = p.query_tokens.expand(len(states), -1, -1)
+        z = p.attn(queries, states, states, need_weights=False)[0]
+        return p.output_norm(z).view(*x.shape[:-2], -1)
 
 # %% ../../nbs/03a_pooler.ipynb #c1fbe35f
 class FixedPooler(nn.Module):

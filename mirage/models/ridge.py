@@ -530,7 +530,7 @@ def fewest_runs(
     training = cohort.runs[(cohort.runs['set'] == 'train') & cohort.runs.bold.notna()]
     return int(training.groupby('subject').split.nunique().min()) if len(training) else 0
 
-
+# %% ../../nbs/03d_ridge.ipynb #f9e8feb1
 def own_recipe(cohort: str) -> str:  # of DESIGNS
     "What a cohort is fitted with unless another recipe is asked for."
     return 'paper' if cohort in BUILT_IN else 'own'

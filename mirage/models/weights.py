@@ -36,7 +36,7 @@ PlainLoader.add_multi_constructor('', without_tag)
 def read_plain_yaml(path) -> dict:
     return read_yaml_with(path, PlainLoader)
 
-
+# %% ../../nbs/03b_weights.ipynb #8062d2e6
 FLOATS = ('F64', 'F32', 'F16', 'BF16')  # safetensors' names of the types that parameters may have
 TENSORS = 10**5  # of a file, at most
 

@@ -121,7 +121,7 @@ def cross_validate(
         return open_run(path)
     return gather(start_run(path, config, overwrite), runs, data, config)
 
-
+# %% ../../nbs/05a_crossvalidate.ipynb #3381e738
 def gather(run: Run, runs: dict, data: Cohort, config: dict) -> Run:
     "Write predictions, scores and metrics of a cross-validation."
     with atomic(run.path / 'predictions.h5') as tmp:

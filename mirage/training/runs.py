@@ -387,7 +387,7 @@ def why_not(cohort: str, stage: str, name: str, preset: str = 'auto') -> str:  #
             return f'{run.path} was made of {source.path}, which is not finished'
         if was != identity_of(source):
             return f'{run.path} was made of another {other} than the one that is there now'
-        if why := why_not(cohort, *other.split('/'), preset):
+        if why := why_not(cohort, source.path.parent.name, source.path.name, preset):
             return why
     return changed_inputs(cohort, run)
 

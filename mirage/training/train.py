@@ -256,7 +256,8 @@ class Learner(NamedTuple):
     @classmethod
     def prepare(cls, model: Mirage, preset: Preset, steps: int, accelerator: Accelerator) -> 'Learner':
         optimizer, schedule = make_optimizer(model, preset, steps)
-        return cls(model, *accelerator.prepare(model, optimizer), schedule, accelerator)
+        net, optimizer = accelerator.prepare(model, optimizer)
+        return cls(model, net, optimizer, schedule, accelerator)
 
     @property
     def rate(self) -> float:
