@@ -391,7 +391,8 @@ def parcel_map(
         return colour_bar(ax, flatmap(values, ax, **style), label)
     values = np.asarray(values, float)
     ranked = np.sort(values[np.isfinite(values)])[::-1]
-    ax.plot(np.arange(1, len(ranked) + 1), ranked, color='.2', lw=1)
+    few = 'o' if len(ranked) < 20 else None  # a line through one point is not seen
+    ax.plot(np.arange(1, len(ranked) + 1), ranked, color='.2', lw=1, marker=few, ms=2.5)
     ax.axhline(0, color='.6', lw=0.5)
     ax.set(xlabel='parcel, by rank', ylabel=label)
     ax.spines[['top', 'right']].set_visible(False)

@@ -6,7 +6,7 @@
 __all__ = ['VERDICTS', 'PARTS', 'TAGS', 'STYLES', 'PICTURES', 'SHOWN_KINDS', 'OVERVIEW_POLICY', 'CSS', 'item_order',
            'whole_table', 'whole_claim', 'check_account', 'account', 'accounts', 'describe_pictures',
            'attribute_allowed', 'harmless', 'disarm', 'PageExporter', 'readable', 'tally', 'in_words', 'text_table',
-           'claim_row', 'section', 'overview', 'write_overview']
+           'claim_row', 'item_name', 'section', 'overview', 'write_overview']
 
 # %% ../../nbs/08d_overview.ipynb #a75575b4
 import html, os, re
@@ -282,7 +282,7 @@ def claim_row(claim: dict) -> str:  # HTML
     return f'<tr><td>{paper}</td><td class="here">{here}.{note}</td><td>{number}</td><td>{verdict}</td></tr>'
 
 
-def _name(item):  # fig3_modalities → Figure 3
+def item_name(item):  # fig3_modalities → Figure 3
     kind, number, rest = re.match(r'(fig|table|)(\d*)_?(.*)', item).groups()
     return f'{dict(fig="Figure", table="Table")[kind]} {number}' if kind and number else item.capitalize()
 
@@ -314,7 +314,7 @@ def section(
     ]
     links += [_link(page, here, 'executed notebook'), _link(notebook, here, '.ipynb')] if page else []
     faults = f'<p class="fails">Faults of the picture: {e("; ".join(said["faults"]))}</p>' if said['faults'] else ''
-    return f"""<section id="{item}"><h2>{e(_name(item))}. {e(said['title'])}{' <span class="tag">simulated data</span>' if said['simulated'] else ''}</h2>
+    return f"""<section id="{item}"><h2>{e(item_name(item))}. {e(said['title'])}{' <span class="tag">simulated data</span>' if said['simulated'] else ''}</h2>
 {_link(files / f'{item}.png', here, picture)}<p class="caption">{e(said['caption'])}</p>{faults}{table}
 {claims if said['claims'] else ''}<p class="links">{' '.join(links)}</p><pre><code>{e(said['command'])}</code></pre></section>"""  # noqa: E501
 
@@ -333,7 +333,7 @@ def overview(
 
     def row(a):
         counts = ''.join(cell(_counts(a['claims'])[v], v) for v in VERDICTS)
-        link = f'<a href="#{a["item"]}">{e(_name(a["item"]))}</a>'
+        link = f'<a href="#{a["item"]}">{e(item_name(a["item"]))}</a>'
         return f'<tr><td>{link}</td><td>{e(a["title"])}</td>{counts}</tr>'
 
     simulated = any(a['simulated'] for a in said) or (root() / 'data' / cohort / 'truth' / 'truth.h5').is_file()

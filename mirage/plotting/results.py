@@ -21,7 +21,7 @@ from ..data.cohort import Cohort
 from ..data.manifest import load_manifest
 from ..evaluation.methods import methods_paragraph
 from .figures import figure_folder
-from .overview import VERDICTS, _name as item_name, accounts, in_words, item_order, tally
+from .overview import VERDICTS, accounts, in_words, item_name, item_order, tally
 
 # %% ../../nbs/08e_results.ipynb #0b3510b0
 CLAIM_COLUMNS = ['item', 'paper', 'here', 'estimate', 'low', 'high', 'threshold', 'claimed', 'verdict']
