@@ -39,7 +39,7 @@ rule fails:
 
 rule fills:
     output: 'results/{name}/fills.txt'
-    shell: 'cat {workflow.basedir}/../pace > $(cat where); cp pace {output}'
+    shell: 'dd if=pace of=$(cat where) && cp pace {output}'
 
 rule mute:
     output: 'results/{name}/mute.txt'

@@ -248,8 +248,8 @@ def make_stimulus(release, split, movie, n_tr, seed):
     rng = np.random.default_rng([seed, int(digest(split, 8), 16)])
     script = write_script(n_tr * TR + rng.uniform(-0.6, 1.0), rng, speech=movie not in SILENT)
     video, transcript = stimulus_paths(release, split)
-    if video.parent.is_dir():
-        remove_leftovers(video.parent, video.stem)  # of a simulation that was killed
+    for path in filter(None, (video, transcript)):
+        remove_leftovers(path.parent, path.stem)  # of a simulation that was killed
     write_movie(video, script)
     if transcript:
         write_transcript(transcript, script.words, n_tr, rng)
