@@ -1788,6 +1788,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'mirage.training.runs.inputs_now': ('runs.html#inputs_now', 'mirage/training/runs.py'),
                                       'mirage.training.runs.name_pattern': ('runs.html#name_pattern', 'mirage/training/runs.py'),
                                       'mirage.training.runs.number': ('runs.html#number', 'mirage/training/runs.py'),
+                                      'mirage.training.runs.open_trained': ('runs.html#open_trained', 'mirage/training/runs.py'),
                                       'mirage.training.runs.own_name': ('runs.html#own_name', 'mirage/training/runs.py'),
                                       'mirage.training.runs.parameters_of': ('runs.html#parameters_of', 'mirage/training/runs.py'),
                                       'mirage.training.runs.query_sweep': ('runs.html#query_sweep', 'mirage/training/runs.py'),

@@ -495,4 +495,4 @@ def test_another_default_that_the_pipeline_passes_anyway_retrains_nothing(tmp_pa
     assert saved('seed: Optional[int] = None', 'seed: Optional[int] = 7') == before
     # not passed: it decides what is run
     assert saved("batches: str = 'paired'", "batches: str = 'independent'") != before
-    assert saved('if step % steps == 0', 'if step % steps == 1') != before
+    assert saved('if so_far.done in when', 'if so_far.done not in when') != before

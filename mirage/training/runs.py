@@ -7,8 +7,8 @@ __all__ = ['AGGREGATES', 'BACKBONES', 'PROTOCOL_NAMES', 'PRECISIONS', 'NUMBERS',
            'VALIDATIONS', 'MUCH', 'choice', 'number', 'TrainingParameters', 'exact', 'run_name', 'either',
            'name_pattern', 'parameters_of', 'DataSize', 'sized', 'say_choice', 'with_window', 'check_names',
            'chosen_preset', 'chosen_precision', 'training_settings', 'own_name', 'asked_settings', 'inputs_now',
-           'changed_inputs', 'why_not', 'identity_of', 'check_unchanged', 'set_aside', 'variant', 'sweep', 'seed_sweep',
-           'query_sweep', 'sensitivity_sweeps', 'backbone_sweep']
+           'changed_inputs', 'open_trained', 'why_not', 'identity_of', 'check_unchanged', 'set_aside', 'variant',
+           'sweep', 'seed_sweep', 'query_sweep', 'sensitivity_sweeps', 'backbone_sweep']
 
 # %% ../../nbs/04b_runs.ipynb #21c9fead
 import math, re, sys
@@ -23,8 +23,8 @@ from ..core import seal_broken, shown, unfinished, write_json
 from ..data.cohort import Cohort
 from ..data.folds import check_folds, with_sets
 from ..features.backbones import FAMILIES, SPECS, backbone_id, contexts_of, family, get_protocol
-from ..features.store import IN_USE, ChangedInUse, check_inputs, features_there, inputs_of, open_features
-from ..features.store import pick_streams, ready_features, store_faults
+from ..features.store import IN_USE, ChangedInUse, FeatureSet, check_inputs, features_there, inputs_of
+from ..features.store import open_features, pick_streams, ready_features, store_faults
 
 # %% ../../nbs/04b_runs.ipynb #ba8d7b5c
 AGGREGATES = {'mirage': 'queries', 'encoder': 'groups', 'mean': 'mean'}  # the model's name: how it pools over depth
@@ -369,6 +369,24 @@ def changed_inputs(cohort: str, run: Run) -> str:  # empty where they are the sa
     now = inputs_now(cohort, config)
     found = [d for d in differences(read, now) if d[0].split('.')[0] in now]
     return f'{run.path} was made with other inputs than are there now: {name_differences(found)}' * bool(found)
+
+# %% ../../nbs/04b_runs.ipynb #34baf09c
+def open_trained(
+    cohort: str,
+    name: str,  # of a training run
+) -> tuple[Run, Preset, Cohort, FeatureSet]:
+    "A training run of this cohort, with what it read."
+    run = open_run(run_path(cohort, 'train', name))
+    config = run.config
+    if cohort_id(config['cohort']) != cohort_id(cohort):
+        raise ValueError(f'{run.path} was trained on cohort {config["cohort"]}, not {cohort}')
+    if changed := changed_inputs(cohort, run):
+        raise ValueError(f'{changed}. Train it again with nbs/05_train.ipynb')
+    preset = Preset(**config['preset'] | dict(contexts=Contexts(**config['preset']['contexts'])))
+    data = Cohort.open(cohort, subjects=list(config['model']['subjects']))
+    if fold := config.get('fold'):  # of a cross-validation: its own validation movies, not those of the cohort
+        data = with_sets(data, fold['held_out'], fold['validation'])
+    return run, preset, data, open_features(data, preset, fusion=config['fusion'])
 
 # %% ../../nbs/04b_runs.ipynb #6514e8f0
 def why_not(cohort: str, stage: str, name: str, preset: str = 'auto') -> str:  # empty where it is as asked
