@@ -16,6 +16,7 @@ from mirage.prediction.card import card, evaluation_of, share
 from mirage.core import Contexts, finish_run, get_preset, run_path, start_run, unfinished
 from mirage.features.extract import identity
 from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
+from mirage.data.cohort import SET_TITLES
 from mirage.data.parcels import MEANING, Prediction
 from mirage.plotting.page import animation_mp4, page_html, stencil
 from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_movies
@@ -875,7 +876,7 @@ def test_a_card_says_what_the_run_says(tmp_path, monkeypatch):
     assert front['license'] == 'mit' and 'simulated' in front['tags'] and '**Simulated.**' in text
     assert (
         '| validation | mean | 0.150 | not computed |' in text
-        and '| test: out of distribution | sub-05 | 0.350 |' in text
+        and f'| {SET_TITLES["ood"]} | sub-05 | 0.350 |' in text
         and '7 (best 5)' in text
         and MEANING in text
     )
