@@ -42,7 +42,7 @@ def steps(stage, name):
 class Toy:
     "Two subjects who saw every set, and two movies twice; parcels mix three modalities and have known ceilings."
 
-    name, tr, simulated, subjects = 'toy', 1.49, True, SUBJECTS
+    name, tr, simulated, subjects, rates = 'toy', 1.49, True, SUBJECTS, {}
 
     def __init__(self, folder, parcels=60, atlas=None, good=True):
         self.root, self.parcels, self.atlas, self.good, rng = folder, parcels, atlas, good, rng_of('toy')

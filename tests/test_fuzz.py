@@ -126,7 +126,7 @@ def make(kind, d):  # (file to damage, how it is read)
                 command='x',
                 files={},
                 faults=[],
-                claims=[dict(paper='p', here='h', number='1', verdict='holds')],
+                claims=[dict(paper='p', here='h', number='1', note='', verdict='holds')],
             ),
         )
         return folder / kind, lambda: account('toy', 'item')

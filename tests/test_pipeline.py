@@ -134,6 +134,13 @@ def test_nothing_is_extracted_for_a_cohort_that_brings_its_features(cluster, tmp
     home = tmp_path / 'ready'
     (home / 'features/text').mkdir(parents=True)
     (home / 'cohort.yaml').write_text('tr: 2.0\nparcels: 3\nfeatures: {text: 2.0}\n')
+    rng = np.random.default_rng(0)
+    lines = ['subject,split,set,bold']
+    for movie, which in dict(a='train', b='val').items():
+        np.save(home / f'features/text/{movie}.npy', rng.normal(size=(240, 2, 4)).astype(np.float16))
+        np.save(home / f'{movie}.npy', rng.normal(size=(60, 3)).astype(np.float32))
+        lines.append(f'ann,{movie},{which},{movie}.npy')
+    (home / 'runs.csv').write_text('\n'.join(lines) + '\n')
     code, said = snakemake(
         cluster,
         f'results/{cohort_id(home)}/train/mirage-native-s0/provenance.json',

@@ -98,7 +98,7 @@ def test_stereo_whose_channels_cancel_each_other_is_refused_and_a_stretch_of_it_
         MovieError, match=rf'{name}: the two channels of its sound cancel each other at [23].\d–4.*pan=mono'
     ):
         movie.sound()
-    with pytest.warns(UserWarning, match='cancel each other at [23].\d–3.\d s and are silent there'):
+    with pytest.warns(UserWarning, match=r'cancel each other at [23].\d–3.\d s and are silent there'):
         tone(Movie.open(make(tmp_path / name, layout='stereo', codec=codec, turned=3.3)))
 
 

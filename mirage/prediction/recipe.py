@@ -97,7 +97,7 @@ class Recipe:
     def read(cls, path):
         "From recipe.yaml."
         try:
-            values = read_yaml(path)
+            values = dict(read_yaml(path))
             parcels = values.get('parcels', [])
             named = tuple(parcels) if isinstance(parcels, list) else parcels
             return cls(**values | dict(contexts=Contexts(**values['contexts']), parcels=named))
