@@ -402,6 +402,7 @@ NUMBERS = dict(
     alpha_high=(1e-12, 1e30),
     modality_dropout=(0, 1),
     memory=(0, 1e6),
+    minutes=(0, 1e5),
     temperature=(1e-6, 1e6),
     seconds=(1, 1e6),
     least=(0, 1),
@@ -420,7 +421,7 @@ CHOICES = dict(
     which=('val', 's7', 'ood', 'test', 'test_by_movie', 'cv'),
 )
 FORMS = dict(shard=(r'[1-9]\d{0,5}/[1-9]\d{0,5}', 'k/n, such as 3/64'))
-PREDICTING = 'ridge', 'train', 'ensemble'  # whose runs predict
+PREDICTING = 'ridge', 'train', 'ensemble', 'adapt'  # whose runs predict
 # or ids: what opens them says more
 PATHS = 'cohort', 'folder', 'video', 'transcript', 'movies', 'weights', 'asr', 'url', 'backbone'
 

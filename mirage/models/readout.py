@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['AVERAGE', 'STRETCH', 'LEAST_STRETCHES', 'MOST_STRETCHES', 'PENALTIES', 'LEAST_ROWS', 'Readout', 'average_readout',
-           'encoder_of', 'stretches', 'left_out_errors', 'believed', 'PersonReadout', 'Residuals', 'check_pieces',
-           'chosen_penalties', 'fit_readout', 'only', 'widened', 'with_people']
+           'people_only', 'encoder_of', 'stretches', 'left_out_errors', 'believed', 'PersonReadout', 'Residuals',
+           'check_pieces', 'chosen_penalties', 'fit_readout', 'only', 'widened', 'readouts_of', 'with_people']
 
 # %% ../../nbs/03e_readout.ipynb #388667ae
 from collections.abc import Iterator, Sequence
@@ -42,21 +42,29 @@ def average_readout(model: Mirage) -> Readout:
     people = np.maximum(weights.any(1).sum(0), 1)
     return Readout((weights.sum(0) / people).astype(np.float32), (bias.sum(0) / people).astype(np.float32))
 
-# %% ../../nbs/03e_readout.ipynb #daf07d05
-def encoder_of(
+# %% ../../nbs/03e_readout.ipynb #fe2a52d7
+def people_only(
     model: Mirage,
-) -> Mirage:  # whose one subject has a parcel for each hidden unit; shares all other parameters
-    "The model without its people: what it predicts is what its readout reads."
-    shape = replace(model.config, subjects=('encoder',), parcels=model.config.hidden)
+    readouts: dict,  # name → Readout
+) -> Mirage:  # in evaluation mode; shares all parameters but the readouts
+    "The model with these people and nobody else."
+    weights = torch.stack([torch.from_numpy(r.weights) for r in readouts.values()])
+    bias = torch.stack([torch.from_numpy(r.bias) for r in readouts.values()])
+    shape = replace(model.config, subjects=tuple(readouts), parcels=weights.shape[-1])
     with torch.device('meta'):
-        bare = Mirage(shape)
-    head = SubjectReadout(1, shape.hidden, shape.hidden, shape.n_output)
-    identity = torch.eye(shape.hidden)[None]
-    head.load_state_dict(dict(weights=identity, bias_param=torch.zeros(1, shape.hidden)))
+        other = Mirage(shape)
     for name in ('layer_poolers', 'projectors', 'temporal_encoder', 'null_tokens'):
-        setattr(bare, name, getattr(model, name))
-    bare.head = head.to(model.head.weights.device)
-    return bare.eval()
+        setattr(other, name, getattr(model, name))
+    head = SubjectReadout(len(shape.subjects), shape.hidden, shape.parcels, shape.n_output)
+    head.load_state_dict(dict(weights=weights, bias_param=bias))
+    other.head = head.to(model.head.weights.device)
+    return other.eval()
+
+
+def encoder_of(model: Mirage) -> Mirage:  # whose one subject has a parcel for each hidden unit
+    "The model without its people: what it predicts is what its readout reads."
+    hidden = model.config.hidden
+    return people_only(model, dict(encoder=Readout(np.eye(hidden, dtype=np.float32), np.zeros(hidden, np.float32))))
 
 # %% ../../nbs/03e_readout.ipynb #18876575
 STRETCH = 30.0  # seconds
@@ -175,7 +183,8 @@ def chosen_penalties(
 
 
 def fit_readout(
-    pieces: Sequence,  # of (Z (TRs, H), Y (TRs, P) z-scored): recordings that went on without a break; none at all: nothing is fitted
+    # of (Z (TRs, H), Y (TRs, P) z-scored): recordings that went on without a break; none: nothing is fitted
+    pieces: Sequence,
     start: Readout,  # the average person, or zeros for a plain ridge
     *,
     tr: float,  # seconds
@@ -217,6 +226,12 @@ def widened(
     return Readout(weights, bias)
 
 
+def readouts_of(model: Mirage) -> dict:  # name → Readout
+    "Those of a model's people."
+    weights, bias = (p.detach().cpu().numpy() for p in (model.head.weights, model.head.bias_param))
+    return {s: Readout(w, b) for s, w, b in zip(model.config.subjects, weights, bias)}
+
+
 def with_people(
     model: Mirage,
     readouts: dict,  # name → Readout
@@ -225,18 +240,4 @@ def with_people(
     there = model.config.subjects
     if known := [name for name in readouts if name in there]:
         raise ValueError(f'{", ".join(known)} is in these weights already; there are: {", ".join(there)}')
-    shape = replace(model.config, subjects=(*there, *readouts))
-    with torch.device('meta'):
-        grown = Mirage(shape)
-    for name in ('layer_poolers', 'projectors', 'temporal_encoder', 'null_tokens'):
-        setattr(grown, name, getattr(model, name))
-    head = model.head
-    new = [(torch.from_numpy(r.weights), torch.from_numpy(r.bias)) for r in readouts.values()]
-    weights, bias = (torch.stack(t).to(head.weights.device) for t in zip(*new))
-    grown.head = SubjectReadout(len(shape.subjects), shape.hidden, shape.parcels, shape.n_output)
-    grown.head.load_state_dict(
-        dict(
-            weights=torch.cat([head.weights.detach(), weights]), bias_param=torch.cat([head.bias_param.detach(), bias])
-        )
-    )
-    return grown.to(head.weights.device).eval()
+    return people_only(model, readouts_of(model) | readouts)
