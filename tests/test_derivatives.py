@@ -1,4 +1,4 @@
-"From fMRIPrep's folder to a cohort: what a small tree of each kind gives beside nilearn's maskers, and what is refused."
+"From fMRIPrep's folder to a cohort: a small tree of each kind beside nilearn's maskers, and what is refused."
 
 import json
 import warnings
@@ -29,7 +29,7 @@ TR, VOLUMES, SPACE = 1.49, 40, 'MNI152NLin2009cAsym'
 AFFINE = np.array([[3.0, 0, 0, -9], [0, 3, 0, -12], [0, 0, 3, -6], [0, 0, 0, 1]])
 VERTICES = dict(L=60, R=50)
 BASES = [f'{kind}_{axis}' for kind in ('trans', 'rot') for axis in 'xyz'] + ['csf', 'white_matter']
-ENDS = ('', '_derivative1', '_power2', '_derivative1_power2')
+NAMES = [f'{base}{end}' for base in BASES for end in ('', '_derivative1', '_power2', '_derivative1_power2')]
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def own_root(tmp_path, monkeypatch):
 
 def write_confounds(path, rng, dummies=2, outliers=()):
     "What fMRIPrep writes: derivatives have no value in the first row."
-    table = pd.DataFrame({f'{b}{e}': rng.normal(size=VOLUMES) for b in BASES for e in ENDS})
+    table = pd.DataFrame({name: rng.normal(size=VOLUMES) for name in NAMES})
     table.loc[0, [c for c in table if 'derivative1' in c]] = np.nan
     table['cosine00'] = np.cos(np.arange(VOLUMES) / VOLUMES * np.pi)
     table['framewise_displacement'], table['std_dvars'] = 0.05, 1.0
@@ -128,7 +128,7 @@ def write_atlas(
 SURFACE = dict(L=np.repeat([0, 1, 2], 20), R=np.repeat([3, 4], 25))
 
 
-def write_surface_atlas(folder, labels=SURFACE):
+def write_surface_atlas(folder, labels=SURFACE, prefix='tpl-fsaverage5_'):
     folder.mkdir(parents=True, exist_ok=True)
     for hemi, x in labels.items():
         array = nib.gifti.GiftiDataArray(x.astype(np.int32), intent='NIFTI_INTENT_LABEL')
@@ -137,19 +137,19 @@ def write_surface_atlas(folder, labels=SURFACE):
             label = nib.gifti.GiftiLabel(key)
             label.label = '???' if not key else f'area {key}'
             image.labeltable.labels.append(label)
-        nib.save(image, folder / f'tpl-fsaverage5_hemi-{hemi}_mine.label.gii')
-    return folder / 'tpl-fsaverage5_hemi-L_mine.label.gii'
+        nib.save(image, folder / f'{prefix}hemi-{hemi}_mine.label.gii')
+    return folder / f'{prefix}hemi-L_mine.label.gii'
 
 
 def first_run(folder):
     return next(Cohort.open(folder).runs.itertuples())
 
 
-def expected(x, files, strategy='simple', **options):
+def expected(x, files):
     "Parcels cleaned as nilearn's maskers clean them."
-    table, mask = load_confounds_strategy(files, denoise_strategy=strategy)
+    table, mask = load_confounds_strategy(files, denoise_strategy='simple')
     with warnings.catch_warnings(action='ignore'):
-        return nilearn_clean(x, confounds=table, sample_mask=mask, standardize='zscore_sample', t_r=TR, **options)
+        return nilearn_clean(x, confounds=table, sample_mask=mask, standardize='zscore_sample', detrend=False)
 
 
 def test_volumes_give_the_arrays_of_nilearns_masker(tmp_path):
@@ -178,7 +178,7 @@ def test_surfaces_give_the_arrays_of_nilearns_masker(tmp_path):
     mesh = PolyMesh(**{
         s: InMemoryMesh(np.random.rand(VERTICES[h], 3), np.array([[0, 1, 2]])) for s, h in sides.items()
     })
-    data = {s: np.stack([a.data for a in nib.load(f).darrays], 1) for s, f in zip(sides, files)}
+    data = {s: nib.load(f).agg_data() for s, f in zip(sides, files)}
     labels = SurfaceImage(mesh, PolyData(**{s: SURFACE[h].astype(np.int32) for s, h in sides.items()}))
     table, mask = load_confounds_strategy(files, denoise_strategy='simple')
     masker = SurfaceLabelsMasker(labels, standardize='zscore_sample', t_r=TR, reports=False)
@@ -206,7 +206,7 @@ def test_grayordinates_give_means_that_are_cleaned_as_nilearn_does(tmp_path):
     means = np.stack([x[:, keys == k].mean(1) for k in (1, 2, 3, 4, 9)], 1)
     theirs = expected(means, str(file))
     np.testing.assert_allclose(Cohort.open(made).rows(first_run(made)), theirs[1:], atol=1e-6, rtol=0)
-    surface = write_surface_atlas(tmp_path / 'atlas')  # labels of the surface read grayordinates too
+    surface = write_surface_atlas(tmp_path / 'atlas', prefix='')  # labels of the surface read grayordinates too
     other = import_derivatives(tree, surface, 'surface', features='text=2')
     np.testing.assert_allclose(
         Cohort.open(other).rows(first_run(other)), Cohort.open(made).rows(first_run(made))[:, :4], atol=1e-6

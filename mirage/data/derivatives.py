@@ -39,10 +39,10 @@ def parse_bids_name(name: str) -> BidsName | None:  # None: no such name
     "Entities, suffix and extension of a file's name."
     stem, dot, extension = name.partition('.')
     *pairs, suffix = stem.split('_')
-    found = [re.fullmatch(r'([a-zA-Z]+)-([a-zA-Z0-9+]+)', pair) for pair in pairs]
-    if not all(found) or not pairs or not suffix.isalnum():
+    plain = all(re.fullmatch(r'[a-zA-Z]+-[a-zA-Z0-9+]+', pair) for pair in pairs)
+    if not plain or not pairs or not suffix.isalnum():
         return None
-    entities = {pair[1]: pair[2] for pair in found}
+    entities = dict(pair.split('-') for pair in pairs)
     if len(entities) < len(pairs) or next(iter(entities)) != 'sub':
         return None
     return BidsName(entities, suffix, dot + extension)
@@ -81,8 +81,8 @@ def recordings_in(folder: Path, kinds: tuple, desc: str) -> dict:  # (kind, spac
     found = {}
     for path in sorted([*folder.glob('sub-*/func/*'), *folder.glob('sub-*/ses-*/func/*')]):
         name = parse_bids_name(path.name)
-        kind = name and next((k for k in kinds if name.extension in EXTENSIONS[k]), None)
-        if not kind or name.suffix != 'bold' or {'echo', 'part'} & set(name.entities):
+        kind = next((k for k in kinds if name and name.extension in EXTENSIONS[k]), None)
+        if not name or not kind or name.suffix != 'bold' or {'echo', 'part'} & set(name.entities):
             continue
         if name.entities.get('desc', desc if kind != 'volume' else '') != desc:
             continue
@@ -140,7 +140,8 @@ def find_sources(
         if kind == 'gifti' and set(by_side) != {'L', 'R'}:
             raise FileNotFoundError(f'{next(iter(by_side.values()))}: the file of the other hemisphere is missing')
         files = tuple(by_side[side] for side in (('L', 'R') if kind == 'gifti' else ('',)))
-        sources.append(Source(f'sub-{subject}', *rest, label, kind, files))
+        session, task, run = rest
+        sources.append(Source(f'sub-{subject}', session, task, run, label, kind, files))
     return sources
 
 # %% ../../nbs/01p_derivatives.ipynb #5d8e000e
@@ -181,7 +182,7 @@ def repetition_time(source: Source, image, given: float | None = None) -> float:
         check_number(f'{what}: the repetition time, seconds,', value, *TR_RANGE)
     differ = len(values) == 2 and abs(values['header'] - values['json']) > NEAR
     near = [v for v in values.values() if given is None or abs(v - given) <= NEAR]
-    if differ and given is None or differ and not near:
+    if file and differ and (given is None or not near):
         raise ValueError(
             f'{source.files[0]}: its header says TR {values["header"]:g} s, {file.name} says {values["json"]:g} s. '
             'Correct one of them, or give the right one: tr'
@@ -192,7 +193,7 @@ def repetition_time(source: Source, image, given: float | None = None) -> float:
         return given
     if not values:
         raise ValueError(f'{source.files[0]} says no repetition time, in its header or a JSON file. Give it: tr')
-    return round(float(values.get('json', values.get('header'))), 6)
+    return round(float(values['json'] if 'json' in values else values['header']), 6)
 
 # %% ../../nbs/01p_derivatives.ipynb #5d8e0010
 def check_space(source: Source, atlas: Atlas):
@@ -201,8 +202,7 @@ def check_space(source: Source, atlas: Atlas):
     if atlas.space and theirs not in ('func', atlas.space):
         raise ValueError(
             f'{source.files[0].name} is in space {theirs}, the atlas {atlas.name} in {atlas.space}. Take the '
-            'recordings or the '
-            'atlas in the space of the other.'
+            'recordings or the atlas in the space of the other.'
         )
 
 
@@ -999,7 +999,7 @@ def write_cohort(plan: Plan, arrays: list):
     for name, table in tables.items():
         with atomic(folder / name) as tmp:
             table.to_csv(tmp, index=False)
-    about = dict(tr=plan.tr, parcels=plan.atlas.size, atlas='schaefer1000' if on_schaefer(plan.atlas) else None)
+    about: dict = dict(tr=plan.tr, parcels=plan.atlas.size, atlas='schaefer1000' if on_schaefer(plan.atlas) else None)
     about |= dict(features=plan.rates or None, regions='regions.csv', imported=plan.account)
     write_json(folder / 'import.json', record_of(plan, arrays))
     with atomic(folder / 'cohort.yaml') as tmp:

@@ -12,6 +12,7 @@ __all__ = ['KINDS', 'NO_NAMES', 'HEMISPHERES', 'NOTHING', 'SIDES', 'MEANING', 'p
 import functools, importlib.resources, re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np, pandas as pd
 
@@ -40,7 +41,7 @@ class Atlas:
     kind: str  # volume, surface or cifti
     table: pd.DataFrame  # label (of the file), name, network, hemi; one row per parcel
     parcels: dict = field(repr=False)  # volume, left and right, or grayordinates → array of whole numbers
-    grid: object = field(default=None, repr=False)  # affine of a volume (4, 4), or brain models of a CIFTI
+    grid: Any = field(default=None, repr=False)  # affine of a volume (4, 4), or brain models of a CIFTI
     files: tuple = ()
     space: str = ''  # as the file's name says
     notes: tuple = ()  # what was guessed
@@ -131,8 +132,7 @@ def named_labels(
     beside = table_beside(path) if not names and not known else None
     if names == NO_NAMES:
         known = {label: str(label) for label in labels}
-    elif names or beside:
-        file = Path(names) if names else beside
+    elif file := Path(names) if names else beside:
         table = read_regions(file)
         if beside:
             notes.append(f'the regions are named as in {file.name}, which lies beside the atlas')
@@ -291,6 +291,8 @@ def surface_atlas(
         return Atlas(name, 'surface', table[['label', 'name', 'network', 'hemi']], labels, None, files, space)
     every = sorted(there['left'] | there['right'])
     table, notes = named_labels(every, files[0], names, known['right'] | known['left'])
+    for side, letter in HEMISPHERES.items():
+        table.loc[table.label.isin(there[side] - set(shared)), 'hemi'] = letter
     labels = {side: numbered(x, every) for side, x in values.items()}
     return Atlas(name, 'surface', table, labels, None, files, space, tuple(notes))
 
