@@ -1478,6 +1478,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'mirage.plotting.cortex.parcel_map': ('cortex.html#parcel_map', 'mirage/plotting/cortex.py'),
                                         'mirage.plotting.cortex.patch': ('cortex.html#patch', 'mirage/plotting/cortex.py'),
                                         'mirage.plotting.cortex.script_json': ('cortex.html#script_json', 'mirage/plotting/cortex.py'),
+                                        'mirage.plotting.cortex.shown_inside': ('cortex.html#shown_inside', 'mirage/plotting/cortex.py'),
                                         'mirage.plotting.cortex.straighten': ('cortex.html#straighten', 'mirage/plotting/cortex.py'),
                                         'mirage.plotting.cortex.surface_html': ('cortex.html#surface_html', 'mirage/plotting/cortex.py'),
                                         'mirage.plotting.cortex.vertex_labels': ('cortex.html#vertex_labels', 'mirage/plotting/cortex.py')},
