@@ -377,6 +377,8 @@ class Prediction:
     tr: float = TR
     atlas: str | None = 'schaefer1000'
     parcels: tuple = ()  # their names, where they are known and not those of the atlas
+    streams: tuple = ()  # that the encoder was given; (): all
+    absent: str = ''  # which were absent, and what stood in their place
 
     @property
     def times(self):  # (n_tr,) seconds at which the samples are taken
