@@ -21,6 +21,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize, to_hex, to_rgb
 from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from matplotlib.tri import LinearTriInterpolator, Triangulation
 from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from PIL import Image, ImageDraw
@@ -395,6 +396,7 @@ def parcel_map(
     ax.plot(np.arange(1, len(ranked) + 1), ranked, color='.2', lw=1, marker=few, ms=2.5)
     ax.axhline(0, color='.6', lw=0.5)
     ax.set(xlabel='parcel, by rank', ylabel=label)
+    ax.xaxis.set_major_locator(MaxNLocator('auto', integer=True))
     ax.spines[['top', 'right']].set_visible(False)
     ax.set_title('no map: the cohort has no Schaefer atlas', color='.4', size='medium')
 
@@ -419,6 +421,7 @@ def dominance_map(
     )
     ax.set(xlabel='share of the drop', ylabel='parcels')
     ax.legend(frameon=False)
+    ax.xaxis.set_major_locator(MaxNLocator('auto', integer=True))
     ax.spines[['top', 'right']].set_visible(False)
     ax.set_title('no map: the cohort has no Schaefer atlas', color='.4', size='medium')
 
