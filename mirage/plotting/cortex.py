@@ -396,7 +396,7 @@ def parcel_map(
     ax.plot(np.arange(1, len(ranked) + 1), ranked, color='.2', lw=1, marker=few, ms=2.5)
     ax.axhline(0, color='.6', lw=0.5)
     ax.set(xlabel='parcel, by rank', ylabel=label)
-    ax.xaxis.set_major_locator(MaxNLocator('auto', integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator('auto', integer=True, min_n_ticks=1))
     ax.spines[['top', 'right']].set_visible(False)
     ax.set_title('no map: the cohort has no Schaefer atlas', color='.4', size='medium')
 
@@ -421,7 +421,7 @@ def dominance_map(
     )
     ax.set(xlabel='share of the drop', ylabel='parcels')
     ax.legend(frameon=False)
-    ax.xaxis.set_major_locator(MaxNLocator('auto', integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator('auto', integer=True, min_n_ticks=1))
     ax.spines[['top', 'right']].set_visible(False)
     ax.set_title('no map: the cohort has no Schaefer atlas', color='.4', size='medium')
 
