@@ -139,7 +139,8 @@ def test_every_step_of_the_plan_runs_to_a_page(tmp_path, monkeypatch, name):
     figures = tmp_path / 'results/own/figures'
     page, readme = (figures / 'index.html').read_text(), (figures / 'README.md').read_text()
     people = {'one_person': '1 person', 'fifteen_people': '15 people', 'missing_runs': '3 people'}.get(name, '2 people')
-    assert 'Traceback' not in page and f'Real BOLD: own, {people}' in readme
+    assert 'Traceback' not in page and f'Real BOLD: own, {people}' in readme and f'Real BOLD: own, {people}' in page
+    assert '## Not drawn' in readme and 'was not trained on this cohort' not in readme and 'season 7' not in readme
     drawn = {path.stem for path in figures.glob('*.png')}
     assert 'table1_scores' in drawn and 'sanity' in drawn and not drawn & set(not_drawn)
 

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['CLAIM_COLUMNS', 'EXPECT', 'OWN_EXPECT', 'claims_table', 'plain_text', 'pipe_rows', 'data_name', 'not_drawn_section',
            'whose_data', 'claim_rows', 'text_of', 'item_section', 'verdict_rows', 'how_made_again', 'shown_run',
-           'methods_section', 'results_page', 'write_results', 'tolerance_table', 'tolerance_of', 'column_differences',
-           'compare_tables', 'read_text', 'verdict_may_turn', 'compare_claims', 'shown_claims', 'page_faults',
-           'committed_folder', 'item_difference', 'verify', 'publish', 'report', 'main']
+           'folds_sentence', 'methods_section', 'results_page', 'write_results', 'tolerance_table', 'tolerance_of',
+           'column_differences', 'compare_tables', 'read_text', 'verdict_may_turn', 'compare_claims', 'shown_claims',
+           'page_faults', 'committed_folder', 'item_difference', 'verify', 'publish', 'report', 'main']
 
 # %% ../../nbs/08e_results.ipynb #f658f7a7
 import argparse, fnmatch, os, re, shutil, sys
@@ -151,7 +151,7 @@ def how_made_again(cohort: str, tolerances: str) -> str:  # Markdown
     again = 'make brains' if cohort == 'studyforrest' else f'make mine COHORT={cohort}'
     return OWN_EXPECT.format(again=again, cohort=cohort)
 
-
+# %% ../../nbs/08e_results.ipynb #81a0d5b4
 def shown_run(said: list, cohort: str) -> str:  # of the stage train
     "The training that the items were drawn from; else one of a cross-validation."
     named = [found for a in said for found in re.findall(r'-p run ([\w.+-]+)', a['command'])]
@@ -160,14 +160,29 @@ def shown_run(said: list, cohort: str) -> str:  # of the stage train
     return trained[0] if trained else 'mirage-native-s0'
 
 
+def folds_sentence(cohort: str) -> str:  # empty where nothing was cross-validated
+    "How the runs were predicted that were left out."
+    paths = sorted(run_path(cohort, 'ensemble', 'any').parent.glob('*-cv*'))
+    made = [open_run(path) for path in paths if not unfinished(path)]
+    if not made or 'seeds' not in made[0].config:
+        return ''
+    folds, members = len(made[0].config['folds']), len(made[0].config['seeds'])
+    return (
+        f'Scores of runs that were left out are of `{made[0].path.name}`: in each of {folds} folds, the mean of '
+        f'{members} such trainings predicts what none of them saw; they differ in their seed and in the run that each '
+        'sets aside to see when to end.'
+    )
+
+
 def methods_section(cohort: str, about, run: str) -> str:  # Markdown
     "The methods text of a run, or why there is none."
     path = run_path(cohort, 'train', run)
     if unfinished(path):
         return f'## Methods\n\nThe run `{run}` was not trained on this cohort, so there is no text.'
-    return f'## Methods\n\nWritten from the files of the run `{run}`.\n\n{methods_paragraph(open_run(path), about)}'
+    written = f'Written from the files of the run `{run}`. {folds_sentence(cohort)}'.strip()
+    return f'## Methods\n\n{written}\n\n{methods_paragraph(open_run(path), about)}'
 
-
+# %% ../../nbs/08e_results.ipynb #81a0d5b5
 def results_page(
     said: list,  # accounts
     here: Path,  # folder of the page
