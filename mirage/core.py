@@ -418,11 +418,12 @@ CHOICES = dict(
     batches=('paired', 'independent'),
     precision=('auto', 'no', 'fp16', 'bf16'),
     which=('val', 's7', 'ood', 'test', 'test_by_movie', 'cv'),
+    hrf=('glover', 'spm'),
 )
 FORMS = dict(shard=(r'[1-9]\d{0,5}/[1-9]\d{0,5}', 'k/n, such as 3/64'))
 PREDICTING = 'ridge', 'train', 'ensemble'  # whose runs predict
 # or ids: what opens them says more
-PATHS = 'cohort folder video transcript movies predictions weights asr url backbone'.split()
+PATHS = 'cohort folder video other transcript movies design predictions weights asr url backbone'.split()
 
 # %% ../nbs/00_core.ipynb #3e0c41a0
 def check_text(name: str, value: str, default: str | None):
