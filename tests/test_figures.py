@@ -14,11 +14,12 @@ from mirage.training.runs import asked_settings, identity_of
 from mirage.features.store import inputs_of
 from mirage.plotting.cortex import flatmap, surface_html
 from mirage.plotting.figures import faults, new_figure
-from mirage.evaluation.statistics import resample
+from mirage.evaluation.statistics import map_runs, resample
 
 NOTEBOOKS = 'fig3_modalities fig4_gains fig5_attention fig7_heads'.split()
 HERE = root() / 'nbs' / 'figures'
 SUBJECTS, SPLITS, ROWS, LAYERS = ('sub-01', 'sub-02'), ('s06e01a', 's06e01b'), 160, 13
+RUNS = {s: dict(zip(SPLITS, SPLITS)) for s in SUBJECTS}  # {subject: {split: its name}}
 
 
 def execute(item, **params):
@@ -39,7 +40,7 @@ class Toy:
     name, tr, simulated, subjects, rates = 'toy', 1.49, True, SUBJECTS, {}
 
     def __init__(self, folder, parcels=1000, atlas='schaefer1000', planted=True, lost=False):
-        rng = np.random.default_rng(0)
+        self.rng = rng = np.random.default_rng(0)
         self.root, self.parcels, self.atlas = folder, parcels, atlas
         self.runs = pd.DataFrame(
             [(s, k, 'val', 1, Path(__file__), ROWS) for s in SUBJECTS for k in SPLITS],
@@ -47,52 +48,46 @@ class Toy:
         )
         self.splits = pd.DataFrame(dict(split=SPLITS, movie='s06'))
         shares = rng.dirichlet([0.3] * 3, parcels)
-        self.seen = shares if planted else rng.permutation(shares)
+        self.predicted_shares = shares if planted else rng.permutation(shares)
         self.signal = {k: rng.standard_normal((ROWS, 3, parcels)) for k in SPLITS}
-
-        def part(s, k, noise, given=(0, 1, 2)):
-            return sum(np.sqrt(self.seen[:, i]) * self.signal[k][:, i] for i in given) + noise * rng.standard_normal((
-                ROWS,
-                parcels,
-            ))
-
         true = np.sqrt(shares)
-        self.measured = {
-            s: {
-                k: ((true.T * self.signal[k]).sum(1) + rng.standard_normal((ROWS, parcels))).astype(np.float32)
-                for k in SPLITS
-            }
-            for s in SUBJECTS
-        }
+        self.measured = map_runs(lambda k: self.noisy((true.T * self.signal[k]).sum(1), 1.0), RUNS)
         if lost:  # ten parcels of one person, and three of everybody, were not measured
             for s, first in zip(SUBJECTS, (10, 0)):
                 for y in self.measured[s].values():
                     y[:, first:10] = y[:, -3:] = np.nan
-        self.predicted = lambda noise, given=(0, 1, 2): {
-            s: {k: part(s, k, noise, given).astype(np.float32) for k in SPLITS} for s in SUBJECTS
-        }
         self.ceiling = pd.DataFrame(
             dict(subject=np.repeat(SUBJECTS, parcels), parcel=np.tile(np.arange(parcels) + 1, 2), ceiling=0.7)
         )
-        (folder / 'truth').mkdir(parents=True)
-        with h5py.File(folder / 'truth' / 'truth.h5', 'w') as f:
+        self.write_truth(np.c_[true, np.full(parcels, 0.1)])
+
+    def write_truth(self, weights):  # (parcels, columns)
+        (self.root / 'truth').mkdir(parents=True)
+        with h5py.File(self.root / 'truth' / 'truth.h5', 'w') as f:
             f.attrs['columns'] = json.dumps([*MODALITIES, 'text×audio'])
             for s in SUBJECTS:
-                f[f'weights/{s}'] = np.c_[true, np.full(parcels, 0.1)]
+                f[f'weights/{s}'] = weights
             for m in MODALITIES:
                 f[f'bands/{m}'] = np.eye(LAYERS)[6]
-        seal(folder / 'truth' / 'truth.h5')
+        seal(self.root / 'truth' / 'truth.h5')
+
+    def noisy(self, y, noise):
+        return (y + noise * self.rng.standard_normal(y.shape)).astype(np.float32)
+
+    def predicted(self, noise, given=MODALITIES):
+        "Of every run, from some of the modalities."
+        columns = [MODALITIES.index(m) for m in given]
+
+        def run(k):
+            return self.noisy(sum(np.sqrt(self.predicted_shares[:, i]) * self.signal[k][:, i] for i in columns), noise)
+
+        return map_runs(run, RUNS)
 
     def bold(self, row):
         return self.measured[row.subject][row.split]
 
     def write(self):
         "Finished train, ridge and attribution runs."
-        movies = dict.fromkeys(SPLITS, 's06')
-
-        def score(p):
-            return resample(p, self.measured, movies, draws=20)
-
         for stage, name, noise in (('train', 'mirage-native-s0', 0.3), ('ridge', 'linear-native', 1.0)):
             run = start_run(
                 run_path('toy', stage, name),
@@ -107,10 +102,13 @@ class Toy:
             trained = finish_run(run, {})
             if stage == 'train':
                 of = {f'train/{name}': identity_of(trained)}
-        found = {
-            f'subset/{s}': score(self.predicted(0.3, [i for i, m in enumerate(MODALITIES) if m in s.split('+')]))
-            for s in subsets(MODALITIES)
-        }
+        self.write_attribution(of)
+
+    def write_attribution(self, of):  # identity of the training run
+        def score(predicted):
+            return resample(predicted, self.measured, dict.fromkeys(SPLITS, 's06'), draws=20)
+
+        found = {f'subset/{s}': score(self.predicted(0.3, s.split('+'))) for s in subsets(MODALITIES)}
         found |= {f'stage/{s}': score(self.predicted(noise)) for s, noise in zip(STAGES, (1.0, 0.9, 0.8, 0.4, 0.3))}
         out = start_run(
             run_path('toy', 'attribute', 'mirage-native-s0'),

@@ -15,6 +15,7 @@ import mirage.training.train
 from mirage.core import TR, Preset, PRESETS, digest, file_digest, open_run, run_path
 from mirage.models.model import Mirage, ModelConfig
 from mirage.processes import DiskFull, InUse
+from mirage.evaluation.statistics import map_runs
 from mirage.features.store import FeatureSet
 from mirage.data.folds import SET
 from mirage.training import crossvalidate
@@ -240,7 +241,7 @@ def test_a_finished_run_is_recognised_and_a_damaged_one_is_not(folder, capsys, m
 def test_predictions_have_every_tr_of_every_run(folder):
     run = train('toy', 'toy', 3, epochs=1)
     with h5py.File(run.path / 'predictions.h5') as f:
-        shapes = {which: {s: {k: d.shape for k, d in f[which][s].items()} for s in f[which]} for which in f}
+        shapes = {which: map_runs(np.shape, runs) for which, runs in f.items()}
         assert all(
             np.isfinite(d).all() and np.ptp(d[:], axis=0).all()
             for which in f

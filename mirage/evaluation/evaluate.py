@@ -15,7 +15,8 @@ import h5py, numpy as np, pandas as pd
 from ..core import Pearson, Run, mean_of
 from ..data.cohort import BY_MOVIE, SCORED_SETS
 from ..data.folds import SET
-from .statistics import TRIM, Bootstrap, group_test, paired, people_interval, resample, sign_flip_p
+from .statistics import TRIM, Bootstrap, group_test, map_runs, paired, people_interval, resample
+from .statistics import select_runs, sign_flip_p
 
 # %% ../../nbs/06b_evaluate.ipynb #4659a6fb
 def read_predictions(
@@ -27,7 +28,7 @@ def read_predictions(
     with h5py.File(path, 'r') as f:
         if set not in f:
             raise ValueError(f'{path} has no predictions for {set}; it has: {", ".join(f)}')
-        return {s: {split: d[()] for split, d in f[set][s].items()} for s in f[set]}
+        return map_runs(lambda dataset: dataset[()], f[set])
 
 
 def read_bold(
@@ -96,7 +97,11 @@ def challenge_score(
         for split, (x, y) in pairs.items():
             sums.setdefault((subject, movies[split] if style == 'ood' else 'all'), Pearson()).update(x, y)
     keys = pd.MultiIndex.from_tuples(sums, names=['subject', 'movie'])
-    r, defined = (pd.DataFrame([p.r(constant) for p in sums.values()], index=keys) for constant in (0.0, np.nan))
+
+    def table(constant):
+        return pd.DataFrame([p.r(constant) for p in sums.values()], index=keys)
+
+    r, defined = table(0.0), table(np.nan)
     r.columns = pd.RangeIndex(1, r.shape[1] + 1, name='parcel')
     return Score(r, r.notna().sum(axis=1) - defined.notna().sum(axis=1))
 
@@ -199,12 +204,12 @@ def evaluate_set(
     if not bold:
         return None
     # a run may be there to predict only
-    predictions = {s: {k: x for k, x in predictions[s].items() if k in bold[s]} for s in bold}
+    predictions = select_runs(predictions, lambda subject, split: split in bold.get(subject, {}))
     movies = joined_by(run, cohort, set)
     style = 'ood' if set in (*BY_MOVIE, SET) else 's7'
 
     def alone(data, movie):
-        return {s: {k: v for k, v in d.items() if movies[k] == movie} for s, d in data.items()}
+        return select_runs(data, lambda _, split: movies[split] == movie)
 
     names = sorted({movies[k] for d in bold.values() for k in d}) if style == 'ood' else []
     return Evaluation(

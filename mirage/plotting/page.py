@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SIMULATED_NOTE', 'MEGABYTES', 'STILLS', 'PLAYER_PAGE', 'on_the_atlas', 'Stencil', 'stencil', 'encoded', 'map_colours',
-           'key_samples', 'clock', 'strip', 'draw_courses', 'courses', 'packed', 'runs_of', 'stills', 'page_html',
-           'animation_frame', 'animation_mp4']
+           'key_samples', 'clock', 'strip', 'draw_courses', 'courses', 'packed', 'runs_of', 'stills', 'page_data',
+           'page_html', 'animation_frame', 'fitted', 'write_sound', 'animation_mp4']
 
 # %% ../../nbs/08c_page.ipynb #8455fbf5
 import base64, functools, html, io, json
@@ -236,13 +236,14 @@ def stills(
     return next(iter(fit.values()))
 
 
-def page_html(p: Prediction, path) -> Path:
-    "Write the interactive page of a prediction."
-    s = stencil()
-    first = int(np.argmax(on_the_atlas(p).seen >= 0)) if p.seen[-1] >= 0 else len(p.seen)
-    table = parcel_table()
+def page_data(
+    p: Prediction,
+    first: int,  # the sample at which the movie begins
+) -> dict:
+    "All that the interactive page shows, but for the video frames."
+    s, table = stencil(), parcel_table()
     scale = {k: float(np.abs(y).max()) or 1.0 for k, y in p.bold.items()}
-    data = dict(
+    return dict(
         tr=p.tr,
         delay=DELAY,
         n=len(p.times),
@@ -261,6 +262,12 @@ def page_html(p: Prediction, path) -> Path:
         networks=list(NETWORK_NAMES.values()),
         inks=list(NETWORK_COLOURS.values()),
     )
+
+
+def page_html(p: Prediction, path) -> Path:
+    "Write the interactive page of a prediction."
+    first = int(np.argmax(on_the_atlas(p).seen >= 0)) if p.seen[-1] >= 0 else len(p.seen)
+    data = page_data(p, first)
     room = (
         MEGABYTES * 1e6 * max(1.0, len(p.times) * p.tr / 600)
         - 12_000
@@ -372,6 +379,29 @@ def animation_frame(p: Prediction, subject: str):
     return still, s, edges
 
 
+def fitted(
+    size: tuple,  # rows and columns of a picture
+    height: int,
+    width: int,
+) -> tuple:  # rows and columns
+    "As large as the space allows, in the picture's own proportion."
+    scale = min(width / size[1], height / size[0])
+    return tuple(max(2, int(n * scale)) for n in size)
+
+
+def write_sound(
+    out,  # an open PyAV container
+    voice,  # its stream of sound
+    wave,  # (samples,) at RATE
+):
+    "A movie's sound, in frames as AAC takes them."
+    for k in range(0, len(wave), 1024):
+        frame = av.AudioFrame.from_ndarray(wave[None, k : k + 1024], 'fltp', 'mono')
+        frame.rate, frame.pts, frame.time_base = RATE, k, Fraction(1, RATE)
+        out.mux(voice.encode(frame))
+    out.mux(voice.encode())
+
+
 def animation_mp4(
     p: Prediction,
     path,
@@ -385,19 +415,16 @@ def animation_mp4(
     maps, font = p.bold[subject], ImageFont.truetype(font_manager.findfont('DejaVu Sans'), 13)
     times = np.arange(max(1, int(p.movie.seconds * fps))) / fps
     row = np.clip(np.round((times + DELAY) / p.tr).astype(int), 0, len(maps) - 1)
-    scale = min(480 / p.movie.size[1], 270 / p.movie.size[0])
-    h, w = (max(2, int(n * scale)) for n in p.movie.size)
+    h, w = fitted(p.movie.size, 270, 480)
     top, left = 40 + (270 - h) // 2, 20 + (480 - w) // 2
     with atomic(path) as tmp, av.open(str(tmp), 'w', format='mp4', options=dict(movflags='faststart')) as out:
-        video = out.add_stream(
-            'libx264', rate=fps, width=1280, height=560, pix_fmt='yuv420p', options=dict(crf='20', g=str(4 * fps))
-        )
+        size, how = dict(width=1280, height=560), dict(crf='20', g=str(4 * fps))
+        video = out.add_stream('libx264', rate=fps, pix_fmt='yuv420p', options=how, **size)
         video.codec_context.color_range = 1
         voice = out.add_stream('aac', rate=RATE, layout='mono') if sound and p.movie.has_sound else None
         shown, picture = None, np.array(still)
-        for k, (seen, i) in enumerate(
-            progress(zip(p.movie.iter_frames(times, (h, w)), row), 'animation of the map', len(times))
-        ):
+        frames = zip(p.movie.iter_frames(times, (h, w)), row)
+        for k, (seen, i) in enumerate(progress(frames, 'animation of the map', len(times))):
             if i != shown:
                 picture[60 : 60 + s.labels.shape[0], 520:1260] = s.paint(map_colours(maps[i], p.limit))
                 shown = i
@@ -407,20 +434,11 @@ def animation_mp4(
             draw = ImageDraw.Draw(canvas)
             x = x0 + (x1 - x0) * i / max(1, len(maps) - 1)
             draw.line([(x, 385), (x, 495)], fill=(30, 30, 30), width=1)
-            late = row[k] * p.tr + 0.5 * p.tr < times[k] + DELAY
-            draw.text(
-                (20, 322),
-                f'movie {clock(times[k])}     BOLD {clock(i * p.tr)}' + ('   (no later sample)' if late else ''),
-                (30, 30, 30),
-                font,
-            )
+            late = '   (no later sample)' if (i + 0.5) * p.tr < times[k] + DELAY else ''
+            clocks = f'movie {clock(times[k])}     BOLD {clock(i * p.tr)}{late}'
+            draw.text((20, 322), clocks, (30, 30, 30), font)
             out.mux(video.encode(av.VideoFrame.from_image(canvas)))
         out.mux(video.encode())
         if voice:
-            wave = p.movie.sound()
-            for k in range(0, len(wave), 1024):
-                frame = av.AudioFrame.from_ndarray(wave[None, k : k + 1024], 'fltp', 'mono')
-                frame.rate, frame.pts, frame.time_base = RATE, k, Fraction(1, RATE)
-                out.mux(voice.encode(frame))
-            out.mux(voice.encode())
+            write_sound(out, voice, p.movie.sound())
     return Path(path)

@@ -128,15 +128,13 @@ def gather(run: Run, runs: dict, data: Cohort, config: dict) -> Run:
         scores, by_fold = average_members(runs, tmp, data)
     with atomic(run.path / 'scores.parquet') as tmp:
         scores.to_parquet(tmp, index=False)
-    told = [
-        dict(fold=fold, seed=r.config['seed'], stops_on=', '.join(r.config['fold']['validation']))
-        | {k: r.metrics[k] for k in ('val_r', 'best_epoch', 'steps', 'seconds')}
-        | dict(r=r.metrics['r'][SET], together=float(by_fold[by_fold.fold == fold].r.mean()))
-        for fold, trained in runs.items()
-        for r in trained
-    ]
+    trainings = []
+    for fold, r in ((fold, r) for fold, trained in runs.items() for r in trained):
+        row = dict(fold=fold, seed=r.config['seed'], stops_on=', '.join(r.config['fold']['validation']))
+        row |= {k: r.metrics[k] for k in ('val_r', 'best_epoch', 'steps', 'seconds')}
+        trainings.append(row | dict(r=r.metrics['r'][SET], together=float(by_fold[by_fold.fold == fold].r.mean())))
     with atomic(run.path / 'folds.csv') as tmp:
-        pd.DataFrame(told).to_csv(tmp, index=False)
+        pd.DataFrame(trainings).to_csv(tmp, index=False)
     per_subject = scores.groupby('subject').r.mean()
     ridge = ridge_beside(config['cohort'], config['fusion'], config['inputs'], config.get('folds_asked'))
     metrics = dict(
@@ -146,9 +144,9 @@ def gather(run: Run, runs: dict, data: Cohort, config: dict) -> Run:
         per_subject_ceiling=None,
         parcels={s: int(n) for s, n in zip(data.subjects, data.measured.sum(1))},
         r={SET: float(per_subject.mean())},
-        r_of_members=float(np.mean([row['r'] for row in told])),
+        r_of_members=float(np.mean([row['r'] for row in trainings])),
         ridge=None if ridge is None else ridge['r'][SET],
-        seconds=float(sum(row['seconds'] for row in told)),
+        seconds=float(sum(row['seconds'] for row in trainings)),
     )
     finish_run(run, metrics, seed=config['seeds'][0])
     warn_of_ridge(metrics)

@@ -234,7 +234,7 @@ def sized(preset: Preset, size: DataSize) -> Preset:
         validations=validations,
         patience=max(2, epochs * validations // 2),
         dropout=preset.dropout if size.hours < MUCH else preset.dropout / 2,
-        pool_heads=max(h for h in (4, 2, 1) if all(width % h == 0 for width in size.columns)),
+        pool_heads=math.gcd(4, *size.columns),
     )
 
 

@@ -370,19 +370,18 @@ def fit(
     if so_far.done:
         accelerator.print(f'Going on after step {so_far.done} of {len(plan)}.')
     todo = [] if out_of_patience(so_far.history, preset.patience) else plan[so_far.done :]
-    watch = Stopwatch(loader)
-    read = run.config.get('inputs')
+    watch, inputs = Stopwatch(loader), run.config.get('inputs')
     for batch in progress(loader(todo), 'training', len(todo)):
         so_far.count(*train_step(learner, batch, so_far.done + 1, seed, preset.clip))
         if so_far.done in when:
             r = parcel_r(predict_windows(model, loader, val, per_step, accelerator), cohort)
-            check_inputs(read, cohort, loader.reader.features)
+            check_inputs(inputs, cohort, loader.reader.features)
             so_far.end_epoch(history_row(when[so_far.done], so_far, r, cohort.subjects, learner.rate) | watch.lap())
             if accelerator.is_main_process:
                 write_epoch(run, model, so_far.history, on_epoch)
         ended = so_far.done == len(plan) or out_of_patience(so_far.history, preset.patience)
         if so_far.done % save_every == 0 or ended:
-            check_inputs(read, cohort, loader.reader.features)
+            check_inputs(inputs, cohort, loader.reader.features)
             keep_state(run, learner, so_far)
         if ended:
             break
