@@ -166,6 +166,7 @@ class OneSet(Planted):
             if stage == 'train':
                 of = {f'train/{name}': identity_of(trained)}
         self.write_attribution(of)
+        return self
 
     def write_attribution(self, of):  # identity of the training run
         def score(predicted):
@@ -191,7 +192,6 @@ class OneSet(Planted):
             for i, s in enumerate(SUBJECTS)
         ]).to_parquet(out.path / 'scores.parquet')
         finish_run(out, {})
-        return self
 
 
 ALL_ROWS, WINDOWS, PRESET = 120, 6, get_preset('smoke')
