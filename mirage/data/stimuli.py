@@ -14,7 +14,7 @@ from pathlib import Path
 
 import av, numpy as np, pandas as pd
 
-from ..core import DELAY, HZ, TR, digest, known_digest
+from ..core import DELAY, HZ, MODALITIES, TR, digest, known_digest
 from .movies import MovieError, Stand, check_clock, features, listed, open_movie, pick_picture, pick_sound
 from .movies import picture_shape, span, survey_packets
 from .words import read_words, released_words, transcript_seconds
@@ -144,7 +144,7 @@ class Movie:
     seconds: float
     size: tuple  # (height, width) of the pictures as a player shows them
     start: float  # the file's clock when the movie begins
-    picture: int  # stream of the pictures
+    picture: int | None  # stream of the pictures; None where there are none
     track: int | None  # stream of the sound; None where there is none
     channels: int  # of the sound
     audio_track: str  # which sound track was asked for; '': the one that everybody hears
@@ -152,6 +152,7 @@ class Movie:
     stand: Stand  # how coded pictures are turned
     notes: tuple  # what was reported when the movie was opened
     tr: float = TR
+    streams: tuple = MODALITIES  # what a backbone is given of it; the others are absent (chapter 01p)
 
     @classmethod
     def open(
@@ -370,6 +371,7 @@ class Transcript:
     path: Path  # see `read_words`
     tr: float = TR
     has_sound = False
+    streams = ('text',)
 
     @cached_property
     def words(self) -> pd.DataFrame:  # word, onset, offset (seconds), in the order in which they end
@@ -395,6 +397,10 @@ class Transcript:
     @property
     def source(self) -> str:
         return movie_source(None, self.path, self.tr)
+
+    @property
+    def digest(self) -> str:
+        return digest(self.source, 64)
 
 # %% ../../nbs/01h_stimuli.ipynb #8bf2b1fe
 def word_overlaps(

@@ -244,6 +244,10 @@ class Schedule:
     protocol: Protocol
     contexts: Contexts = Contexts()
 
+    @property
+    def streams(self) -> tuple:  # what the backbone is given; of a movie all, of a sound file sound
+        return tuple(getattr(self.movie, 'streams', MODALITIES))
+
     @cached_property
     def words(self):  # table: word, onset, offset
         return self.movie.words if self.protocol.word_order == 'ends' else self.movie.transcript_words

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['newest_tokens', 'tower_pick', 'newest_patches', 'sequence', 'values_of', 'times_of', 'paired_frames', 'Block',
-           'MovieBlocks', 'by_64', 'Extraction', 'PerTimePoint', 'InChunks', 'Qwen3Omni', 'Qwen25Omni']
+           'planned_chunks', 'steps_of', 'MovieBlocks', 'by_64', 'Extraction', 'PerTimePoint', 'InChunks', 'Qwen3Omni',
+           'Qwen25Omni']
 
 # %% ../../nbs/02e_selection.ipynb #1858fc9e
 import math
@@ -61,17 +62,18 @@ def sequence(
 ):  # ids (n,), positions (3, n), [token indices of each time point]
     "The sequence of one time point, up to the last token that is read: a causal model cannot tell the difference."
     protocol, contexts, marks = plan.protocol, plan.contexts, model.layout.marks
-    lag = 0.0 if protocol.video_at == 'oldest' else round(pairs[0][0] - max(0.0, point.time - contexts.audio), 6)
+    late = protocol.video_at != 'oldest' and pairs
+    lag = round(pairs[0][0] - max(0.0, point.time - contexts.audio), 6) if late else 0.0
     video_at = (lag + np.arange(len(pairs)) * 2 / contexts.fps) * model.per_second
     ids, pos = model.layout.media(n_audio, video_at, *grid)
     if point.kind == 'word':
         ids, pos, own = model.layout.add_words(ids, pos, words, protocol.word_tokens)
         return ids, pos, [own]
-    sound, picture = np.flatnonzero(ids == marks['audio']), np.flatnonzero(ids == marks['video'])
-    reads = [
-        sound[newest_tokens(n_audio, plan.heard(point.time), protocol.audio_span)],
-        picture[newest_patches(len(picture), protocol.vision_span, contexts.fps, math.prod(grid))],
-    ]
+    sound, picture, reads = np.flatnonzero(ids == marks['audio']), np.flatnonzero(ids == marks['video']), []
+    if len(sound):
+        reads.append(sound[newest_tokens(n_audio, plan.heard(point.time), protocol.audio_span)])
+    if len(picture):
+        reads.append(picture[newest_patches(len(picture), protocol.vision_span, contexts.fps, math.prod(grid))])
     stop = max(r[-1] for r in reads) + 1
     return ids[:stop], pos[:, :stop], reads
 
@@ -92,6 +94,8 @@ def paired_frames(
     take,  # of `decode_in_order`
     shown,  # of each sequence: (first, second) time of each picture step
 ) -> dict:  # pair → (2, height, width, 3) uint8
+    if not any(shown):
+        return {}
     frames = take(sorted(set(times_of(shown))))
     pairs = dict.fromkeys(pair for pairs in shown for pair in pairs)
     return {pair: np.stack(values_of(frames, pair)) for pair in pairs}
@@ -103,7 +107,17 @@ class Block(NamedTuple):
     points: list  # of each sequence: the time points that are read from it
     pairs: list  # of each: times of its pictures, two by two
     frames: dict  # pair → (2, height, width, 3) uint8
-    mels: list  # of each: (bands, frames) of its stretch of sound
+    mels: list  # of each: (bands, frames) of its stretch of sound; none where there is no sound
+
+
+def planned_chunks(plan: Schedule) -> list[Chunk]:
+    "The chunks of a stimulus; without pictures where it has none."
+    chunks = movie_chunks(plan.points, plan.words, plan.steps / HZ, plan.protocol.chunk, plan.contexts)
+    return chunks if 'vision' in plan.streams else [chunk._replace(pairs=[]) for chunk in chunks]
+
+
+def steps_of(chunk: Chunk) -> list[TimePoint]:
+    return [point for point in chunk.points if point.kind == 'step']
 
 
 class MovieBlocks:
@@ -112,11 +126,21 @@ class MovieBlocks:
     block = 30.0  # seconds of movie prepared at a time
 
     def __init__(self, model: Qwen3, plan: Schedule):
-        self.plan, extractor = plan, model.processor.feature_extractor
-        self.sound = Sound(extractor, plan.sound(), plan.sound_seconds * HZ, model.tail)
+        self.plan, self.sound = plan, None
+        if 'audio' in plan.streams:
+            extractor = model.processor.feature_extractor
+            self.sound = Sound(extractor, plan.sound(), plan.sound_seconds * HZ, model.tail)
+
+    def pictures(self, points: list[TimePoint], steps: int = 0) -> dict:  # time point → times of its pictures
+        "The newest picture steps of each time point, or all of its context; none where there are no pictures."
+        if 'vision' not in self.plan.streams:
+            return {c: [] for c in points}
+        return {c: self.plan.pictures(c.time)[-steps:] for c in points}
 
     def mels(self, points: list[TimePoint]) -> list:  # (bands, frames) of each time point's stretch of sound
         "Up to the time point, or to the end of the sound for a word that ends after it."
+        if self.sound is None:
+            return []
         sound, context = self.sound, round(self.plan.contexts.audio * RATE)
         start = [max(0, round(c.time * RATE) - context) for c in points]
         stop = [min(round(c.time * RATE), len(sound.wave)) for c in points]
@@ -140,7 +164,7 @@ class MovieBlocks:
         steps: int = 0,  # newest picture steps of each time point; 0: all of its context
     ):  # yields Block
         "Each time point with a sequence of its own."
-        pairs = {c: self.plan.pictures(c.time)[-steps:] for c in points}
+        pairs = self.pictures(points, steps)
         take = decode_in_order(self.plan.movie, times_of(pairs.values()))
         for b in range(math.ceil(max(c.time for c in points) / self.block)):
             mine = [c for c in points if b * self.block < c.time <= (b + 1) * self.block]
@@ -151,11 +175,13 @@ class MovieBlocks:
     def in_chunks(self):  # yields (chunks, Block)
         "The time points of each chunk with one sequence."
         plan, n = self.plan, max(1, round(self.block / self.plan.protocol.chunk))
-        chunks = movie_chunks(plan.points, plan.words, plan.steps / HZ, plan.protocol.chunk, plan.contexts)
+        chunks = planned_chunks(plan)
         take = decode_in_order(plan.movie, times_of(chunk.pairs for chunk in chunks))
         for k in range(0, len(chunks), n):
             mine, mels = chunks[k : k + n], []
             for chunk in mine:
+                if self.sound is None:
+                    break
                 a, last = round(chunk.start * RATE), min(math.ceil(chunk.points[-1].time * HZ), plan.steps)
                 mels += list(self.sound.windows([a], round(last / HZ * RATE) - a))
             shown = [chunk.pairs for chunk in mine]
@@ -177,7 +203,9 @@ class Extraction:
         out: dict,  # stream → (T, L, D), filled in place; of the words one row per word
     ):
         self.model, self.plan, self.out = model, plan, out
-        self.blocks, self.grid = MovieBlocks(model, plan), model.grid(plan.movie.size)
+        self.blocks = MovieBlocks(model, plan)
+        self.sees, self.hears = 'vision' in plan.streams, 'audio' in plan.streams
+        self.grid = model.grid(plan.movie.size) if self.sees else (1, 1)
         self.saw, self.heard = Cache(), Cache()
 
     def see(self, block: Block, encode) -> dict:  # pair → result of `encode`
@@ -192,13 +220,13 @@ class Extraction:
 
     def read(self, points, rows, sound, pictures):
         "Run the rows in batches; states go where their time points say: sound and pictures of a step, or a word."
-        marks = self.model.layout.marks
+        marks, of_step = self.model.layout.marks, [m for m in ('audio', 'vision') if m in self.plan.streams]
         for batch in batches([len(ids) for ids, *_ in rows], self.model.tokens):
             mine = [rows[j] for j in batch]
-            heard = [sound[j][: int((rows[j][0] == marks['audio']).sum())] for j in batch]
-            states = iter(self.model.language(mine, heard, [pictures[j] for j in batch]))
+            heard = [sound[j][: int((rows[j][0] == marks['audio']).sum())] for j in batch if self.hears]
+            states = iter(self.model.language(mine, heard, [pictures[j] for j in batch if self.sees]))
             for point in [point for j in batch for point in points[j]]:
-                for m in ('audio', 'vision') if point.kind == 'step' else ('text',):
+                for m in of_step if point.kind == 'step' else ['text']:
                     self.out[m][point.index] = next(states)
 
     def transcript(self):
@@ -217,8 +245,8 @@ class PerTimePoint(Extraction):
         "Every stream is the language module's."
         model, plan, texts = self.model, self.plan, self.plan.texts
         for block in prefetch(self.blocks.per_time_point(plan.points)):
-            looks, sound = self.see(block, model.vision.encode), self.listen(block.mels)
-            rows = []
+            looks = self.see(block, model.vision.encode)
+            sound, rows = self.listen(block.mels) or [()] * len(block.points), []
             for (point,), tokens, pairs in zip(block.points, sound, block.pairs):
                 words = [texts[i] for i in plan.context(point.index)] if point.kind == 'word' else ()
                 rows.append(sequence(model, point, len(tokens), plan, pairs, self.grid, words))
@@ -238,19 +266,19 @@ class PerTimePoint(Extraction):
         steps = max(1, round(plan.protocol.tower_span * plan.contexts.fps / 2))
         for block in prefetch(self.blocks.per_time_point(points, steps)):
             looks, mine = self.see(block, model.vision.states), [point for (point,) in block.points]
-            picks = [tower_pick(plan, point) for point in mine]
+            picks = [tower_pick(plan, point) for point in mine if self.hears]
             for k in range(0, len(picks), 32):
                 states = model.audio.states(block.mels[k : k + 32], picks[k : k + 32])
                 for point, state in zip(mine[k : k + 32], states):
                     self.out['audio'][point.index] = state
-            for point, pairs in zip(mine, block.pairs):
+            for point, pairs in zip(mine, block.pairs if self.sees else ()):
                 self.out['vision'][point.index] = np.mean([looks[pair] for pair in pairs], 0)
 
     def forwards(self, spoken) -> tuple:  # tokens of each forward, pairs of pictures, sound tokens encoded
         "Counted without running anything; `spoken`: tokens of each word."
         model, plan = self.model, self.plan
-        shown = [plan.pictures(point.time) for point in plan.points]
-        heard = [model.sound_tokens(round(100 * plan.heard(point.time))) for point in plan.points]
+        shown = list(self.blocks.pictures(plan.points).values())
+        heard = [model.sound_tokens(round(100 * plan.heard(point.time))) * self.hears for point in plan.points]
         words = [spoken[plan.context(c.index)].sum() if c.kind == 'word' else 0 for c in plan.points]
         patches = math.prod(self.grid)
         lengths = [n + len(pairs) * patches + said for n, pairs, said in zip(heard, shown, words)]
@@ -264,7 +292,8 @@ class InChunks(Extraction):
         "Every stream is the language module's."
         model, texts = self.model, self.plan.texts
         for chunks, block in prefetch(self.blocks.in_chunks()):
-            looks, sound = self.see(block, model.vision.encode), self.listen(block.mels)
+            looks = self.see(block, model.vision.encode)
+            sound = self.listen(block.mels) or [()] * len(chunks)
             rows = [self.sequence(chunk, len(tokens), texts) for chunk, tokens in zip(chunks, sound)]
             pictures = []
             for (ids, *_), pairs in zip(rows, block.pairs):
@@ -273,7 +302,8 @@ class InChunks(Extraction):
             self.read(block.points, rows, sound, pictures)
 
     def sequence(self, chunk: Chunk, n_audio: int, texts: list):  # ids, positions, token indices of each time point
-        model, plan = self.model, self.plan
+        model, plan, marks = self.model, self.plan, self.model.layout.marks
+        opening = [mark for mark, there in zip(marks['open'], (self.sees, self.hears)) if there]
         return chunk_sequence(
             chunk,
             n_audio,
@@ -282,7 +312,7 @@ class InChunks(Extraction):
             before=model.word_tokens([texts[i] for i in chunk.before]),
             words=model.word_tokens([texts[i] for i in chunk.words], first=False),
             ends=plan.ends[chunk.words.start : chunk.words.stop],
-            marks=model.layout.marks,
+            marks=marks | dict(open=opening),
             span=plan.protocol.audio_span,
         )
 
@@ -307,10 +337,12 @@ class InChunks(Extraction):
         "The same stretches and spans, each modality in its own tower."
         for chunks, block in prefetch(self.blocks.in_chunks()):
             looks = self.see(block, self.model.vision.states)
-            for chunk, mel in zip(chunks, block.mels):
-                steps = [point for point in chunk.points if point.kind == 'step']
+            of_steps = [steps_of(chunk) for chunk in chunks]
+            for chunk, steps, mel in zip(chunks, of_steps, block.mels):
                 for point, state in zip(steps, self.tower_sound(chunk, mel, steps)):
                     self.out['audio'][point.index] = state
+            for chunk, steps in zip(chunks if self.sees else (), of_steps):
+                for point in steps:
                     self.out['vision'][point.index] = looks[chunk.pairs[newest_pair(point.time, chunk.pairs)]]
 
     def tower_sound(self, chunk: Chunk, mel, steps: list[TimePoint]):  # (steps, L, D)
@@ -331,12 +363,12 @@ class InChunks(Extraction):
     def forwards(self, spoken) -> tuple:  # tokens of each forward, pairs of pictures, sound tokens encoded
         "Counted without running anything; `spoken`: tokens of each word."
         model, plan, lengths = self.model, self.plan, []
-        chunks = movie_chunks(plan.points, plan.words, plan.steps / HZ, plan.protocol.chunk, plan.contexts)
+        chunks = planned_chunks(plan)
         for chunk in chunks:
-            heard = model.sound_tokens(round(100 * (chunk.points[-1].time - chunk.start)))
+            heard = model.sound_tokens(round(100 * (chunk.points[-1].time - chunk.start))) * self.hears
             said = spoken[(chunk.before or chunk.words).start : chunk.words.stop].sum()
             lengths.append(heard + len(chunk.pairs) * math.prod(self.grid) + said)
-        sound = plan.steps / HZ * model.sound_tokens(round(100 * (self.trail / 100)))
+        sound = plan.steps / HZ * model.sound_tokens(round(100 * (self.trail / 100))) * self.hears
         return lengths, {pair for chunk in chunks for pair in chunk.pairs}, sound
 
 # %% ../../nbs/02e_selection.ipynb #e848ffa6
@@ -354,12 +386,16 @@ class Qwen3Omni(Qwen3):
         if fusion not in ('native', 'tower'):
             raise ValueError(f'unknown fusion {fusion!r}; there are: native, tower')
         rows = dict(text=len(plan.words), audio=plan.steps, vision=plan.steps)
-        out = {m: np.zeros((rows[m], *shape), np.float32) for m, shape in self.streams(fusion).items()}
-        running = self.schedule(plan, out)
-        if fusion == 'native':
+        shapes = {m: shape for m, shape in self.streams(fusion).items() if m in plan.streams}
+        out = {m: np.zeros((rows[m], *shape), np.float32) for m, shape in shapes.items()}
+        running, alone = self.schedule(plan, out), plan.streams == ('text',)
+        if fusion == 'native' and not alone:
             running.native()
-        else:
+        if fusion == 'tower' and not alone:
             running.towers()
+        if 'text' not in out:
+            return out
+        if fusion == 'tower' or alone:
             running.transcript()
         out['text'] = plan.on_grid(out['text'])
         if not len(plan.words) and plan.protocol.without_words(fusion) == 'mean':
@@ -370,12 +406,13 @@ class Qwen3Omni(Qwen3):
         "Counted without running anything."
         plan = Schedule(movie, get_protocol(protocol), contexts)
         spoken = np.array([len(ids) for ids in self.word_tokens(plan.texts)], int)
-        lengths, pairs, sound = self.schedule(plan, {}).forwards(spoken)
-        if fusion == 'tower':
+        running = self.schedule(plan, {})
+        lengths, pairs, sound = running.forwards(spoken)
+        if fusion == 'tower' or plan.streams == ('text',):
             lengths = [spoken[context].sum() for context, _ in transcript_groups(plan)]
         n, t, sizes = np.array(lengths, float), self.config.text_config, self.sizes
         width = t.num_attention_heads * getattr(t, 'head_dim', t.hidden_size // t.num_attention_heads)
-        patches = len(pairs) * 4 * math.prod(self.grid(movie.size))
+        patches = len(pairs) * 4 * math.prod(running.grid)
         weights = sizes['language_model'] * n.sum() + sizes['visual'] * patches + sizes['audio_tower'] * sound
         flop = 2 * weights + 2 * t.num_hidden_layers * width * (n**2).sum()
         return Work(len(n), int(n.sum()), float(flop))

@@ -64,7 +64,8 @@ def read_shapes(path) -> dict:  # name → tensor without numbers
 def read_weights(path) -> dict:  # name → tensor, float32
     "The tensors of a safetensors file."
     read_shapes(path)
-    return {k: v.float() for k, v in load_file(path).items()}
+    # copies: where a tensor lies in its file decides how its products are rounded
+    return {k: v.float().clone() for k, v in load_file(path).items()}
 
 
 def write_weights(

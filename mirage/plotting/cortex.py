@@ -7,7 +7,7 @@ __all__ = ['GREY', 'MODALITY_COLOURS', 'NETWORK_NAMES', 'NETWORK_COLOURS', 'PIXE
            'POLICY', 'SURFACES', 'SURFACE_PAGE', 'vertex_labels', 'cut_by_label', 'straighten', 'Patch', 'patch',
            'parcel_colours', 'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars', 'dominance',
            'dominance_colours', 'dominance_key', 'parcel_map', 'dominance_map', 'script_json', 'fill_page',
-           'hover_texts', 'surface_html']
+           'hover_texts', 'surface_html', 'shown_inside']
 
 # %% ../../nbs/08a_cortex.ipynb #86c15aa3
 import base64, functools, html, importlib.resources, json, re, warnings
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nilearn, numpy as np, pandas as pd
+from IPython.display import HTML
 from matplotlib import colormaps, pyplot as plt
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
@@ -550,3 +551,12 @@ def surface_html(
     with atomic(path) as tmp:
         tmp.write_text(page)
     return Path(path)
+
+# %% ../../nbs/08a_cortex.ipynb #7c1e55ab
+def shown_inside(
+    page: Path | str,  # an HTML file that needs nothing from elsewhere
+    height: int = 460,  # pixels
+) -> HTML:
+    "A page in a frame, for the notebook that drew it."
+    name, text = html.escape(Path(page).stem), html.escape(Path(page).read_text())
+    return HTML(f'<iframe srcdoc="{text}" title="{name}" style="width:100%; height:{height}px; border:0"></iframe>')

@@ -68,6 +68,7 @@ def predict_windows(
     windows,
     per_step: int,
     accelerator=None,  # None: this process alone
+    present=None,  # streams that are not absent, where some are
 ):
     "Yield each window and its prediction, (S, N, P) float32, in order; with an accelerator, on every process."
     model.eval()
@@ -75,7 +76,7 @@ def predict_windows(
     share = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     stimuli = [replace(w, runs=()) for w in windows]  # no subject's BOLD is needed to predict it
     for batch in loader(tile_plan(stimuli, per_step, *share)):
-        y = model(batch.to(device).features).float()
+        y = model(batch.to(device).features, **({} if present is None else dict(present=present))).float()
         y = (accelerator.gather(y) if accelerator else y).cpu().numpy()
         y = y[: len(windows) - count]  # without the stand-ins that fill the last step
         yield from zip(windows[count:], y)
