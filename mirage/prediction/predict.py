@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['open_input', 'heard_words', 'transcribe', 'Job', 'row_of', 'readers_of', 'pick_given', 'speed', 'default_name',
-           'prepare', 'movie_features', 'predict_bold', 'compute', 'predict', 'parcel_names', 'write_prediction',
-           'read_prediction', 'drawers', 'make', 'PredictionError', 'read_movies', 'predict_movies', 'stop_if_failed']
+           'for_people', 'prepare', 'movie_features', 'predict_bold', 'compute', 'predict', 'parcel_names',
+           'write_prediction', 'read_prediction', 'drawers', 'make', 'PredictionError', 'read_movies', 'predict_movies',
+           'stop_if_failed']
 
 # %% ../../nbs/09b_predict.ipynb #7274d96e
 import contextlib, math, re, time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from ..data.timeline import open_shown
 from ..features.backbones import Schedule, get_protocol
 from ..features.store import Joined, pick_streams, store_path
 from ..features.extract import estimate, extract_splits
+from ..models.readout import AVERAGE, average_readout, with_people
 from ..training.loader import Loader, Reader, Window
 from ..training.train import predict_windows
 from .recipe import Weights, check_features, gigabytes, open_backbones, open_weights
@@ -268,6 +270,15 @@ def default_name(video) -> str:
     return f'{name}-{sha[:6]}'
 
 
+def for_people(weights: Weights, subjects: str | list | tuple) -> tuple[Weights, tuple]:
+    "Who is asked for; the average person (chapter 03e) joins the model's people where that is one of them."
+    asked = subjects.split(',') if isinstance(subjects, str) else subjects
+    if AVERAGE in [s.strip() for s in asked] and AVERAGE not in weights.model.config.subjects:
+        model = with_people(weights.model, {AVERAGE: average_readout(weights.model)})
+        weights = replace(weights, model=model)
+    return weights, pick_subjects(subjects, weights.model.config.subjects, weights.source)
+
+
 def prepare(
     video,
     transcript=None,
@@ -290,7 +301,7 @@ def prepare(
     name = name or default_name(video)
     check_name('name', name)
     w = weights if isinstance(weights, Weights) else open_weights(weights, preset, revision)
-    people = pick_subjects(subjects, w.model.config.subjects, w.source)
+    w, people = for_people(w, subjects)
     backbones, how = open_backbones(w, device), (w.recipe.tr, audio_track, w.recipe.protocol)
     movie = open_input(video, transcript, *how, reading_rate)
     if asr and not transcript:
@@ -521,7 +532,7 @@ def predict_movies(
     **how,  # streams, reading_rate, as in `prepare`
 ) -> tuple:  # table: name, state, error; and name → Prediction
     "All of them, whatever happens to one."
-    pick_subjects(subjects, weights.model.config.subjects, weights.source)
+    weights, _ = for_people(weights, subjects)
     open_backbones(weights, device)  # what is wrong for one is wrong for all
     rows, done = [], {}
     for f in movies.itertuples(index=False):
