@@ -444,6 +444,7 @@ WHOLE = dict(
     seeds=(0, 1000),
     folds=(2, 10**4),
     shuffles=(2, 1000),
+    dummy=(0, 1000),
 )
 NUMBERS = dict(
     tr=TR_RANGE,
@@ -455,11 +456,14 @@ NUMBERS = dict(
     alpha_high=(1e-12, 1e30),
     modality_dropout=(0, 1),
     memory=(0, 1e6),
+    minutes=(0, 1e5),
     temperature=(1e-6, 1e6),
     seconds=(1, 1e6),
     least=(0, 1),
     reach=(0.5, 300),
     step=(0.05, 60),
+    high_pass=(1e-4, 10),
+    smoothing=(0.1, 100),
 )
 CHOICES = dict(
     preset=('auto', *PRESETS),
@@ -469,15 +473,21 @@ CHOICES = dict(
     device=('auto', 'cpu', 'cuda'),
     recipe=('auto', 'paper', 'challenge', 'own'),
     penalty=('auto', 'samples', 'runs'),
+    hemispheres=('auto', 'apart', 'together'),
+    motion=('basic', 'power2', 'derivatives', 'full'),
+    standardize=('none', 'zscore_sample', 'psc'),
+    scrubbed=('refuse', 'interpolate'),
+    resample=('no', 'atlas', 'data'),
     aggregate=('queries', 'groups', 'mean'),
     batches=('paired', 'independent'),
     precision=('auto', 'no', 'fp16', 'bf16'),
     which=('val', 's7', 'ood', 'test', 'test_by_movie', 'cv'),
 )
 FORMS = dict(shard=(r'[1-9]\d{0,5}/[1-9]\d{0,5}', 'k/n, such as 3/64'))
-PREDICTING = 'ridge', 'train', 'ensemble'  # whose runs predict
+PREDICTING = 'ridge', 'train', 'ensemble', 'adapt'  # whose runs predict
 # or ids: what opens them says more
 PATHS = 'cohort', 'folder', 'video', 'transcript', 'movies', 'weights', 'asr', 'url', 'backbone'
+PATHS += 'derivatives', 'atlas', 'names', 'table', 'events', 'event'
 
 # %% ../nbs/00_core.ipynb #3e0c41a0
 def check_text(name: str, value: str, default: str | None):

@@ -6,8 +6,8 @@
 __all__ = ['COLUMN', 'PAGE_WIDTH', 'DPI', 'STYLE', 'DRAWN_FROM', 'NEEDS', 'LACKING', 'new_figure', 'panel_at', 'panel',
            'source_of', 'write_tag', 'simulated_tag', 'source_tag', 'faults', 'Claim', 'show_claims', 'contrast',
            'between', 'around', 'request', 'input_run', 'attribution_of', 'attention_of', 'has', 'lacking',
-           'check_shown', 'set_names', 'planted_truth', 'command', 'figure_folder', 'write_picture', 'what_was_read',
-           'tag_and_look', 'save_figure', 'wrapped', 'draw_table']
+           'check_shown', 'set_names', 'shared_sets', 'planted_truth', 'command', 'figure_folder', 'write_picture',
+           'what_was_read', 'tag_and_look', 'save_figure', 'wrapped', 'row_heights', 'draw_table']
 
 # %% ../../nbs/08b_figures.ipynb #38ee052c
 import html, json, shlex, textwrap, warnings
@@ -386,6 +386,15 @@ def set_names(
 ) -> dict:  # set → its name in pictures, of the scored sets that the cohort has
     return {s: SET_LABELS[s] for s in SCORED_SETS if (cohort.runs['set'] == s).any()}
 
+
+def shared_sets(
+    cohort,  # Cohort
+    evaluations,  # of `evaluate`: set → Evaluation, each
+) -> list:  # of names of sets
+    "The scored sets that every one of these runs was evaluated on."
+    shared = set.intersection(*map(set, evaluations))
+    return [s for s in set_names(cohort) if s in shared]
+
 # %% ../../nbs/08b_figures.ipynb #481cc267
 def planted_truth(
     cohort,  # a Cohort
@@ -498,6 +507,15 @@ def wrapped(value, width) -> list:  # lines of a cell of so many inches
     return textwrap.wrap(str(value), max(4, int(width / 0.0545)), break_long_words=False) or ['']
 
 
+def row_heights(
+    cells,  # lines of every cell, row by row
+    groups,  # heading above each row; '' for none
+    line: float,  # inches
+) -> list:  # inches
+    "Of the rows of a table, their headings included."
+    return [line * (max(map(len, row)) + 0.35 + 1.7 * bool(heading)) for row, heading in zip(cells, groups)]
+
+
 def draw_table(
     table: pd.DataFrame,  # text; a column named 'group' makes bold headings
     widths,  # of the other columns, inches
@@ -507,17 +525,11 @@ def draw_table(
     "A printed table."
     columns, line, margin = [c for c in table if c != 'group'], 0.135, 0.08
     cells = [[*map(wrapped, row, widths)] for row in table[columns].values]
-    groups = (
-        table.group.where(table.group != table.group.shift(), '').tolist() if 'group' in table else [''] * len(table)
-    )
-    height = (
-        above
-        + 2.1 * line
-        + sum(line * (max(map(len, row)) + 0.35 + 1.7 * bool(g)) for row, g in zip(cells, groups))
-        + 0.15
-    )
-    fig = new_figure(sum(widths) + 2 * margin, height)
-    width = fig.get_figwidth()
+    groups = [''] * len(table)
+    if 'group' in table:
+        groups = table.group.where(table.group != table.group.shift(), '').tolist()
+    width, height = sum(widths) + 2 * margin, above + 2.1 * line + sum(row_heights(cells, groups, line)) + 0.15
+    fig = new_figure(width, height)
     left = margin + np.concatenate([[0], np.cumsum(widths)])
     ax = fig.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, width), ylim=(height, 0))
@@ -532,17 +544,14 @@ def draw_table(
     def rule(y, lw):
         return ax.plot([margin, width - margin], [y, y], color='k', lw=lw)
 
-    y = above
-    rule(y, 0.9)
-    row(y + 1.1 * line, [[c] for c in columns])
-    y += 1.6 * line
-    rule(y, 0.5)
-    y += 1.2 * line
+    rule(above, 0.9)
+    row(above + 1.1 * line, [[c] for c in columns])
+    rule(above + 1.6 * line, 0.5)
+    y = above + 2.8 * line
     for lines, group in zip(cells, groups):
         if group:
-            y += 0.4 * line
-            ax.text(left[0], y, group, weight='bold', va='baseline')
-            y += 1.3 * line
+            ax.text(left[0], y + 0.4 * line, group, weight='bold', va='baseline')
+            y += 1.7 * line
         row(y, lines)
         y += line * (max(map(len, lines)) + 0.35)
     rule(y - 0.6 * line, 0.9)

@@ -208,7 +208,7 @@ def attribute_allowed(tag: str, name: str, value: str) -> bool:
 
 def harmless(text: str) -> str:
     "HTML without anything that acts, loads or leaves the page; what is not allowed is shown as text."
-    text = re.sub(r'<(style|script)\b.*?</\1\s*>', '', text, flags=re.S | re.I)
+    text = re.sub(r'<(style|script|iframe)\b.*?</\1\s*>', '', text, flags=re.S | re.I)
     return bleach.clean(
         text, tags=TAGS, attributes=attribute_allowed, protocols=['http', 'https', 'data'], css_sanitizer=STYLES
     )

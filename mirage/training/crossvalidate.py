@@ -22,7 +22,7 @@ from ..data.cohort import Cohort
 from ..data.folds import SET, make_folds
 from ..features.store import IN_USE, ChangedInUse, FeatureSet, inputs_of, open_features
 from .runs import TrainingParameters, changed_inputs, check_unchanged, chosen_preset, identity_of
-from .runs import own_name, training_settings
+from .runs import own_name, training_settings, write_scores
 from .train import build_inputs, ridge_beside, train
 
 # %% ../../nbs/05a_crossvalidate.ipynb #50c1201e
@@ -30,8 +30,8 @@ def average_members(
     members: dict,  # fold → runs that predict the same
     path: Path,  # predictions.h5
     data: Cohort,
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # subject, parcel, set, r; and fold, subject, r
-    "Write /cv/<subject>/<split>, the mean over the members of a fold; returns the scores."
+) -> dict:  # (cv, subject, fold) → (P,) r
+    "Write /cv/<subject>/<split>, the mean over the members of a fold; returns how well each fold is predicted."
     rows = {(r.subject, r.split, r.repeat): r for r in data.runs.itertuples() if r.bold is not None}
     first = data.runs[data.runs.bold.notna()].groupby(['subject', 'split']).repeat.min()
     sums = {}
@@ -41,13 +41,12 @@ def average_members(
                 out[f'{SET}/{subject}/{split}'] = y
                 row = rows[subject, split, first[subject, split]]
                 sums.setdefault((fold, subject), Pearson()).update(y, data.bold_window(row, 0, row.n_tr))
-    r = {key: p.r(constant=0.0) for key, p in sums.items()}
-    by_fold = [dict(fold=fold, subject=s, r=float(mean_of(values))) for (fold, s), values in r.items()]
-    tables = []
-    for s in data.subjects:
-        mean = mean_of(np.stack([values for (_, who), values in r.items() if who == s]), 0)
-        tables.append(pd.DataFrame(dict(subject=s, parcel=np.arange(1, len(mean) + 1), set=SET, r=mean)))
-    return pd.concat(tables, ignore_index=True), pd.DataFrame(by_fold)
+    return {
+        (SET, subject, fold): sums[fold, subject].r(constant=0.0)
+        for subject in data.subjects
+        for fold in members
+        if (fold, subject) in sums
+    }
 
 
 def mean_prediction(runs: list[Run]):  # yields (subject, split), (n_tr, parcels) float32
@@ -144,18 +143,16 @@ def cross_validate(
 def gather(run: Run, runs: dict, data: Cohort, config: dict) -> Run:
     "Write predictions, scores and metrics of a cross-validation."
     with atomic(run.path / 'predictions.h5') as tmp:
-        scores, by_fold = average_members(runs, tmp, data)
-    with atomic(run.path / 'scores.parquet') as tmp:
-        scores.to_parquet(tmp, index=False)
-    told = [
-        dict(fold=fold, seed=r.config['seed'], stops_on=', '.join(r.config['fold']['validation']))
-        | {k: r.metrics[k] for k in ('val_r', 'best_epoch', 'steps', 'seconds')}
-        | dict(r=r.metrics['r'][SET], together=float(by_fold[by_fold.fold == fold].r.mean()))
-        for fold, trained in runs.items()
-        for r in trained
-    ]
+        r = average_members(runs, tmp, data)
+    scores = write_scores(run, r)
+    by_fold = pd.DataFrame([dict(fold=fold, r=float(mean_of(values))) for (_, _, fold), values in r.items()])
+    trainings = []
+    for fold, r in ((fold, r) for fold, trained in runs.items() for r in trained):
+        row = dict(fold=fold, seed=r.config['seed'], stops_on=', '.join(r.config['fold']['validation']))
+        row |= {k: r.metrics[k] for k in ('val_r', 'best_epoch', 'steps', 'seconds')}
+        trainings.append(row | dict(r=r.metrics['r'][SET], together=float(by_fold[by_fold.fold == fold].r.mean())))
     with atomic(run.path / 'folds.csv') as tmp:
-        pd.DataFrame(told).to_csv(tmp, index=False)
+        pd.DataFrame(trainings).to_csv(tmp, index=False)
     per_subject = scores.groupby('subject').r.mean()
     ridge = ridge_beside(config['cohort'], config['fusion'], config['inputs'], config.get('folds_asked'))
     metrics = dict(
@@ -165,9 +162,9 @@ def gather(run: Run, runs: dict, data: Cohort, config: dict) -> Run:
         per_subject_ceiling=None,
         parcels={s: int(n) for s, n in zip(data.subjects, data.measured.sum(1))},
         r={SET: float(per_subject.mean())},
-        r_of_members=float(np.mean([row['r'] for row in told])),
+        r_of_members=float(np.mean([row['r'] for row in trainings])),
         ridge=None if ridge is None else ridge['r'][SET],
-        seconds=float(sum(row['seconds'] for row in told)),
+        seconds=float(sum(row['seconds'] for row in trainings)),
     )
     finish_run(run, metrics, seed=config['seeds'][0])
     warn_of_ridge(metrics)

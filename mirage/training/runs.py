@@ -8,17 +8,18 @@ __all__ = ['AGGREGATES', 'BACKBONES', 'PROTOCOL_NAMES', 'PRECISIONS', 'NUMBERS',
            'name_pattern', 'parameters_of', 'DataSize', 'sized', 'say_choice', 'with_window', 'check_names',
            'chosen_preset', 'chosen_precision', 'training_settings', 'own_name', 'asked_settings', 'inputs_now',
            'changed_since', 'changed_inputs', 'open_trained', 'why_not', 'open_current', 'identity_of',
-           'check_unchanged', 'set_aside', 'variant', 'sweep', 'seed_sweep', 'query_sweep', 'sensitivity_sweeps',
-           'backbone_sweep']
+           'check_unchanged', 'set_aside', 'write_scores', 'score_metrics', 'variant', 'sweep', 'seed_sweep',
+           'query_sweep', 'sensitivity_sweeps', 'backbone_sweep']
 
 # %% ../../nbs/04b_runs.ipynb #21c9fead
 import contextlib, math, re, sys
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_args
 
-import numpy as np, torch
+import numpy as np, pandas as pd, torch
 
-from ..core import PRESETS, Contexts, Preset, Run, check_number, cohort_id, differences, file_digest, get_preset
+from ..core import PRESETS, Contexts, Preset, Run, atomic, check_number, cohort_id, differences, file_digest
+from ..core import get_preset, mean_of
 from ..core import name_differences, open_run, own_precision, own_preset, read_json, root, run_path
 from ..core import seal_broken, shown, unfinished, write_json
 from ..data.cohort import Cohort
@@ -235,7 +236,7 @@ def sized(preset: Preset, size: DataSize) -> Preset:
         validations=validations,
         patience=max(2, epochs * validations // 2),
         dropout=preset.dropout if size.hours < MUCH else preset.dropout / 2,
-        pool_heads=max(h for h in (4, 2, 1) if all(width % h == 0 for width in size.columns)),
+        pool_heads=math.gcd(4, *size.columns),
     )
 
 
@@ -507,6 +508,46 @@ def set_aside(
     if found:
         write_json(note, known | found)
     return known | found
+
+# %% ../../nbs/04b_runs.ipynb #5c0e0002
+def write_scores(
+    run: Run,
+    r: dict,  # (set, subject, fold) → (P,), NaN where nothing was measured
+) -> pd.DataFrame:  # subject, parcel, set, r
+    "Write scores.parquet; of several folds, the mean."
+    by_subject: dict = {}
+    for (which, subject, _), values in r.items():
+        by_subject.setdefault((which, subject), []).append(values)
+    tables = []
+    for (which, subject), values in by_subject.items():
+        mean = mean_of(np.stack(values), 0)
+        tables.append(pd.DataFrame(dict(subject=subject, parcel=np.arange(1, len(mean) + 1), set=which, r=mean)))
+    scores = pd.concat(tables, ignore_index=True)
+    with atomic(run.path / 'scores.parquet') as tmp:
+        scores.to_parquet(tmp, index=False)
+    return scores
+
+
+def score_metrics(
+    scores: pd.DataFrame,  # of `write_scores`
+    cohort: Cohort,
+    which: str = 'val',  # the set that subjects are listed for
+) -> dict:  # fields of metrics.json
+    "Mean r per set, and per subject beside the highest r that can be expected, where it is known."
+
+    def mean(table, column='r'):
+        return table.groupby('subject')[column].mean()
+
+    r = mean(scores[scores['set'] == which])
+    ceiling = None if cohort.ceiling is None else mean(cohort.ceiling, 'ceiling')[r.index]
+    return dict(
+        val_r=float(r.mean()) if which == 'val' else None,
+        ceiling=None if ceiling is None else float(ceiling.mean()),
+        per_subject=r.to_dict(),
+        parcels={s: int(n) for s, n in zip(cohort.subjects, cohort.measured.sum(1))},
+        per_subject_ceiling=None if ceiling is None else ceiling.to_dict(),
+        r={name: float(mean(table).mean()) for name, table in scores.groupby('set')},
+    )
 
 # %% ../../nbs/04b_runs.ipynb #cbf212c2
 def variant(
