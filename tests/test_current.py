@@ -21,7 +21,8 @@ from mirage.plotting.overview import set_aside_items, write_overview
 from mirage.plotting.results import publish, write_results
 from mirage.processes import InUse, hold
 from mirage.training.runs import open_current
-from test_inputs import Study, run_notebook
+from owncohorts import execute
+from test_inputs import Study
 
 NAME = 'mirage-e1-native-s0'
 
@@ -50,13 +51,13 @@ def test_no_stage_goes_on_with_a_training_on_recordings_that_were_replaced_since
     study.bold('p1')
     for chapter, given in STALE.items():
         with pytest.raises(ValueError, match='inputs than are there now: bold.p1/a.npy'):
-            run_notebook(chapter, cohort=str(study.folder), **given)
+            execute(chapter, cohort=str(study.folder), **given)
 
 
 @pytest.mark.filterwarnings('ignore')
 def test_a_run_of_runs_is_not_used_after_one_of_them_was_made_again(study):
     cohort = str(study.folder)
-    run_notebook('06b_evaluate', cohort=cohort, runs=f' train/{NAME} ', draws=20)
+    execute('06b_evaluate', cohort=cohort, runs=f' train/{NAME} ', draws=20)
     assert open_current(cohort, f'evaluate/{NAME}')
     study.train(epochs=1, name=NAME, seed=3, overwrite=True)
     with pytest.raises(ValueError, match=f'was made of another train/{NAME} than the one that is there now'):
@@ -177,4 +178,4 @@ def test_two_pages_of_one_folder_are_not_made_at_once(study):
     folder = run_path(str(study.folder), 'notebooks', 'mine')
     with hold(folder / '.lock', 'the page of mydata'):
         with pytest.raises(InUse, match=f'in use by process {os.getpid()}'):
-            run_notebook('09d_mine', cohort=str(study.folder), preset='smoke', folds=3)
+            execute('09d_mine', cohort=str(study.folder), preset='smoke', folds=3)
