@@ -184,8 +184,12 @@ def describe_pictures(nb):
         if found := re.findall(r'^#+ (.+)$', cell.source, re.M) if cell.cell_type == 'markdown' else []:
             heading = found[-1]
         for output in cell.get('outputs', []):
-            for kind in set(output.get('data', {})) & {'image/png', 'image/jpeg', 'image/svg+xml'}:
-                output.metadata.setdefault(kind, {}).setdefault('alt', f'Picture drawn under the heading: {heading}')
+            for kind in ('image/png', 'image/jpeg'):
+                if kind in output.get('data', {}):
+                    # as HTML, for the template of the pages leaves the alternative text out
+                    alt = html.escape(f'Picture drawn under the heading: {heading}')
+                    shown = f'<img alt="{alt}" src="data:{kind};base64,{output.data[kind].strip()}">'
+                    output.data = nbformat.from_dict({'text/html': shown})
 
 
 TAGS = {
