@@ -16,6 +16,7 @@ import h5py, numpy as np, pandas as pd
 
 from ..core import BUILT_IN, MODALITIES, PARCELS, SUBJECTS, TR, TR_RANGE, check_name, check_number, cohort_id
 from ..core import find_cohort, holds_cohort, progress, read_yaml, remembered, root, seal_broken, shown
+from ..core import split_list
 from mirage.data.recordings import (
     TABLES,
     Parcels,
@@ -316,13 +317,9 @@ def pick_subjects(
     name: str,
 ) -> tuple:
     "Those of the cohort's subjects that are asked for, in the cohort's order."
-    wanted = (
-        there
-        if wanted == 'all'
-        else [s.strip() for s in wanted.split(',')]
-        if isinstance(wanted, str)
-        else list(wanted)
-    )
+    if not isinstance(wanted, str | list | tuple):
+        raise ValueError(f'subjects is {shown(wanted)}, expected all, names with commas between, or a list')
+    wanted = there if wanted == 'all' else split_list(wanted) if isinstance(wanted, str) else list(wanted)
     if unknown := [s for s in wanted if s not in there] or not wanted and ['']:
         raise ValueError(f'{name} has no subject {unknown[0]!r}; there are: {", ".join(there)}')
     return tuple(s for s in there if s in wanted)

@@ -17,7 +17,8 @@ from types import SimpleNamespace
 import h5py, numpy as np, pandas as pd, torch
 
 from ..core import DELAY, TR, atomic, check_name, check_overwrite, digest, finish_run, former_config, known_digest
-from ..core import open_run, plain_name, read_sealed, root, run_path, start_run, unfinished, write_sealed
+from ..core import open_run, plain_name, read_sealed, root, run_path, split_list, start_run, unfinished
+from ..core import write_sealed
 from ..processes import DiskFull
 from ..data.cohort import pick_subjects
 from ..data.parcels import MEANING, Prediction, parcel_table
@@ -272,8 +273,10 @@ def default_name(video) -> str:
 
 def for_people(weights: Weights, subjects: str | list | tuple) -> tuple[Weights, tuple]:
     "Who is asked for; the average person (chapter 03e) joins the model's people where that is one of them."
-    asked = subjects.split(',') if isinstance(subjects, str) else subjects
-    if AVERAGE in [s.strip() for s in asked] and AVERAGE not in weights.model.config.subjects:
+    asked = (
+        split_list(subjects) if isinstance(subjects, str) else subjects if isinstance(subjects, list | tuple) else ()
+    )
+    if AVERAGE in asked and AVERAGE not in weights.model.config.subjects:
         model = with_people(weights.model, {AVERAGE: average_readout(weights.model)})
         weights = replace(weights, model=model)
     return weights, pick_subjects(subjects, weights.model.config.subjects, weights.source)
