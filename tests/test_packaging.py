@@ -73,6 +73,22 @@ def test_an_installed_wheel_without_extras_predicts_a_clip_in_three_lines(instal
     assert (tmp_path / 'features').is_dir()  # beside the clip, where the program ran: not in the package
 
 
+PAGE = """
+from mirage.plotting.page import courses, page_html
+courses(p).savefig('courses.png')
+page_html(p, 'page.html')
+"""
+
+
+def test_with_plots_alone_the_prediction_becomes_a_picture_and_a_page(installed, tmp_path):
+    first = (ROOT / 'tests/first_prediction.py').read_text()
+    rest = 'ridge_utils tables seaborn nbconvert bleach papermill snakemake jupyter_client nbdev'
+    done = python(first + PAGE, installed, tmp_path, absent=rest)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / 'courses.png').read_bytes().startswith(b'\x89PNG')
+    assert 'an untrained model: noise' in (tmp_path / 'page.html').read_text()
+
+
 def test_without_extras_every_module_but_pictures_can_be_imported_and_those_name_their_extra(installed, tmp_path):
     modules = sorted(
         '.'.join(p.relative_to(installed).with_suffix('').parts)

@@ -252,7 +252,7 @@ def pick_picture(tracks, path) -> Track:
 
 def pick_sound(
     tracks,
-    picture: Track,
+    picture: Track | None,  # None: of a file of sound alone
     path,
     wanted='',  # number from 1, or language; '' for what everybody hears
 ) -> Track | None:  # None where there is no sound
@@ -270,7 +270,14 @@ def pick_sound(
         raise MovieError(f'{path} has no sound track {wanted!r}; there are: {listed(sounds)}')
 
     def fitness(t):
-        return bool(t.codec), t.packets > 0, t.index == picture.partner, not t.aside, t.default, -t.index
+        return (
+            bool(t.codec),
+            t.packets > 0,
+            picture is not None and t.index == picture.partner,
+            not t.aside,
+            t.default,
+            -t.index,
+        )
 
     best = max(fit, key=fitness)
     if not best.codec:

@@ -7,7 +7,8 @@ __all__ = ['WORDS_FOR_NOTHING', 'Table', 'COUNTERS', 'TABLES', 'BINARIES', 'Parc
            'near_below', 'like_below', 'names_columns', 'table_lines', 'check_columns', 'parse_numbers', 'column_names',
            'counting', 'counts_rows', 'refuse_counters', 'without_index', 'refuse_second_header', 'split_row',
            'all_quoted', 'read_table', 'bold_shape', 'read_rows', 'by_place', 'in_order', 'common_names', 'some',
-           'truly_named', 'match_parcels', 'place_columns', 'look_at', 'say_faults', 'inside']
+           'truly_named', 'match_parcels', 'place_columns', 'check_region', 'region_columns', 'read_regions', 'look_at',
+           'say_faults', 'inside']
 
 # %% ../../nbs/01b_recordings.ipynb #4ec00002
 import functools, io, os, re, stat
@@ -372,7 +373,8 @@ def common_names(
 
 
 def some(names, n: int = 8) -> str:
-    return ', '.join(list(names)[:n]) + (f' and {len(names) - n} more' if len(names) > n else '')
+    names = list(names)
+    return ', '.join(names[:n]) + (f' and {len(names) - n} more' if len(names) > n else '')
 
 
 # names or None; file → columns to take, in order; what is to be reported
@@ -459,6 +461,60 @@ def place_columns(count, names, widths, named, left, where) -> Parcels:
             f'{next(iter(named)).name} in the same order'
         )
     return Parcels(count, names, picks, notes)
+
+# %% ../../nbs/01b_recordings.ipynb #4ec00031
+def check_region(
+    where: str,  # file and row, for messages
+    name: str,
+):
+    "Refuse a name that could not be written into a table or a picture."
+    if not name or not name.isprintable() or len(name) > 150:
+        raise ValueError(f'{where}: the name of the region is {shown(name)}. Write one line of text, not an empty one.')
+
+
+def region_columns(path: Path, table: pd.DataFrame) -> pd.DataFrame:  # label, name, network, hemi; text
+    "The columns that are read, under one name each."
+    table = table.rename(columns=lambda column: column.lstrip('#').strip().lower())
+    label = next((c for c in ('index', 'label', 'parcel') if c in table), None)
+    name = next((c for c in ('name', 'label') if c in table and c != label), None)
+    if label is None or name is None:
+        raise ValueError(
+            f'{path} has the columns {some(table)}; expected label,name[,network][,hemi]: a whole number and a text '
+            'for each region'
+        )
+    kept = {'label': table[label], 'name': table[name]}
+    for column, also in dict(network='net', hemi='hemisphere').items():
+        found = next((c for c in (column, also) if c in table), None)
+        kept[column] = '' if found is None else table[found].str.strip()
+    return pd.DataFrame(kept, index=table.index)
+
+
+def read_regions(
+    path: Path,  # .csv, or .tsv
+) -> pd.DataFrame:  # label (int), name, network and hemi ('' where none is given); one row per region
+    "The regions of an atlas."
+    sep = '\t' if path.suffix == '.tsv' else ','
+    try:
+        table = pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False, encoding='utf-8-sig')
+    except FileNotFoundError:
+        raise FileNotFoundError(f'there is no {path}. Give the table that names the regions.') from None
+    except (ValueError, OSError) as e:
+        raise ValueError(
+            f'{path} is no table of regions ({e}). Write label,name[,network] and a line for each.'
+        ) from None
+    regions = region_columns(path, table)
+    if bad := [text for text in regions.label if not re.fullmatch(r' *\d{1,9} *', text)]:
+        raise ValueError(f'{path}: the label {shown(bad[0])} is no whole number from 0')
+    regions = regions.assign(label=regions.label.astype(int), name=regions.name.str.strip())
+    regions = regions[regions.label > 0].reset_index(drop=True)
+    if not len(regions):
+        raise ValueError(f'{path} names no region')
+    for column in ('label', 'name'):
+        if len(twice := regions[column][regions[column].duplicated()]):
+            raise ValueError(f'{path} has the {column} {shown(twice.iloc[0])} twice. Each region has its own.')
+    for label, name in zip(regions.label, regions.name):
+        check_region(f'{path}, label {label}', name)
+    return regions
 
 # %% ../../nbs/01b_recordings.ipynb #4ec00019
 FAULTS = {1: 'NaN', 2: 'NaN or infinite in some samples', 3: 'zero', 4: 'one value'}

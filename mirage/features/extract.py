@@ -19,6 +19,7 @@ import numpy as np, pandas as pd, torch
 from ..core import HZ, TR, Contexts, hardware, progress
 from ..processes import DiskFull, worker_pool
 from ..data.stimuli import Movie, Transcript
+from ..data.timeline import open_shown
 from .store import RULES, Store
 from .backbones import Backbone, Schedule, Work, find_spec, get_protocol, latest_commit, load_backbone
 
@@ -46,11 +47,16 @@ def given(value):
 
 
 def movie_of_run(
-    row,  # split, video, transcript; audio_track where it is not the movie's own choice
+    row,  # split, video, transcript; audio_track where it is not the movie's own choice; streams where some are absent
     tr: float = TR,
 ) -> Movie | Transcript:
-    "The movie of a split, or its words where there is none."
+    "The movie of a split, or its words where there is none; any stimulus where the row says which streams it has."
     video, words, track = given(row.video), given(row.transcript), given(getattr(row, 'audio_track', ''))
+    if streams := getattr(row, 'streams', ''):
+        stimulus = open_shown(video, words, tr, track or '', given(row.reading_rate))
+        if '+'.join(stimulus.streams) != streams:
+            raise ValueError(f'{row.split} is now {" and ".join(stimulus.streams)}, it was {streams}: it has changed')
+        return stimulus
     if video is None and words is None:
         raise ValueError(f'{row.split} has neither a movie nor a transcript: give video or transcript in runs.csv')
     return Transcript(words, tr) if video is None else Movie.open(video, words, tr, track or '')
@@ -72,7 +78,8 @@ def estimate(
     steps = dict.fromkeys(('audio', 'vision'), sum(p.steps for p in plans)) | dict(
         text=sum(p.text_steps for p in plans)
     )
-    size = sum(2 * L * D * steps[m] for m, (L, D) in backbone.streams(fusion).items())
+    there = {m for f in movies for m in f.streams}
+    size = sum(2 * L * D * steps[m] for m, (L, D) in backbone.streams(fusion).items() if m in there)
     return pd.Series({
         'stimuli': len(movies),
         'hours of movie': sum(f.seconds for f in movies) / 3600,
@@ -124,6 +131,8 @@ def check_states(
     "Refuse what cannot be right."
     plan = Schedule(movie, get_protocol(protocol))
     for m, (L, D) in backbone.streams(fusion).items():
+        if m not in plan.streams:
+            continue
         x, steps = states[m], plan.text_steps if m == 'text' else plan.steps
         if x.shape != (steps, L, D):
             raise ValueError(f'{movie.path}: {m} has shape {x.shape}, expected {(steps, L, D)}')
@@ -140,7 +149,7 @@ def check_sources(
 ):
     "Refuse stimuli without a movie where a backbone takes more than words, before any is extracted."
     takes = list(backbone.streams(fusion))
-    silent = [row.split for row in splits.itertuples() if given(row.video) is None]
+    silent = [row.split for row in splits.itertuples() if given(row.video) is None and not getattr(row, 'streams', '')]
     if silent and takes != ['text']:
         raise ValueError(
             f'{backbone.spec.name} takes {", ".join(takes)}, but {silent[0]} has no movie: give it in the column video '
@@ -153,7 +162,7 @@ def stored(store: Store, row, movie: Movie | Transcript) -> bool:
     only where its name is there."""
 
     def there(**how):
-        return all(store.has(m, row.split, **how) for m in store.streams)
+        return all(store.has(m, row.split, **how) for m in store.streams if m in movie.streams)
 
     return there() and there(source=movie.source, verify=True)
 
@@ -182,7 +191,7 @@ class ExtractionError(RuntimeError):
     "Some stimuli could not be extracted."
 
 
-Stimulus = namedtuple('Stimulus', 'split video transcript audio_track')
+Stimulus = namedtuple('Stimulus', 'split video transcript audio_track streams reading_rate', defaults=('', '', None))
 _backbone = functools.lru_cache(1)(load_backbone)
 
 
@@ -243,7 +252,7 @@ def report_elsewhere(store: Store, splits: list):
 
 
 def extract_splits(
-    splits,  # split, video, transcript, perhaps audio_track: as in `Cohort.splits`
+    splits,  # split, video, transcript, perhaps audio_track: as in `Cohort.splits`; perhaps streams and reading_rate
     path,  # folder of the store, see `store_path`
     backbone: str,  # name
     fusion: str = 'native',
@@ -259,10 +268,8 @@ def extract_splits(
     model = (backbone, device, settle_revision(backbone, revision, path))
     extractor = _backbone(*model)
     check_sources(splits, extractor, fusion)
-    rows = [
-        Stimulus(r.split, r.video, r.transcript, getattr(r, 'audio_track', ''))
-        for r in my_share(splits, shard).itertuples()
-    ]
+    said = ['split', 'video', 'transcript', *(k for k in Stimulus._fields[3:] if k in splits)]
+    rows = [Stimulus(**row) for row in my_share(splits, shard)[said].to_dict('records')]
     store = Store.create(path, identity(extractor, fusion, protocol, contexts), extractor.streams(fusion))
     report_elsewhere(store, [row.split for row in rows])
     how, failed = (fusion, protocol, contexts, tr), {}

@@ -359,17 +359,19 @@ class SequenceLayout:
         h: int,
         w: int,  # tokens of one picture step
     ):  # ids (n,), positions (3, n)
-        "Opening marks, sound and pictures interleaved, closing marks."
+        "Opening marks, sound and pictures interleaved, closing marks; of sound or pictures alone their own two marks."
         t, model = self.tok, self.backbone
         video, pos = interleave(n_audio, video_at, h, w, model.chunk)
-        pos += model.opening[1] + 1
+        both = n_audio and len(video_at)
+        opening, closing = (model.opening, model.closing) if both else ((0,), (1,))
+        pos += opening[-1] + 1
         ids = [
-            [t.vision_bos_token_id, t.audio_bos_token_id],
+            [t.vision_bos_token_id] * bool(len(video_at)) + [t.audio_bos_token_id] * bool(n_audio),
             np.where(video, t.video_token_id, t.audio_token_id),
-            [t.audio_eos_token_id, t.vision_eos_token_id],
+            [t.audio_eos_token_id] * bool(n_audio) + [t.vision_eos_token_id] * bool(len(video_at)),
         ]
-        closing = pos[:, last_segment(video) :].max() + np.array(model.closing)
-        marks = [np.tile(np.array(m, np.float32), (3, 1)) for m in (model.opening, closing)]
+        closing = pos[:, last_segment(video) :].max() + np.array(closing)
+        marks = [np.tile(np.array(m, np.float32), (3, 1)) for m in (opening, closing)]
         return np.concatenate(ids), np.concatenate([marks[0], pos, marks[1]], 1)
 
     def add_words(
@@ -419,15 +421,17 @@ class LanguageModule:
     def __call__(
         self,
         rows,  # list of (ids, positions, [token indices of each time point])
-        sound=(),  # (tokens, D) of each row
-        pictures=(),  # list of `VisionEncoder.encode`'s results of each row
+        sound=(),  # (tokens, D) of each row; none: nothing is heard
+        pictures=(),  # list of `VisionEncoder.encode`'s results of each row; none: nothing is seen
     ):  # (time points, L, D) float32
         "Put sound and pictures into the embeddings, run the language module, keep what is read."
         ids, pos = (x.to(self.backbone.place) for x in pad_rows(rows))
         x, deep = self.network.get_input_embeddings()(ids), {}
         if len(sound):
-            audio, video = ids == self.backbone.tok.audio_token_id, ids == self.backbone.tok.video_token_id
+            audio = ids == self.backbone.tok.audio_token_id
             x[audio] = counted(torch.cat(sound), audio, 'sound').to(x.dtype)
+        if len(pictures):
+            video = ids == self.backbone.tok.video_token_id
             parts = zip(*(pair for row in pictures for pair in row))
             x[video], *more = (counted(torch.cat(part), video, 'picture').to(x.dtype) for part in parts)
             if more:

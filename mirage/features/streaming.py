@@ -86,7 +86,7 @@ def chunk_positions(
     within,  # (word tokens,) its place in the word
 ):  # (3, n): of pictures, sound, words, in this order
     "Time, row and column of each token."
-    first, patches = np.array(chunk.pairs)[:, 0], int(np.prod(grid))
+    first, patches = np.reshape(chunk.pairs, (-1, 2))[:, 0], int(np.prod(grid))
     pictures = np.repeat((first - chunk.start) * rate, patches)
     others = np.concatenate([np.arange(n_audio), (said - chunk.start) * rate + within])
     place = np.tile(np.indices(grid).reshape(2, -1), len(chunk.pairs))
@@ -101,7 +101,7 @@ def chunk_order(
     said,  # (word tokens,) seconds
 ):  # (n,) indices into pictures, sound, words
     "Everything in the order in which it happens: a pair of pictures when the second one is on screen."
-    second = np.repeat(np.array(chunk.pairs)[:, 1], patches)
+    second = np.repeat(np.reshape(chunk.pairs, (-1, 2))[:, 1], patches)
     happens = np.concatenate([second, chunk.start + (np.arange(n_audio) + 1) / rate, said])
     kind = np.repeat([0, 1, 2], [len(second), n_audio, len(said)])
     return np.lexsort((kind, np.round(happens, 6)))
@@ -112,14 +112,16 @@ def chunk_reads(
     places: list,  # of the picture tokens (steps, patches), the sound tokens, and the tokens of each word
     rate: float,
     span: float,  # seconds of sound averaged in one time point
-) -> list:  # token indices of each time point: sound and pictures of a step, or a word's
+) -> list:  # token indices of each time point: sound and pictures of a step, as far as there are, or a word's
     video, audio, words = places
     reads = []
     for point in chunk.points:
         if point.kind == 'word':
             reads.append(words[point.index - chunk.words.start])
-        else:
+            continue
+        if len(audio):
             reads.append(audio[newest_sound(point.time, chunk, rate, span, len(audio))])
+        if len(video):
             reads.append(video[newest_pair(point.time, chunk.pairs)])
     return reads
 

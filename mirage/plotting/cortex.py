@@ -7,7 +7,7 @@ __all__ = ['GREY', 'MODALITY_COLOURS', 'NETWORK_NAMES', 'NETWORK_COLOURS', 'PIXE
            'POLICY', 'SURFACES', 'SURFACE_PAGE', 'vertex_labels', 'cut_by_label', 'straighten', 'Patch', 'patch',
            'parcel_colours', 'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars', 'dominance',
            'dominance_colours', 'dominance_key', 'parcel_map', 'dominance_map', 'script_json', 'fill_page',
-           'surface_html']
+           'hover_texts', 'surface_html', 'shown_inside']
 
 # %% ../../nbs/08a_cortex.ipynb #86c15aa3
 import base64, functools, html, importlib.resources, json, re, warnings
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nilearn, numpy as np, pandas as pd
+from IPython.display import HTML
 from matplotlib import colormaps, pyplot as plt
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
@@ -500,6 +501,24 @@ def _pieces(
     )
 
 
+def hover_texts(
+    values,  # (1000,) numbers, or (1000, 3) colours
+    label: str,
+    notes=None,  # (1000,) text to show in place of the value
+) -> list:  # of the medial wall, then of every parcel
+    "What is shown under the pointer."
+    if notes is None and values.ndim == 1:
+        notes = [f'{label}: {v:.3f}' if np.isfinite(v) else 'no value' for v in values]
+    elif notes is None:
+        notes = [''] * PARCELS
+    table = parcel_table()
+    of_parcels = [
+        f'<b>{name}</b><br>{NETWORK_NAMES[net]} network<br>{note}'
+        for name, net, note in zip(table.name, table.net, notes)
+    ]
+    return ['medial wall', *of_parcels]
+
+
 def surface_html(
     values,  # (1000,) numbers, or (1000, 3) colours
     path,  # of the HTML file
@@ -514,28 +533,13 @@ def surface_html(
     low, high = limits or (np.nanmin(values), np.nanmax(values))
     mappable = ScalarMappable(Normalize(low, high), cmap)
     colours = [to_hex((0.85,) * 3), *map(to_hex, parcel_colours(values, mappable) if values.ndim == 1 else values)]
-    if notes is None:
-        notes = (
-            [f'{label}: {v:.3f}' if np.isfinite(v) else 'no value' for v in values]
-            if values.ndim == 1
-            else [''] * PARCELS
-        )
-    text = [
-        'medial wall',
-        *(
-            f'<b>{n}</b><br>{NETWORK_NAMES[net]} network<br>{note}'
-            for n, net, note in zip(parcel_table().name, parcel_table().net, notes)
-        ),
-    ]
     meshes = {kind: [_pieces(kind, 'left'), _pieces(kind, 'right')] for kind in SURFACES}
-    data = dict(meshes=meshes, colours=colours, text=text)
+    data = dict(meshes=meshes, colours=colours, text=hover_texts(values, label, notes))
     gradient = ','.join(to_hex(c) for c in colormaps[cmap](np.linspace(0, 1, 12)))
-    said = html.escape(label)
-    key = (
-        f'{low:.2f}<span class="bar"></span>{high:.2f} {said}'
-        if values.ndim == 1
-        else ' '.join(f'<b style="color:{c}">{m}</b>' for m, c in MODALITY_COLOURS.items()) + f' {said}'
-    )
+    if values.ndim == 1:
+        key = f'{low:.2f}<span class="bar"></span>{high:.2f}'
+    else:
+        key = ' '.join(f'<b style="color:{c}">{m}</b>' for m, c in MODALITY_COLOURS.items())
     # Plotly compiles functions from text, so its page has to allow that
     script = (Path(nilearn.__file__).parent / 'plotting/data/js/plotly-gl3d-latest.min.js').read_text()
     page = fill_page(
@@ -543,10 +547,19 @@ def surface_html(
         POLICY=POLICY.replace("'unsafe-inline';", "'unsafe-inline' 'unsafe-eval';"),
         TITLE=html.escape(title),
         GRADIENT=gradient,
-        KEY=key,
+        KEY=f'{key} {html.escape(label)}',
         DATA=script_json(data),
         PLOTLY=script,
     )
     with atomic(path) as tmp:
         tmp.write_text(page)
     return Path(path)
+
+# %% ../../nbs/08a_cortex.ipynb #7c1e55ab
+def shown_inside(
+    page: Path | str,  # an HTML file that needs nothing from elsewhere
+    height: int = 460,  # pixels
+) -> HTML:
+    "A page in a frame, for the notebook that drew it."
+    name, text = html.escape(Path(page).stem), html.escape(Path(page).read_text())
+    return HTML(f'<iframe srcdoc="{text}" title="{name}" style="width:100%; height:{height}px; border:0"></iframe>')

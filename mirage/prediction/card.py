@@ -69,13 +69,19 @@ def bullets(items) -> str:  # markdown
     return '\n'.join(f'- {i}' for i in items)
 
 
-def limits_of(subjects) -> list[str]:
+def limits_of(
+    subjects,
+    null_tokens: bool = True,  # whether the weights have learned them
+) -> list[str]:
     "What a prediction is, and what it is not."
+    instead = 'learned null tokens' if null_tokens else 'zeros, for these weights have no null tokens'
     return [
         MEANING,
         f'It speaks for {len(subjects)} people ({", ".join(subjects)}) and does not transfer to others.',
         'Movies unlike those it was trained on are predicted worse; compare the test sets above.',
-        'It needs picture and sound; without a transcript its text stream is what the protocol puts in place of words.',
+        'It was trained on movies with picture and sound. A sound, a text or pictures alone can be given; what is '
+        f'absent is replaced by {instead}, and the prediction says so.',
+        'A movie without a transcript is given what the protocol puts in place of words.',
         'Predictions are in z-scored units and smaller than measured BOLD: a least-squares model predicts the '
         'mean of what it cannot know.',
     ]
@@ -175,7 +181,7 @@ Pearson r between predicted and measured BOLD, mean over parcels.
 ## Methods
 {methods_paragraph(trained, recipe)}
 ## Limits
-{bullets(limits_of(shape['subjects']))}
+{bullets(limits_of(shape['subjects'], shape['null_tokens']))}
 
 ## Licences
 {bullets(licences_of(recipe, licence, manifest))}

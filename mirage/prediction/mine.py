@@ -26,7 +26,7 @@ import torch
 import yaml
 
 from ..core import code_folder, digest, root
-from ..data.folds import same_movie, stretches
+from ..data.folds import make_folds, same_movie, stretches
 from ..data.owndata import survey
 from ..data.manifest import check_files, load_manifest, select
 from ..data.studyforrest import scanned
@@ -191,12 +191,14 @@ class Job(NamedTuple):
 def choose_folds(
     cohort,  # Cohort
     folds: str = 'auto',
-    features: FeatureSet | None = None,  # where they are the same at the same moments, so is the movie
+    features: FeatureSet | None = None,  # by which movies are told apart
 ) -> str | None:  # runs, a number, or None
-    "How the runs are predicted."
+    "How the runs are predicted; an error where the movies make no such folds."
     if folds == 'none':
         return None
     if folds != 'auto':
+        for fold in make_folds(cohort, folds, features):
+            fold.validation()
         return folds
     movies = len(same_movie(cohort, features))
     if movies < 3:
