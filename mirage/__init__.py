@@ -1,4 +1,4 @@
-"Whole-brain fMRI from movies. `from mirage import Cohort, Mirage, predict, train`: each is imported when it is first asked for."
+"Whole-brain fMRI from movies. `from mirage import Cohort, Mirage, adapt, predict, train`: each is imported when it is first asked for."
 import importlib
 
 __version__ = "0.1.0"
@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 WHERE = {
     'Cohort': 'mirage.data.cohort',
     'Mirage': 'mirage.models.model',
+    'adapt': 'mirage.prediction.adapt',
     'predict': 'mirage.prediction.predict',
     'train': 'mirage.training.train',
 }

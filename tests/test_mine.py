@@ -60,7 +60,12 @@ def test_few_movies_are_left_out_one_by_one_and_two_not_at_all(tmp_path, monkeyp
     assert choose_folds(opened(tmp_path / 'b', monkeypatch, sets=dict(m1='train', m2='val'))) is None
     many = {f'm{k}': 'train' for k in range(12)}
     assert choose_folds(opened(tmp_path / 'c', monkeypatch, sets=many)) == '5'
-    assert choose_folds(None, 'none') is None and choose_folds(None, '3') == '3'
+    assert choose_folds(None, 'none') is None
+    plain = opened(tmp_path / 'd', monkeypatch)
+    assert choose_folds(plain, '3') == '3'
+    for wrong in ('banana', '1', '-3', '99', '2.5'):
+        with pytest.raises(ValueError, match='folds'):
+            choose_folds(plain, wrong)
 
 
 def test_the_plan_says_what_is_not_drawn_and_why(tmp_path, monkeypatch):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OWN_SETS', 'SCORED_SETS', 'BY_MOVIE', 'SET_TITLES', 'SET_LABELS', 'HOW', 'check_set', 'check_imported', 'read_about',
-           'label_files', 'own_regions', 'own_run', 'in_atlas_order', 'own_parcels', 'check_cells', 'own_runs',
-           'cohort_folder', 'pick_subjects', 'open_truth', 'Cohort']
+           'label_files', 'own_regions', 'own_values', 'own_run', 'in_atlas_order', 'own_parcels', 'check_cells',
+           'own_runs', 'cohort_folder', 'pick_subjects', 'open_truth', 'Cohort']
 
 # %% ../../nbs/01c_cohort.ipynb #1ca8892e
 import csv, importlib.resources, re, threading, warnings
@@ -16,6 +16,7 @@ import h5py, numpy as np, pandas as pd
 
 from ..core import BUILT_IN, MODALITIES, PARCELS, SUBJECTS, TR, TR_RANGE, check_name, check_number, cohort_id
 from ..core import find_cohort, holds_cohort, progress, read_yaml, remembered, root, seal_broken, shown
+from ..core import split_list
 from mirage.data.recordings import (
     TABLES,
     Parcels,
@@ -136,13 +137,11 @@ def own_regions(
     return regions
 
 
-def own_run(
-    folder: Path,
-    about: dict,
-    r: dict,
+def own_values(
+    r: dict,  # column → text
     where: str,  # file and line, for messages
-) -> tuple:  # in the order of COLUMNS
-    "One line of runs.csv."
+) -> dict:  # the same, stripped and complete
+    "One line of runs.csv, or an error that names what is no name, set or number."
     r = {k: v.strip() for k, v in r.items() if v.strip()}
     r = dict(task='movie', movie=r.get('split'), repeat='1', onset='0') | r
     for c in ('subject', 'split', 'movie', 'task'):
@@ -155,6 +154,17 @@ def own_run(
         raise ValueError(
             f'{where}: onset is {r["onset"]!r}, expected the second of the movie at row 0, such as 886.0 or -8'
         )
+    return r
+
+
+def own_run(
+    folder: Path,
+    about: dict,
+    r: dict,  # column → text
+    where: str,  # file and line, for messages
+) -> tuple:  # in the order of COLUMNS
+    "One line of runs.csv."
+    r = own_values(r, where)
 
     def path(c):
         return present(inside(folder, r[c]), f'Correct the column {c} of {where}.') if c in r else None
@@ -175,20 +185,8 @@ def own_run(
         )
     if int(r.get('n_tr', shape[0])) != shape[0]:
         raise ValueError(f'{where}: n_tr is {r["n_tr"]}, but {bold} has {shape[0]} rows')
-    return (
-        r['subject'],
-        r['task'],
-        r['movie'],
-        r['split'],
-        int(r['repeat']),
-        r['set'],
-        r.get('key'),
-        bold,
-        shape[0],
-        video,
-        transcript,
-        float(r['onset']),
-    )
+    who = r['subject'], r['task'], r['movie'], r['split'], int(r['repeat']), r['set']
+    return *who, r.get('key'), bold, shape[0], video, transcript, float(r['onset'])
 
 
 def in_atlas_order(
@@ -329,13 +327,9 @@ def pick_subjects(
     name: str,
 ) -> tuple:
     "Those of the cohort's subjects that are asked for, in the cohort's order."
-    wanted = (
-        there
-        if wanted == 'all'
-        else [s.strip() for s in wanted.split(',')]
-        if isinstance(wanted, str)
-        else list(wanted)
-    )
+    if not isinstance(wanted, str | list | tuple):
+        raise ValueError(f'subjects is {shown(wanted)}, expected all, names with commas between, or a list')
+    wanted = there if wanted == 'all' else split_list(wanted) if isinstance(wanted, str) else list(wanted)
     if unknown := [s for s in wanted if s not in there] or not wanted and ['']:
         raise ValueError(f'{name} has no subject {unknown[0]!r}; there are: {", ".join(there)}')
     return tuple(s for s in there if s in wanted)

@@ -90,7 +90,8 @@ def make_folds(
     features=None,  # as for `same_movie`
 ) -> list[Fold]:
     "Every movie with BOLD is held out by exactly one fold; neighbours in runs.csv share one where there are fewer."
-    folds = check_folds(folds)
+    if (folds := check_folds(folds)) is None:
+        raise ValueError('folds is None, expected runs, or how many folds')
     units = same_movie(cohort, features)
     count = len(units) if folds == 'runs' else folds
     if not 2 <= count <= len(units):

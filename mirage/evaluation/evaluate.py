@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'read_predictions', 'read_bold', 'Score', 'challenge_score', 'Evaluation', 'of_people', 'joined_by',
-           'evaluate_set', 'evaluate', 'compare']
+           'average_predictions', 'in_all', 'predicted_at_all', 'for_everybody', 'evaluate_set', 'evaluate', 'compare']
 
 # %% ../../nbs/06b_evaluate.ipynb #e120020c
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ import h5py, numpy as np, pandas as pd
 from ..core import Pearson, Run, mean_of
 from ..data.cohort import BY_MOVIE, SCORED_SETS
 from ..data.folds import SET
-from .statistics import TRIM, Bootstrap, group_test, paired, people_interval, resample, sign_flip_p
+from .statistics import TRIM, Bootstrap, group_test, map_runs, paired, people_interval, resample
+from .statistics import select_runs, sign_flip_p
 
 # %% ../../nbs/06b_evaluate.ipynb #4659a6fb
 def read_predictions(
@@ -27,7 +28,7 @@ def read_predictions(
     with h5py.File(path, 'r') as f:
         if set not in f:
             raise ValueError(f'{path} has no predictions for {set}; it has: {", ".join(f)}')
-        return {s: {split: d[()] for split, d in f[set][s].items()} for s in f[set]}
+        return map_runs(lambda dataset: dataset[()], f[set])
 
 
 def read_bold(
@@ -96,7 +97,11 @@ def challenge_score(
         for split, (x, y) in pairs.items():
             sums.setdefault((subject, movies[split] if style == 'ood' else 'all'), Pearson()).update(x, y)
     keys = pd.MultiIndex.from_tuples(sums, names=['subject', 'movie'])
-    r, defined = (pd.DataFrame([p.r(constant) for p in sums.values()], index=keys) for constant in (0.0, np.nan))
+
+    def table(constant):
+        return pd.DataFrame([p.r(constant) for p in sums.values()], index=keys)
+
+    r, defined = table(0.0), table(np.nan)
     r.columns = pd.RangeIndex(1, r.shape[1] + 1, name='parcel')
     return Score(r, r.notna().sum(axis=1) - defined.notna().sum(axis=1))
 
@@ -151,8 +156,9 @@ class Evaluation:
     score: Score
     bootstrap: Bootstrap  # the same score with its draws
     movies: dict  # movie → Bootstrap of that movie alone; empty where splits are joined
+    predicted: str = 'own'  # or average: one prediction for everybody
 
-    def table(self) -> pd.DataFrame:  # subject, movie, score, low, high, parcels that the mean is over
+    def table(self) -> pd.DataFrame:  # subject, movie, score, low, high, parcels that the mean is over, predicted
         "Every average with its interval; movies are averaged over subjects."
         rows = [
             (subject, 'all', *self.bootstrap.interval(subject)[:3]) for subject in ('mean', *self.bootstrap.subjects)
@@ -161,7 +167,7 @@ class Evaluation:
         there = ~np.isnan(self.bootstrap.r)
         over = {'mean': there.any(0).sum()} | dict(zip(self.bootstrap.subjects, there.sum(1)))
         table = pd.DataFrame(rows, columns=['subject', 'movie', 'score', 'low', 'high'])
-        return table.assign(parcels=table.subject.map(over))
+        return table.assign(parcels=table.subject.map(over), predicted=self.predicted)
 
 
 def of_people(
@@ -186,25 +192,77 @@ def joined_by(
     return {split: f'fold {k}' for k, splits in enumerate(folds, 1) for split in splits}
 
 
+def average_predictions(
+    run,  # Run, or a run's folder
+    set: str,
+) -> dict:  # {split: (rows, parcels)}, the rows that everybody has
+    """What the mean readout of a run's people (chapter 03e) predicts. A readout is linear, so this is the mean of their
+    predictions, parcel by parcel over those who do not predict 0 throughout: in others it was not measured."""
+    config = Run(Path(getattr(run, 'path', run))).config
+    if 'new' in config:
+        raise ValueError(
+            f'{getattr(run, "path", run)} predicts the people that were added, whose mean is not the average person of '
+            f'the weights: score {config["weights"]}, or add them with minutes=0'
+        )
+    own = list(read_predictions(run, set).values())
+    people = np.maximum(sum(predicted_at_all(splits) for splits in own), 1)
+    average = {}
+    for split in in_all(own):
+        rows = min(len(splits[split]) for splits in own)
+        average[split] = sum(splits[split][:rows] for splits in own) / people
+    return average
+
+
+def in_all(dictionaries: list) -> list:
+    "The keys that all of them have."
+    keys = dictionaries[0].keys()
+    for d in dictionaries[1:]:
+        keys &= d.keys()
+    return sorted(keys)
+
+
+def predicted_at_all(splits: dict) -> np.ndarray:  # (P,) 1 where some prediction is not 0
+    return np.any([x.any(0) for x in splits.values()], 0).astype(np.float32)
+
+
+def for_everybody(
+    average: dict,  # {split: (rows, parcels)}
+    bold: dict,  # {subject: {split: (rows, parcels)}}
+) -> tuple[dict, dict]:  # predictions and BOLD of the same form
+    "The same prediction beside each person's BOLD, on what there is of both."
+    predictions, kept = {}, {}
+    for subject, splits in bold.items():
+        for split in splits.keys() & average.keys():
+            rows = min(len(splits[split]), len(average[split]))
+            predictions.setdefault(subject, {})[split] = average[split][:rows]
+            kept.setdefault(subject, {})[split] = splits[split][:rows]
+    return predictions, kept
+
+
 def evaluate_set(
     run,  # Run, or a run's folder
     cohort,  # Cohort
     set: str,  # one of SCORED_SETS, or cv
     draws: int = 1000,
     seed: int = 0,
+    subjects: str = 'all',  # each person's own prediction; or average: that of the mean readout, for everybody
 ) -> Evaluation | None:  # None where the set has no BOLD
     "The challenge's score of a run on one set; of a cross-validation, the mean over its folds."
+    if subjects not in ('all', 'average'):
+        raise ValueError(f'subjects is {subjects!r}: everybody is scored by all, their own predictions, or by average')
     predictions = read_predictions(run, set)
     bold = read_bold(cohort, set, list(predictions))
     if not bold:
         return None
+    if subjects == 'average':
+        predictions, bold = for_everybody(average_predictions(run, set), bold)
     # a run may be there to predict only
-    predictions = {s: {k: x for k, x in predictions[s].items() if k in bold[s]} for s in bold}
+    predictions = select_runs(predictions, lambda subject, split: split in bold.get(subject, {}))
     movies = joined_by(run, cohort, set)
     style = 'ood' if set in (*BY_MOVIE, SET) else 's7'
 
     def alone(data, movie):
-        return {s: {k: v for k, v in d.items() if movies[k] == movie} for s, d in data.items()}
+        return select_runs(data, lambda _, split: movies[split] == movie)
 
     names = sorted({movies[k] for d in bold.values() for k in d}) if style == 'ood' else []
     return Evaluation(
@@ -214,14 +272,21 @@ def evaluate_set(
             f: resample(alone(predictions, f), alone(bold, f), movies, draws=draws, seed=seed, tr=cohort.tr)
             for f in names
         },
+        'own' if subjects == 'all' else subjects,
     )
 
 # %% ../../nbs/06b_evaluate.ipynb #2ad961ca
-def evaluate(run, cohort, draws: int = 1000, seed: int = 0) -> dict[str, Evaluation]:  # by set
+def evaluate(
+    run,  # Run, or a run's folder
+    cohort,  # Cohort
+    draws: int = 1000,
+    seed: int = 0,
+    subjects: str = 'all',  # or average: one prediction for everybody, that of the mean readout
+) -> dict[str, Evaluation]:  # by set
     "The challenge's score of a run on every set that it predicted and whose BOLD is available."
     with h5py.File(Path(getattr(run, 'path', run)) / 'predictions.h5', 'r') as f:
         sets = [s for s in (*SCORED_SETS, SET) if s in f]
-    found = {s: evaluate_set(run, cohort, s, draws, seed) for s in sets}
+    found = {s: evaluate_set(run, cohort, s, draws, seed, subjects) for s in sets}
     return {s: e for s, e in found.items() if e is not None}
 
 

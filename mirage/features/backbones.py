@@ -489,8 +489,11 @@ TRIBE = dict(text='llama-3.2-3b', audio='wav2vec-bert-2.0', vision='vjepa2')
 LAPTOP = dict(
     text='sentence-transformers/all-MiniLM-L6-v2', audio='openai/whisper-tiny', vision='facebook/dinov2-small'
 )
-FAMILIES = {f'{tiny}tribe': {m: f'{tiny}{name}' for m, name in TRIBE.items()} for tiny in ('', 'tiny-')}
-FAMILIES['laptop'] = {m: f'{m}={repo}' for m, repo in LAPTOP.items()}
+FAMILIES = {
+    'tribe': TRIBE,
+    'tiny-tribe': {m: f'tiny-{name}' for m, name in TRIBE.items()},
+    'laptop': {m: f'{m}={repo}' for m, repo in LAPTOP.items()},
+}
 READY = 'ready'  # instead of a model: the stream that came with the cohort
 ADAPTORS = dict(
     text='mirage.features.pretrained:Reads',

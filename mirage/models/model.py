@@ -183,7 +183,9 @@ class SubjectReadout(nn.Module):
         w, b = self.weights, self.bias_param
         if subjects is not None and subjects.ndim == 1:
             w, b = w[subjects], b[subjects]
-        y = torch.einsum('bth,shp->bstp', h, w) + b[:, None]
+        y = torch.stack(
+            [h @ own + bias for own, bias in zip(w, b)], 1
+        )  # one product each: nobody's depends on who else is there
         return y.take_along_dim(subjects[..., None, None], 1) if subjects is not None and subjects.ndim == 2 else y
 
 # %% ../../nbs/03c_model.ipynb #236d1763

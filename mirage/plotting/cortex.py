@@ -7,7 +7,7 @@ __all__ = ['GREY', 'MODALITY_COLOURS', 'NETWORK_NAMES', 'NETWORK_COLOURS', 'PIXE
            'POLICY', 'SURFACES', 'SURFACE_PAGE', 'vertex_labels', 'cut_by_label', 'straighten', 'Patch', 'make_patch',
            'patch', 'parcel_colours', 'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars', 'dominance',
            'dominance_colours', 'dominance_key', 'parcel_map', 'dominance_map', 'script_json', 'fill_page',
-           'surface_html', 'shown_inside']
+           'hover_texts', 'surface_html', 'shown_inside']
 
 # %% ../../nbs/08a_cortex.ipynb #86c15aa3
 import base64, functools, html, importlib.resources, json, re, warnings
@@ -507,6 +507,24 @@ def _pieces(
     )
 
 
+def hover_texts(
+    values,  # (1000,) numbers, or (1000, 3) colours
+    label: str,
+    notes=None,  # (1000,) text to show in place of the value
+) -> list:  # of the medial wall, then of every parcel
+    "What is shown under the pointer."
+    if notes is None and values.ndim == 1:
+        notes = [f'{label}: {v:.3f}' if np.isfinite(v) else 'no value' for v in values]
+    elif notes is None:
+        notes = [''] * PARCELS
+    table = parcel_table()
+    of_parcels = [
+        f'<b>{name}</b><br>{NETWORK_NAMES[net]} network<br>{note}'
+        for name, net, note in zip(table.name, table.net, notes)
+    ]
+    return ['medial wall', *of_parcels]
+
+
 def surface_html(
     values,  # (1000,) numbers, or (1000, 3) colours
     path,  # of the HTML file
@@ -521,28 +539,13 @@ def surface_html(
     low, high = limits or (np.nanmin(values), np.nanmax(values))
     mappable = ScalarMappable(Normalize(low, high), cmap)
     colours = [to_hex((0.85,) * 3), *map(to_hex, parcel_colours(values, mappable) if values.ndim == 1 else values)]
-    if notes is None:
-        notes = (
-            [f'{label}: {v:.3f}' if np.isfinite(v) else 'no value' for v in values]
-            if values.ndim == 1
-            else [''] * PARCELS
-        )
-    text = [
-        'medial wall',
-        *(
-            f'<b>{n}</b><br>{NETWORK_NAMES[net]} network<br>{note}'
-            for n, net, note in zip(parcel_table().name, parcel_table().net, notes)
-        ),
-    ]
     meshes = {kind: [_pieces(kind, 'left'), _pieces(kind, 'right')] for kind in SURFACES}
-    data = dict(meshes=meshes, colours=colours, text=text)
+    data = dict(meshes=meshes, colours=colours, text=hover_texts(values, label, notes))
     gradient = ','.join(to_hex(c) for c in colormaps[cmap](np.linspace(0, 1, 12)))
-    said = html.escape(label)
-    key = (
-        f'{low:.2f}<span class="bar"></span>{high:.2f} {said}'
-        if values.ndim == 1
-        else ' '.join(f'<b style="color:{c}">{m}</b>' for m, c in MODALITY_COLOURS.items()) + f' {said}'
-    )
+    if values.ndim == 1:
+        key = f'{low:.2f}<span class="bar"></span>{high:.2f}'
+    else:
+        key = ' '.join(f'<b style="color:{c}">{m}</b>' for m, c in MODALITY_COLOURS.items())
     # Plotly compiles functions from text, so its page has to allow that
     script = (Path(nilearn.__file__).parent / 'plotting/data/js/plotly-gl3d-latest.min.js').read_text()
     page = fill_page(
@@ -550,7 +553,7 @@ def surface_html(
         POLICY=POLICY.replace("'unsafe-inline';", "'unsafe-inline' 'unsafe-eval';"),
         TITLE=html.escape(title),
         GRADIENT=gradient,
-        KEY=key,
+        KEY=f'{key} {html.escape(label)}',
         DATA=script_json(data),
         PLOTLY=script,
     )

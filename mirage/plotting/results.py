@@ -21,7 +21,7 @@ from ..data.cohort import Cohort
 from ..data.manifest import load_manifest
 from ..evaluation.methods import methods_paragraph
 from .figures import figure_folder
-from .overview import VERDICTS, accounts, in_words, item_name, item_order, tally
+from .overview import VERDICTS, accounts, check_current, in_words, item_name, item_order, tally
 
 # %% ../../nbs/08e_results.ipynb #0b3510b0
 CLAIM_COLUMNS = ['item', 'paper', 'here', 'estimate', 'low', 'high', 'threshold', 'claimed', 'verdict']
@@ -164,8 +164,9 @@ def write_results(
     about=None,  # its Cohort; None: opened
 ) -> Path:
     "README.md and claims.csv beside the pictures."
-    cohort, about = cohort_id(cohort), about or Cohort.open(cohort)
-    said, folder = accounts(cohort, items), figure_folder(cohort)
+    about = about or Cohort.open(cohort)
+    said, folder = accounts(cohort_id(cohort), items), figure_folder(cohort)
+    check_current(said, cohort)
     with atomic(folder / 'claims.csv') as tmp:
         claims_table(said).to_csv(tmp, index=False, float_format='%.6g')
     with atomic(folder / 'README.md') as tmp:
@@ -325,7 +326,7 @@ def publish(
             f'{kept / left[0]} is committed, but was not drawn for {cohort}. Draw it (make paper), or remove it '
             '(git rm)'
         )
-    write_results(cohort, about=about)
+    write_results(cohort, about=about)  # refuses what was drawn from something else than is there now
     kept.mkdir(parents=True, exist_ok=True)
     for name in sorted(drawn | {'claims.csv'}):
         with atomic(kept / name) as tmp:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from ..core import code_folder, root
+from ..data.folds import make_folds, same_movie
 from ..data.owndata import survey
 from ..data.manifest import check_files, load_manifest, select
 from ..features.backbones import backbone_id
@@ -107,13 +108,16 @@ class Job(NamedTuple):
 def choose_folds(
     cohort,  # Cohort
     folds: str = 'auto',
+    features: FeatureSet | None = None,  # by which movies are told apart
 ) -> str | None:  # runs, a number, or None
-    "How the runs are predicted."
+    "How the runs are predicted; an error where the movies make no such folds."
     if folds == 'none':
         return None
     if folds != 'auto':
+        for fold in make_folds(cohort, folds, features):
+            fold.validation()
         return folds
-    movies = cohort.runs[cohort.runs.bold.notna()].split.nunique()
+    movies = len(same_movie(cohort, features))
     if movies < 3:
         return None
     return 'runs' if movies <= MANY_MOVIES else '5'

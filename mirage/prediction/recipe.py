@@ -132,8 +132,8 @@ class Recipe:
             fusion,
             preset['protocol'],
             contexts,
-            cohort_id(name),
-            about.simulated,
+            config.get('trained_on') or cohort_id(name),  # of an adaptation: not the new people's
+            config.get('simulated', about.simulated),
             about.tr,
             about.atlas,
             parcels=tuple(config.get('inputs', {}).get('parcels', ())),

@@ -1,0 +1,185 @@
+"""A person who was not there when a model was trained: what is added, what stays as it was, and what is refused."""
+
+import shutil
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from mirage.core import open_run, root, run_path
+from mirage.data.cohort import Cohort
+from mirage.evaluation.evaluate import evaluate
+from mirage.models.model import load_model
+from mirage.models.readout import AVERAGE, average_readout, people_only
+from mirage.prediction.adapt import adapt
+from mirage.prediction.predict import for_people
+from mirage.training.train import train
+
+STREAMS = {'text': (2, 8), 'audio': (3, 8), 'vision': (2, 8)}
+SETS = {'a': 'train', 'b': 'train', 'v': 'val', 't': 'test'}
+TRS, TR, PARCELS = 60, 1.5, 6
+KNOWN, NEW = ('ann', 'bob', 'cas'), ('dan', 'eva')
+SMALL = dict(preset='smoke', epochs=1, window=10)
+
+
+def write_cohort(folder, people, tr=TR, parcels=PARCELS, width=8, names=None, atlas=None):
+    "A cohort of one's own whose features came with it; the BOLD follows them."
+    rng = np.random.default_rng(7)
+    shared, lines = rng.normal(size=(24, parcels)), ['subject,split,set,bold,transcript']
+    for split in SETS:
+        frames, drive = round(TRS * tr * 2), rng.normal(size=(round(TRS * tr * 2), 3, 8))
+        for k, (m, (layers, _)) in enumerate(STREAMS.items()):
+            (folder / f'features/{m}').mkdir(parents=True, exist_ok=True)
+            states = np.repeat(drive[:, None, k], layers, 1).astype(np.float16)
+            np.save(folder / f'features/{m}/{split}.npy', np.pad(states, ((0, 0), (0, 0), (0, width - 8))))
+        (folder / f'{split}.csv').write_text('word,onset,offset\nhello,1,2\n')
+        seen = drive.reshape(frames, -1)[np.arange(TRS) * frames // TRS] @ shared
+        for person in people:
+            bold = pd.DataFrame(seen + rng.normal(size=seen.shape), columns=names or [f'p{k}' for k in range(parcels)])
+            bold.to_csv(folder / f'{person}_{split}.csv', index=False)
+            lines.append(f'{person},{split},{SETS[split]},{person}_{split}.csv,{split}.csv')
+    (folder / 'runs.csv').write_text('\n'.join(lines))
+    about = dict(tr=tr, parcels=parcels, atlas=atlas, features=dict.fromkeys(STREAMS, 2.0))
+    (folder / 'cohort.yaml').write_text(yaml.safe_dump(about))
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    "A root with a cohort of five, and weights of three of them."
+    place = tmp_path_factory.mktemp('adapt')
+    (place / 'data/five').mkdir(parents=True)
+    write_cohort(place / 'data/five', KNOWN + NEW)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('MIRAGE_ROOT', str(place))
+        yield SimpleNamespace(root=place, run=train('five', subjects=list(KNOWN), **SMALL))
+
+
+def everything(folder):
+    return {p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file() and '.digests' not in str(p)}
+
+
+def test_adding_people_changes_no_bit_of_the_others(trained):
+    run = adapt(trained.run.path, 'five', subjects='dan,eva')
+    before, after = load_model(trained.run), load_model(run)
+    assert after.config.subjects == KNOWN + NEW and open_run(run.path).config['new'] == [*NEW]
+    for name, value in before.state_dict().items():
+        assert torch.equal(
+            value, after.state_dict()[name][: len(value)] if name.startswith('head') else after.state_dict()[name]
+        )
+    x = {m: torch.randn(2, 30, *shape) for m, shape in STREAMS.items()}
+    with torch.no_grad():
+        assert torch.equal(after(x)[:, : len(KNOWN)], before(x))
+    with h5py.File(run.path / 'predictions.h5') as f:
+        assert set(f['val']) == set(NEW) and f['val/dan/v'].shape == (TRS, PARCELS)
+    assert set(run.metrics['r']['test']) == set(NEW) == set(run.metrics['people'])
+
+
+def test_a_person_without_minutes_is_the_average_person_to_the_last_bit(trained):
+    run = adapt(trained.run.path, 'five', subjects='dan', minutes=0)
+    average, model = average_readout(load_model(trained.run)), load_model(run)
+    assert np.array_equal(model.head.weights[-1].detach(), average.weights)
+    assert np.array_equal(model.head.bias_param[-1].detach(), average.bias)
+    r, beside = run.metrics['r']['test']['dan'], run.metrics['average']['test']['dan']
+    assert abs(r - beside) < 1e-9 and run.metrics['people']['dan']['average_share'] == 1
+
+
+def test_minutes_are_the_first_ones_and_another_number_is_another_result(trained):
+    ten = adapt(trained.run.path, 'five', subjects='eva', minutes=2)
+    assert ten.metrics['people']['eva']['rows'] == 80 and ten.path.name.endswith('-with+eva-2min')
+    again = adapt(trained.run.path, 'five', subjects='eva', minutes=2)
+    assert again.provenance['files'] == ten.provenance['files']
+    with pytest.raises(FileExistsError, match='minutes: 2.* → 1.5'):
+        adapt(trained.run.path, 'five', subjects='eva', minutes=1.5, name=ten.path.name)
+
+
+def test_whoever_was_added_can_be_built_upon(trained):
+    first = adapt(trained.run.path, 'five', subjects='dan', minutes=1)
+    second = adapt(first.path, 'five', subjects='eva', minutes=1)
+    assert load_model(second).config.subjects == KNOWN + NEW
+    with pytest.raises(ValueError, match='has dan already'):
+        adapt(second.path, 'five', subjects='dan')
+
+
+REFUSALS = {
+    'somebody who is there': (dict(subjects='ann'), {}, 'has ann already'),
+    'nobody named': ({}, {}, 'has ann, bob, cas already.*subjects=dan,eva'),
+    'too few TRs': (dict(subjects='dan', minutes=0.5), {}, '20 TRs of dan are too few: a readout takes 30'),
+    'more than there is': (dict(subjects='dan', minutes=60), {}, 'dan has 3.0 minutes of training recordings'),
+    'no such minutes': (dict(subjects='dan', minutes=-1), {}, 'minutes is -1'),
+    'another TR': (dict(subjects='dan'), dict(tr=2.0), 'at TR 1.5 s; cohort other has TR 2 s'),
+    'other parcels': (dict(subjects='dan'), dict(parcels=7), 'has 6 parcels, cohort other has 7'),
+    'parcels of other names': (dict(subjects='dan'), dict(names=[*'uvwxyz']), 'number 1 is p0 in one and u in'),
+    'another backbone': (dict(subjects='dan'), dict(width=16), 'they are of another backbone'),
+    'the name of the mean': (dict(subjects=AVERAGE), dict(people=[AVERAGE]), 'a person called average'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('what', REFUSALS)
+def test_what_does_not_fit_is_refused_before_anything_is_written(trained, what):
+    asked, changes, says = REFUSALS[what]
+    other = trained.root / 'data/other'
+    shutil.rmtree(other, ignore_errors=True)
+    if changes:
+        other.mkdir()
+        write_cohort(other, changes.pop('people', NEW), **changes)
+    before = everything(trained.root / 'results')
+    with pytest.raises(ValueError, match=says) as found:
+        adapt(trained.run.path, 'other' if other.is_dir() else 'five', **asked)
+    assert '\n' not in str(found.value) and everything(trained.root / 'results') == before
+
+
+def test_another_atlas_and_features_of_a_backbone_are_refused(trained, monkeypatch):
+    data = Cohort.open('five', subjects='dan')
+    monkeypatch.setattr(Cohort, 'open', lambda *a, **k: data)
+    data.atlas = 'schaefer1000'
+    monkeypatch.setattr('mirage.prediction.adapt.about_training', lambda config: ('five', False, None))
+    with pytest.raises(ValueError, match='parcels of no atlas, cohort five those of schaefer1000'):
+        adapt(trained.run.path, 'five')
+    data.atlas, data.rates = None, {}
+    with pytest.raises(ValueError, match='reads features that came with their cohort; cohort five has none'):
+        adapt(trained.run.path, 'five')
+
+
+def test_the_average_person_is_scored_under_that_name(trained):
+    data = Cohort.open('five', subjects=list(KNOWN))
+    own, average = (evaluate(trained.run, data, draws=20, subjects=s)['test'] for s in ('all', 'average'))
+    assert set(average.table().predicted) == {'average'} and set(own.table().predicted) == {'own'}
+    with h5py.File(trained.run.path / 'predictions.h5') as f:
+        mean = np.mean([f[f'test/{s}/t'] for s in KNOWN], 0)[5:-5]
+    measured = data.bold(next(r for r in data.runs.itertuples() if (r.subject, r.split) == ('bob', 't')))[5:-5]
+    assert np.isclose(average.score.r.loc['bob', 1].item(), np.corrcoef(mean[:, 0], measured[:, 0])[0, 1], atol=1e-5)
+    assert (own.bootstrap - average.bootstrap).r.shape == (3, PARCELS)  # at the same blocks
+    added = adapt(trained.run.path, 'five', subjects='dan', minutes=1)
+    with pytest.raises(ValueError, match='minutes=0'):
+        evaluate(added, Cohort.open('five'), draws=2, subjects='average')
+
+
+def test_the_average_person_is_predicted_under_that_name(trained):
+    model = load_model(trained.run)
+    weights, people = for_people(SimpleWeights(model), 'bob, average')
+    assert people == ('bob', AVERAGE) and weights.model.config.subjects == (*KNOWN, AVERAGE)
+    x = {m: torch.randn(2, 30, *shape) for m, shape in STREAMS.items()}
+    with torch.no_grad():
+        y, own = weights.model(x), model(x)
+        alone = people_only(model, {AVERAGE: average_readout(model)})(x)
+    assert torch.allclose(y[:, -1], own.mean(1), atol=1e-5) and torch.equal(y[:, -1], alone[:, 0])
+    assert torch.equal(y[:, :-1], own)
+    with pytest.raises(ValueError, match='no subject'):
+        for_people(weights, 'mean')
+
+
+def SimpleWeights(model):
+    from mirage.prediction.recipe import Recipe, Weights
+
+    return Weights(model, Recipe('tiny-qwen3-omni-thinking'), 'a test', 'none')
+
+
+def test_results_lie_where_runs_do(trained):
+    run = adapt(trained.run.path, 'five', subjects='dan', minutes=1)
+    assert run.path == run_path('five', 'adapt', run.path.name) and run.path.is_relative_to(root())
+    penalties = pd.read_csv(run.path / 'penalties.csv')
+    assert list(penalties.parcel) == [1, 2, 3, 4, 5, 6] and (penalties.penalty > 0).all()
