@@ -40,7 +40,7 @@ lab: env
 # the table and the first map are made before everything else
 FIRST := $(patsubst %,results/embedded/figures/%.json,table1_scores fig3_modalities)
 paper: env
-	$(BIN)/snakemake paper -s nbs/paper.smk --cores $(CORES) --rerun-incomplete --quiet host reason --prioritize $(FIRST)
+	$(BIN)/snakemake paper -s nbs/paper.smk --cores $(CORES) --rerun-incomplete --quiet host reason rules --prioritize $(FIRST)
 	$(BIN)/python -m mirage.plotting.results verify embedded
 	@echo 'The paper is made. Open results/embedded/figures/index.html: every item with its picture, its claims and what became of them.'
 
@@ -63,7 +63,7 @@ brains: env
 # make profile COHORT=data/mine BACKBONE=text=models/minilm,audio=ready: models of your own (chapter 02i) through ridge, MIRAGE and depth
 BACKBONE ?= laptop
 profile: env
-	$(BIN)/snakemake profile -s nbs/paper.smk --cores $(CORES) --rerun-incomplete --quiet host reason --config cohort=$(COHORT) backbone=$(BACKBONE)
+	$(BIN)/snakemake profile -s nbs/paper.smk --cores $(CORES) --rerun-incomplete --quiet host reason rules --config cohort=$(COHORT) backbone=$(BACKBONE)
 	@echo 'Drawn in results/<cohort>/figures: fig5_attention, fig7_heads, fig9_depth.'
 
 verify: env

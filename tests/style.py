@@ -1,5 +1,5 @@
-"""Functions of more than 40 lines and comprehensions inside comprehensions, in notebooks and tests: what is left of
-both is listed, and the lists only shrink. Lines of the pipeline, which ruff does not read, have at most 120."""
+"""Functions of more than 40 lines, in notebooks and tests: those that are left are listed, and the list only shrinks.
+No comprehension inside another one. Lines of the pipeline, which ruff does not read, have at most 120 characters."""
 
 import ast
 import json
@@ -10,7 +10,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LINES = 40
 LIST = Path(__file__).with_name('long_functions.txt')
-NESTED = Path(__file__).with_name('nested_comprehensions.txt')
 COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 WIDTH = 120
 
@@ -53,23 +52,21 @@ def nested(node):
 
 
 def nested_comprehensions():
-    "path → how many comprehensions have another one inside."
-    found = {}
+    "Where a comprehension has another one inside."
     for path, source in pieces():
-        if count := sum(map(nested, ast.walk(ast.parse(source)))):
-            name = str(path.relative_to(ROOT))
-            found[name] = found.get(name, 0) + count
-    return found
+        for node in filter(nested, ast.walk(ast.parse(source))):
+            first = ast.unparse(node)[:60]
+            yield f'{path.relative_to(ROOT)} has a comprehension inside another one, {first} …: name the inner one'
 
 
-def problems(found, listed, limit, what, file):
-    "What is more than the list allows, and what the list allows without need."
+def problems(found, listed):
+    "What is longer than the list allows, and what the list allows without need."
     for key in sorted(found.keys() | listed.keys()):
         have, may = found.get(key, 0), listed.get(key, 0)
-        if have > max(may, limit):
-            yield f'{key} has {have} {what}, at most {max(may, limit)} are allowed: divide it'
+        if have > max(may, LINES):
+            yield f'{key} has {have} lines, at most {max(may, LINES)} are allowed: divide it'
         elif have < may:
-            yield f'{key} has {have or f"{limit} or fewer"} {what} now: say so in {file.name}, or strike it out'
+            yield f'{key} has {have or f"{LINES} or fewer"} lines now: say so in {LIST.name}, or strike it out'
 
 
 def long_lines():
@@ -79,29 +76,20 @@ def long_lines():
             yield f'{path.relative_to(ROOT)}, line {number} has {len(line)} characters, at most {WIDTH} are allowed'
 
 
-def read_list(file):
-    lines = [line.rsplit(' ', 1) for line in file.read_text().splitlines() if line and not line.startswith('#')]
+def read_list():
+    lines = [line.rsplit(' ', 1) for line in LIST.read_text().splitlines() if line and not line.startswith('#')]
     return {key: int(n) for key, n in lines}
 
 
-def write_list(file, head, found):
-    file.write_text(
-        f'# {head}; this list only gets shorter\n' + ''.join(f'{k} {n}\n' for k, n in sorted(found.items()))
-    )
+def write_list(found):
+    head = f'# functions of more than {LINES} lines and how many they have; this list only gets shorter\n'
+    LIST.write_text(head + ''.join(f'{k} {n}\n' for k, n in sorted(found.items())))
 
 
 if __name__ == '__main__':
-    found, inside = long_functions(), nested_comprehensions()
+    found = long_functions()
     if sys.argv[1:] == ['list']:
-        write_list(LIST, f'functions of more than {LINES} lines and how many they have', found)
-        write_list(NESTED, 'comprehensions inside comprehensions, by file', inside)
-    wrong = [
-        *problems(found, read_list(LIST), LINES, 'lines', LIST),
-        *problems(inside, read_list(NESTED), 0, 'comprehensions with another one inside', NESTED),
-        *long_lines(),
-    ]
-    done = (
-        f'{len(found)} functions have more than {LINES} lines, {sum(inside.values())} comprehensions another one inside'
-    )
-    print('\n'.join(wrong) or f'{done}, all of them listed')
+        write_list(found)
+    wrong = [*problems(found, read_list()), *nested_comprehensions(), *long_lines()]
+    print('\n'.join(wrong) or f'{len(found)} functions have more than {LINES} lines, all of them listed')
     sys.exit(bool(wrong))

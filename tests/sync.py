@@ -21,15 +21,18 @@ def exported(copy):
     return copy
 
 
+def files(base, folder, pattern):
+    "Name, seen from the base → path of all files that are not hidden."
+    found = sorted((base / folder).rglob(pattern))
+    return {path.relative_to(base): path for path in found if not path.name.startswith('.')}
+
+
 def drift():
     "What differs between the tree and a fresh export of it."
     with tempfile.TemporaryDirectory() as d:
         fresh = exported(Path(d))
         for folder, pattern in (('mirage', '*.py'), ('nbs', '*.ipynb')):
-            here, there = [
-                {p.relative_to(base): p for p in sorted((base / folder).rglob(pattern)) if not p.name.startswith('.')}
-                for base in (ROOT, fresh)
-            ]
+            here, there = files(ROOT, folder, pattern), files(fresh, folder, pattern)
             for name in sorted(here.keys() | there.keys()):
                 if name not in here:
                     yield f'{name} is not in the package: run nbdev_export and commit it'

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import h5py, numpy as np, pandas as pd, pytest
 
 from mirage.evaluation.evaluate import challenge_score, compare, evaluate, read_predictions
-from mirage.evaluation.statistics import noise_ceiling, planted, resample, slow_noise
+from mirage.evaluation.statistics import map_runs, noise_ceiling, planted, resample, slow_noise
 
 MOVIES = {'wot1': 'wot', 'wot2': 'wot', 'chaplin1': 'chaplin'}
 
@@ -33,11 +33,14 @@ def toy():
     def framed(a):
         return np.concatenate([rng.normal(0, 100, (5, 5)), a, rng.normal(0, 100, (5, 5))]).astype(np.float32)
 
-    x = {s: {k: framed(v[0]) for k, v in rows.items()} for s in ('sub-01', 'sub-02')}
-    y = {
-        s: {k: framed(v[1] * (-1 if s == 'sub-02' and k != 'chaplin1' else 1)) for k, v in rows.items()}
-        for s in ('sub-01', 'sub-02')
-    }
+    def turned(s, k):  # sub-02 answers to wot as nobody else does
+        return s == 'sub-02' and k != 'chaplin1'
+
+    x, y = ({'sub-01': {}, 'sub-02': {}} for _ in range(2))
+    for s in x:
+        x[s] = {k: framed(predicted) for k, (predicted, _) in rows.items()}
+    for s in y:
+        y[s] = {k: framed(-measured if turned(s, k) else measured) for k, (_, measured) in rows.items()}
     return x, y
 
 
@@ -90,7 +93,8 @@ def test_intervals_of_a_difference_cover_the_truth(pooled):
     hits = []
     for _ in range(200):
         x, y = planted(rng, lengths, parcels=6, rho=0.4)
-        a, b = ({s: {k: v + e * slow_noise(rng, len(v), 6) for k, v in x[s].items()} for s in x} for e in (0.5, 1.0))
+        a = map_runs(lambda v: v + 0.5 * slow_noise(rng, *v.shape), x)
+        b = map_runs(lambda v: v + 1.0 * slow_noise(rng, *v.shape), x)
         movies = {k: k[0] for k in lengths}
         i = (resample(a, y, movies, pooled, draws=200) - resample(b, y, movies, pooled, draws=200)).interval()
         hits.append(i.low <= truth <= i.high)

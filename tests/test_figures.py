@@ -2,135 +2,22 @@
 the same bytes twice, honest where nothing was planted."""
 
 import json, os, re, shutil, subprocess, warnings
-from pathlib import Path
 
-import h5py, numpy as np, pandas as pd, pytest, torch
+import numpy as np, pandas as pd, pytest
 from PIL import Image
 
 import mirage.data.cohort
-from mirage.interpretation.attribute import AttentionMean, STAGES, subsets, write_bootstraps
-from mirage.core import MODALITIES, Run, finish_run, root, run_path, seal, start_run
-from mirage.training.runs import asked_settings, identity_of
-from mirage.features.store import inputs_of
+from mirage.core import Run, finish_run, run_path, start_run
 from mirage.plotting.cortex import flatmap, surface_html
 from mirage.plotting.figures import faults, new_figure
-from mirage.evaluation.statistics import resample
+from owncohorts import execute
+from toycohorts import VAL_ROWS, OneSet
 
 NOTEBOOKS = 'fig3_modalities fig4_gains fig5_attention fig7_heads'.split()
-HERE = root() / 'nbs' / 'figures'
-SUBJECTS, SPLITS, ROWS, LAYERS = ('sub-01', 'sub-02'), ('s06e01a', 's06e01b'), 160, 13
 
 
-def execute(item, **params):
-    "The cells of a notebook in this process, with parameters as papermill would set them."
-    space = {'display': lambda *a: None, '__name__': '__main__'}
-    for cell in json.loads((HERE / f'{item}.ipynb').read_text())['cells']:
-        if cell['cell_type'] != 'code':
-            continue
-        exec(re.sub(r'^%.*$', '', ''.join(cell['source']), flags=re.M), space)
-        if 'parameters' in cell['metadata'].get('tags', []):
-            space.update(params)
-    return space
-
-
-class Toy:
-    "Two subjects, two short movies; every parcel mixes three known signals."
-
-    name, tr, simulated, subjects, rates = 'toy', 1.49, True, SUBJECTS, {}
-
-    def __init__(self, folder, parcels=1000, atlas='schaefer1000', planted=True, lost=False):
-        rng = np.random.default_rng(0)
-        self.root, self.parcels, self.atlas = folder, parcels, atlas
-        self.runs = pd.DataFrame(
-            [(s, k, 'val', 1, Path(__file__), ROWS) for s in SUBJECTS for k in SPLITS],
-            columns=['subject', 'split', 'set', 'repeat', 'bold', 'n_tr'],
-        )
-        self.splits = pd.DataFrame(dict(split=SPLITS, movie='s06'))
-        shares = rng.dirichlet([0.3] * 3, parcels)
-        self.seen = shares if planted else rng.permutation(shares)
-        self.signal = {k: rng.standard_normal((ROWS, 3, parcels)) for k in SPLITS}
-
-        def part(s, k, noise, given=(0, 1, 2)):
-            return sum(np.sqrt(self.seen[:, i]) * self.signal[k][:, i] for i in given) + noise * rng.standard_normal((
-                ROWS,
-                parcels,
-            ))
-
-        true = np.sqrt(shares)
-        self.measured = {
-            s: {
-                k: ((true.T * self.signal[k]).sum(1) + rng.standard_normal((ROWS, parcels))).astype(np.float32)
-                for k in SPLITS
-            }
-            for s in SUBJECTS
-        }
-        if lost:  # ten parcels of one person, and three of everybody, were not measured
-            for s, first in zip(SUBJECTS, (10, 0)):
-                for y in self.measured[s].values():
-                    y[:, first:10] = y[:, -3:] = np.nan
-        self.predicted = lambda noise, given=(0, 1, 2): {
-            s: {k: part(s, k, noise, given).astype(np.float32) for k in SPLITS} for s in SUBJECTS
-        }
-        self.ceiling = pd.DataFrame(
-            dict(subject=np.repeat(SUBJECTS, parcels), parcel=np.tile(np.arange(parcels) + 1, 2), ceiling=0.7)
-        )
-        (folder / 'truth').mkdir(parents=True)
-        with h5py.File(folder / 'truth' / 'truth.h5', 'w') as f:
-            f.attrs['columns'] = json.dumps([*MODALITIES, 'text×audio'])
-            for s in SUBJECTS:
-                f[f'weights/{s}'] = np.c_[true, np.full(parcels, 0.1)]
-            for m in MODALITIES:
-                f[f'bands/{m}'] = np.eye(LAYERS)[6]
-        seal(folder / 'truth' / 'truth.h5')
-
-    def bold(self, row):
-        return self.measured[row.subject][row.split]
-
-    def write(self):
-        "Finished train, ridge and attribution runs."
-        movies = dict.fromkeys(SPLITS, 's06')
-
-        def score(p):
-            return resample(p, self.measured, movies, draws=20)
-
-        for stage, name, noise in (('train', 'mirage-native-s0', 0.3), ('ridge', 'linear-native', 1.0)):
-            run = start_run(
-                run_path('toy', stage, name),
-                asked_settings('toy', stage, name)
-                | dict(cohort='toy', model=dict(streams=list(MODALITIES)), inputs=inputs_of(self)),
-            )
-            with h5py.File(run.path / 'predictions.h5', 'w') as f:
-                for s, movies_of in self.predicted(noise).items():
-                    for k, y in movies_of.items():
-                        f[f'val/{s}/{k}'] = y
-            (run.path / 'weights.safetensors').write_bytes(b'weights')
-            trained = finish_run(run, {})
-            if stage == 'train':
-                of = {f'train/{name}': identity_of(trained)}
-        found = {
-            f'subset/{s}': score(self.predicted(0.3, [i for i, m in enumerate(MODALITIES) if m in s.split('+')]))
-            for s in subsets(MODALITIES)
-        }
-        found |= {f'stage/{s}': score(self.predicted(noise)) for s, noise in zip(STAGES, (1.0, 0.9, 0.8, 0.4, 0.3))}
-        out = start_run(
-            run_path('toy', 'attribute', 'mirage-native-s0'),
-            dict(cohort='toy', streams=list(MODALITIES), inputs=inputs_of(self) | dict(of=of)),
-        )
-        mean, start = AttentionMean(), AttentionMean()
-        a, b = (torch.softmax(torch.randn(2, 8, 4, 5, LAYERS) + pull * torch.eye(LAYERS)[6], -1) for pull in (3, 0))
-        for kept, x in ((mean, a), (start, b)):
-            kept.update(dict.fromkeys(MODALITIES, x), torch.ones(2, 8, dtype=bool))
-        mean.table().to_parquet(out.path / 'attention.parquet')
-        start.table().to_parquet(out.path / 'attention_start.parquet')
-        mean.in_window().to_parquet(out.path / 'attention_in_window.parquet')
-        write_bootstraps(out.path / 'bootstrap.h5', found)
-        pd.concat([
-            pd.DataFrame(dict(subject=s, parcel=np.arange(self.parcels) + 1, set='val', condition=c, r=b.r[i]))
-            for c, b in found.items()
-            for i, s in enumerate(SUBJECTS)
-        ]).to_parquet(out.path / 'scores.parquet')
-        finish_run(out, {})
-        return self
+def draw(item, **params):
+    return execute(f'figures/{item}', **params)
 
 
 @pytest.fixture
@@ -139,7 +26,7 @@ def cohort(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     monkeypatch.setenv('IN_TEST', '1')
 
-    def make(kind=Toy, **how):
+    def make(kind=OneSet, **how):
         toy = kind(tmp_path / 'data' / 'toy', **how).write()
         monkeypatch.setattr(mirage.data.cohort.Cohort, 'open', classmethod(lambda cls, name, *a, **k: toy))
         return toy
@@ -154,7 +41,7 @@ def drawn(tmp_path):
 def test_every_figure_is_whole_tagged_and_the_same_twice(cohort, tmp_path):
     cohort()
     for item in NOTEBOOKS:
-        execute(item, cohort='toy')
+        draw(item, cohort='toy')
         about = json.loads((tmp_path / f'results/toy/figures/{item}.json').read_text())
         assert about['faults'] == [] and about['simulated'] and about['claims'] and '-p cohort toy' in about['command']
         assert {f'{item}.{e}' for e in ('png', 'pdf', 'csv')} <= drawn(tmp_path) and set(about['files']) <= drawn(
@@ -181,7 +68,7 @@ def test_every_figure_is_whole_tagged_and_the_same_twice(cohort, tmp_path):
     )
     assert verdicts['Audio is the most diffuse (§3.4)'] != 'holds'  # all modalities were given the same profile
     first = {n: (tmp_path / 'results/toy/figures' / n).read_bytes() for n in drawn(tmp_path)}
-    execute('fig3_modalities', cohort='toy')
+    draw('fig3_modalities', cohort='toy')
     assert first == {n: (tmp_path / 'results/toy/figures' / n).read_bytes() for n in first}
 
 
@@ -191,7 +78,7 @@ def test_figures_survive_parcels_that_were_not_measured(cohort, tmp_path, how):
     with warnings.catch_warnings():
         warnings.filterwarnings('error', message='.*(nan|empty slice|invalid value|All-NaN).*')
         for item in NOTEBOOKS:
-            execute(item, cohort='toy')
+            draw(item, cohort='toy')
     for item in ('fig3_modalities', 'fig4_gains'):
         about = json.loads((tmp_path / f'results/toy/figures/{item}.json').read_text())
         drawn_numbers = pd.read_csv(tmp_path / f'results/toy/figures/{item}.csv')
@@ -204,7 +91,7 @@ def test_figures_survive_parcels_that_were_not_measured(cohort, tmp_path, how):
 
 def test_what_was_not_planted_is_not_found(cohort, tmp_path):
     cohort(planted=False)
-    execute('fig3_modalities', cohort='toy')
+    draw('fig3_modalities', cohort='toy')
     verdicts = {
         c['paper']: c['verdict']
         for c in json.loads((tmp_path / 'results/toy/figures/fig3_modalities.json').read_text())['claims']
@@ -213,7 +100,7 @@ def test_what_was_not_planted_is_not_found(cohort, tmp_path):
     assert {v for k, v in verdicts.items() if 'dominates' in k} <= {'fails', 'undecided'}
 
 
-class Deaf(Toy):
+class Deaf(OneSet):
     "Forty parcels that the movie does not reach."
 
     def __init__(self, folder, **how):
@@ -221,12 +108,12 @@ class Deaf(Toy):
         rng = np.random.default_rng(1)
         for of_subject in self.measured.values():
             for y in of_subject.values():
-                y[:, :40] = rng.standard_normal((ROWS, 40))
+                y[:, :40] = rng.standard_normal((VAL_ROWS, 40))
 
 
 def test_parcels_that_are_not_predicted_have_no_dominant_modality(cohort, tmp_path):
     cohort(Deaf, parcels=200, atlas=None)
-    execute('fig3_modalities', cohort='toy')
+    draw('fig3_modalities', cohort='toy')
     table = pd.read_csv(tmp_path / 'results/toy/figures/fig3_modalities.csv', keep_default_na=False)
     assert (table.dominant[:40] == 'none').sum() >= 37 and (table.dominant[40:] == 'none').sum() <= 8
 
@@ -236,31 +123,31 @@ def test_nothing_is_drawn_from_less_than_finished_runs(cohort, tmp_path, item):
     cohort()
     run, attribution = (run_path('toy', s, 'mirage-native-s0') for s in ('train', 'attribute'))
     with pytest.raises(FileNotFoundError, match='there is no .*train/other'):
-        execute(item, cohort='toy', run='other')
+        draw(item, cohort='toy', run='other')
     kept = (attribution / 'bootstrap.h5').read_bytes()
     (attribution / 'bootstrap.h5').write_bytes(kept[:-9])
     with pytest.raises(FileNotFoundError, match='bootstrap.h5 was altered or cut short'):
-        execute(item, cohort='toy')
+        draw(item, cohort='toy')
     (attribution / 'bootstrap.h5').write_bytes(kept)
     (attribution / 'provenance.json').rename(tmp_path / 'aside')
     with pytest.raises(FileNotFoundError, match='has not ended'):
-        execute(item, cohort='toy')
+        draw(item, cohort='toy')
     (tmp_path / 'aside').rename(attribution / 'provenance.json')
     again = start_run(run, Run(run).config)
     (run / 'weights.safetensors').write_bytes(b'trained again')
     finish_run(again, {})
     with pytest.raises(ValueError, match='was made of another train/mirage-native-s0'):
-        execute(item, cohort='toy')
+        draw(item, cohort='toy')
     finish_run(start_run(run, Run(run).config | dict(cohort='elsewhere'), overwrite=True), {})
     with pytest.raises(ValueError, match='made on cohort elsewhere, not toy'):
-        execute(item, cohort='toy')
+        draw(item, cohort='toy')
     assert not drawn(tmp_path)
 
 
 def test_a_cohort_without_the_atlas_is_drawn_by_rank(cohort, tmp_path):
     cohort(parcels=60, atlas=None)
     for item in NOTEBOOKS:
-        space = execute(item, cohort='toy')
+        space = draw(item, cohort='toy')
         assert json.loads((tmp_path / f'results/toy/figures/{item}.json').read_text())['faults'] == []
         if item in ('fig3_modalities', 'fig4_gains'):
             assert any('no Schaefer atlas' in ax.get_title() for ax in space['fig'].axes)

@@ -1,6 +1,6 @@
 """What changed is noticed and named, a finished run is never replaced in silence, altered files are recognised."""
 
-import json, os, time
+import os, time
 from pathlib import Path
 
 import h5py, numpy as np, pandas as pd, pytest, torch
@@ -53,19 +53,6 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     torch.set_num_threads(1)
     return Study(tmp_path / 'mydata')
-
-
-def run_notebook(name, **params):
-    "The cells of a chapter in this process, with parameters as papermill would set them."
-    file = Path(mirage.core.__file__).resolve().parents[1] / 'nbs' / f'{name}.ipynb'
-    space = {'display': lambda *a: None, '__name__': '__main__'}
-    for cell in json.loads(file.read_text())['cells']:
-        if cell['cell_type'] != 'code':
-            continue
-        exec(compile(''.join(cell['source']), f'{name}.ipynb', 'exec'), space)
-        if 'parameters' in cell['metadata'].get('tags', []):
-            space.update(params)
-    return space
 
 
 def flip(path, at=None):

@@ -15,6 +15,7 @@ from mirage.prediction.recipe import Recipe
 from mirage.data.release import runs_table
 from mirage.data.stimuli import first_frame
 from mirage.features.store import Store
+from mirage.evaluation.statistics import map_runs
 from mirage.evaluation.submission import content_digest, read_submission, write_submission
 
 quick = settings(
@@ -144,13 +145,8 @@ names = st.text('abcdefghij0123456789-_.', min_size=1, max_size=12).filter(lambd
 def test_submissions_come_back_as_they_went(lengths, subjects, parcels, fortran):
     rng = np.random.default_rng(parcels)
     rows = {s: dict(lengths) for s in subjects}
-    x = {
-        s: {
-            k: np.asarray(rng.normal(size=(n, parcels)), np.float32, order='F' if fortran else 'C')
-            for k, n in r.items()
-        }
-        for s, r in rows.items()
-    }
+    order = 'F' if fortran else 'C'
+    x = map_runs(lambda n: np.asarray(rng.normal(size=(n, parcels)), np.float32, order=order), rows)
     with tempfile.TemporaryDirectory() as d:
         digest = write_submission(Path(d) / 'x.zip', x, rows, parcels)
         back = read_submission(Path(d) / 'x.zip')

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from mirage.core import Pearson, mean_of, pearson
 from mirage.evaluation.ensemble import choose, split_sums
 from mirage.evaluation.evaluate import challenge_score
-from mirage.evaluation.statistics import planted, resample
+from mirage.evaluation.statistics import map_runs, planted, resample
 
 
 def numpy_r(x, y):
@@ -42,8 +42,12 @@ def test_r_is_numpys_for_columns_of_any_offset_and_scale_in_any_blocks(seed, row
 def test_every_place_that_scores_gives_the_same_r(tmp_path, offset, scale):
     "A prediction with a large offset or a faint signal: score, bootstrap and ensemble agree."
     x, y = planted(np.random.default_rng(0), {'a': 80, 'b': 90}, parcels=4, rho=0.6)
-    x = {s: {k: (offset + scale * v.astype(float)) for k, v in d.items()} for s, d in x.items()}
-    joined = {s: numpy_r(*[np.concatenate([d[s][k][5:-5] for k in 'ab']).astype(float) for d in (x, y)]) for s in x}
+    x = map_runs(lambda v: offset + scale * v.astype(float), x)
+
+    def together(splits):
+        return np.concatenate([splits[k][5:-5] for k in 'ab']).astype(float)
+
+    joined = {s: numpy_r(together(x[s]), together(y[s])) for s in x}
     score, boot = challenge_score(x, y, 'val'), resample(x, y, dict(a='f', b='f'), draws=5)
     for i, s in enumerate(x):
         assert np.allclose(score.r.loc[(s, 'all')], joined[s], atol=1e-5) and np.allclose(

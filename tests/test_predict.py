@@ -11,6 +11,7 @@ import av, h5py, numpy as np, pandas as pd, pytest, soundfile, torch, yaml
 from safetensors.torch import save_file
 
 import mirage.models.model, mirage.prediction.recipe, test_model
+from owncohorts import execute
 from mirage.features.backbones import load_backbone
 from mirage.prediction.card import card, evaluation_of, share
 from mirage.core import Contexts, finish_run, get_preset, run_path, start_run, unfinished
@@ -764,15 +765,7 @@ def test_the_notebook_refuses_what_it_does_not_know(tmp_path):
 
 
 def notebook(**given):
-    "The cells of 09b_predict in this process, with parameters as papermill would set them."
-    space = {'display': lambda *a: None, '__name__': '__main__'}
-    for cell in json.loads((ROOT / 'nbs/09b_predict.ipynb').read_text())['cells']:
-        if cell['cell_type'] != 'code':
-            continue
-        exec(''.join(cell['source']), space)
-        if 'parameters' in cell['metadata'].get('tags', []):
-            space.update(given)
-    return space
+    return execute('09b_predict', **given)
 
 
 def test_the_notebook_predicts_a_movie_and_a_table(given, tmp_path, monkeypatch, capsys):
@@ -807,7 +800,6 @@ SCORED = dict(val_r=0.15, ceiling=0.6, parameters=9, best_epoch=5, r=dict(val=0.
 def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch):
     """Chapter 06b cuts the ends of every movie and training does not, so that the two scores differ: the notebook must
     look for the one that it prints."""
-    from test_inputs import run_notebook
 
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     shutil.copy(ROOT / 'data_manifest.yaml', tmp_path)
@@ -825,14 +817,14 @@ def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch
     save_weights(Mirage(SHAPE), run.path / 'weights.safetensors')
     pd.DataFrame(dict(subject=people, parcel=1, set='val', r=[0.57, 0.58])).to_parquet(run.path / 'scores.parquet')
     run = finish_run(run, SCORED | dict(val_r=0.575))
-    run_notebook('09c_card', cohort='embedded')  # never evaluated: the card prints the score of training
+    execute('09c_card', cohort='embedded')  # never evaluated: the card prints the score of training
     found = start_run(run_path('embedded', 'evaluate', 'mirage-native-s0'), dict(runs='train/mirage-native-s0'))
     pd.DataFrame([
         dict(movie='all', set='val', subject=s, score=v, low=v - 0.02, high=v + 0.02)
         for s, v in (('mean', 0.587), ('sub-01', 0.58), ('sub-02', 0.594))
     ]).to_csv(found.path / 'intervals.csv', index=False)
     finish_run(found, dict(val=dict(estimate=0.587)), inputs=run.provenance['files'])
-    space = run_notebook('09c_card', cohort='embedded')
+    space = execute('09c_card', cohort='embedded')
     assert '| validation | mean | 0.587 |' in (space['folder'] / 'README.md').read_text() and space['score'] == 0.587
 
 

@@ -113,7 +113,8 @@ def keeps_its_promises(act, folder, hazards=HAZARDS, times=(1, 2, 4)):
     if 'two at once' in hazards:
         shutil.rmtree(folder)
         notes = [note.with_name(f'.said{k}') for k in (0, 1)]
-        both = [ended(child, n) for child, n in [(begun(act, n), n) for n in notes]]
+        children = [begun(act, n) for n in notes]
+        both = list(map(ended, children, notes))
         assert any(code == 0 for code, _ in both), both
         assert all(code == 0 or re.search('in use by process|by another process', said) for code, said in both), both
         assert results(folder) == whole

@@ -58,7 +58,8 @@ def write_transcript(path, words, rows):
     lines = ['text_per_tr\twords_per_tr\tonsets_per_tr\tdurations_per_tr']
     for i in range(rows):
         mine = [w for w in words if i == min(rows - 1, int(w[1] // TR))]
-        lines.append('\t'.join(['', *(repr([w[k] for w in mine]) for k in range(3))]))
+        columns = [list(column) for column in zip(*mine)] or [[], [], []]
+        lines.append('\t'.join(['', *map(repr, columns)]))
     path.write_text('\n'.join(lines) + '\n')
     return path
 
@@ -294,8 +295,11 @@ class Literal:
         self.length = movie.seconds
         self.wave = movie.sound() * np.float32(0.5**0.5)  # the movie is mono: rule 2
         rows = list(csv.DictReader(open(table), delimiter='\t'))
-        lists = [[ast.literal_eval(r[k]) for r in rows] for k in ('words_per_tr', 'onsets_per_tr', 'durations_per_tr')]
-        self.words = list(zip(*(sum(cells, []) for cells in lists)))
+
+        def column(name):  # the lists of all rows, joined
+            return sum((ast.literal_eval(row[name]) for row in rows), [])
+
+        self.words = list(zip(column('words_per_tr'), column('onsets_per_tr'), column('durations_per_tr')))
         self.rows = len(rows)
 
     def prompt(self, cut):

@@ -93,7 +93,7 @@ def test_the_quick_start_has_five_lines_and_prints_what_it_says():
     done = subprocess.run([sys.executable, '-c', start], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     last = [text.strip().splitlines()[-1].strip() for text in (said.partition('```')[2], done.stdout)]
-    numbers = [[float(x) for x in re.findall(r'\d+\.?\d*', text)] for text in last]
+    numbers = [list(map(float, re.findall(r'\d+\.?\d*', text))) for text in last]
     assert re.sub(r'\d', '', last[0]) == re.sub(r'\d', '', last[1]) and numbers[0] == pytest.approx(
         numbers[1], abs=0.011
     )

@@ -111,7 +111,10 @@ def test_one_decomposition_for_all_who_saw_the_same(monkeypatch):
     assert len(count) == 1
     count.clear()
     spans = [(0, 300, 'abcd'), (300, 500, 'abc'), (500, 600, 'cab'), (600, 900, 'ad')]  # b and c saw the same rows
-    together = fit_ridge([(X[i:j], {s: Ys[s][i:j] for s in who}) for i, j, who in spans], ALPHAS)
+    blocks = []
+    for i, j, who in spans:
+        blocks.append((X[i:j], {s: Ys[s][i:j] for s in who}))
+    together = fit_ridge(blocks, ALPHAS)
     assert len(count) == 3
     for s in 'abcd':
         rows = np.concatenate([np.arange(i, j) for i, j, who in spans if s in who])
@@ -365,7 +368,11 @@ def test_delays_that_the_rows_do_not_hold_are_refused():
 
 def by_runs(X, Y, seen):
     "Runs of 60 rows each; seen: subject → the runs of which."
-    return [[(X[k * 60 : k * 60 + 60], {s: Y[k * 60 : k * 60 + 60] for s in seen if k in seen[s]})] for k in range(5)]
+    runs = []
+    for k in range(5):
+        rows = slice(k * 60, k * 60 + 60)
+        runs.append([(X[rows], {s: Y[rows] for s in seen if k in seen[s]})])
+    return runs
 
 
 def test_penalties_by_whole_runs_are_those_of_refitting_without_each_run():

@@ -30,7 +30,7 @@ def test_pandas_dropped_a_dead_region_and_the_numbers_are_names():
 
 
 def test_every_cell_is_quoted_and_the_first_row_is_a_sample(tmp_path):
-    rows = [[f'"{v}"' for v in row] for row in SAMPLES]
+    rows = [list(map('"{}"'.format, row)) for row in SAMPLES]
     assert read_table(table(tmp_path / 'a.csv', rows), None).values.shape == (12, 4)
     named = read_table(table(tmp_path / 'b.csv', rows, ['"A","B","C","D"']), None)
     assert named.names == ('A', 'B', 'C', 'D') and named.values.shape == (12, 4)

@@ -37,6 +37,10 @@ def _write_all(folder):
             store.write('text', f's{i}', movie, 'movie')
 
 
+def _content(folder):
+    return {file.name: file.read_bytes() for file in sorted((folder / 'text').iterdir())}
+
+
 def _dies(path, after):  # seconds of its own work, whatever else the machine does
     signal.setitimer(signal.ITIMER_PROF, after)  # the signal ends the process where it is, as SIGKILL would
     _write_all(path)
@@ -65,9 +69,9 @@ def test_killed_at_twenty_moments_and_resumed_the_store_is_the_same_bit_for_bit(
             if rng.random() < 0.6:
                 f.unlink()  # so that there is always something left to do
     _write_all(tmp_path / 'killed')
-    content = [{f.name: f.read_bytes() for f in sorted((tmp_path / k / 'text').iterdir())} for k in ('whole', 'killed')]
+    whole, killed = _content(tmp_path / 'whole'), _content(tmp_path / 'killed')
     # and nothing is left of what was cut off
-    assert stopped >= 20 and partial and len(content[0]) == 12 and content[0] == content[1]
+    assert stopped >= 20 and partial and len(whole) == 12 and whole == killed
 
 
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path):

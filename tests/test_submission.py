@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np, pytest
 
 from mirage.data.release import read_lengths
+from mirage.evaluation.statistics import map_runs
 from mirage.evaluation.submission import content_digest, deviations, dump_npy, read_submission, write_submission
 
 LENGTHS = Path(__file__).parent / 'data/algonauts2025/target_samples'
@@ -19,7 +20,7 @@ def real_rows(name):  # {subject: {split: TRs}} from the dataset's own files
 
 def good(rows):
     rng = np.random.default_rng(0)
-    return {s: {k: rng.standard_normal((n, PARCELS), np.float32) for k, n in r.items()} for s, r in rows.items()}
+    return map_runs(lambda n: rng.standard_normal((n, PARCELS), np.float32), rows)
 
 
 def test_the_eight_real_length_files():

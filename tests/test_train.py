@@ -12,80 +12,14 @@ import h5py, numpy as np, pandas as pd, pytest, torch
 from safetensors.torch import load_file
 
 import mirage.training.train
-from mirage.core import TR, Preset, PRESETS, digest, file_digest, open_run, run_path
+from mirage.core import Preset, PRESETS, file_digest, open_run, run_path
 from mirage.models.model import Mirage, ModelConfig
 from mirage.processes import DiskFull, InUse
-from mirage.features.store import FeatureSet
+from mirage.evaluation.statistics import map_runs
 from mirage.data.folds import SET
 from mirage.training import crossvalidate
 from mirage.training.train import kept_epoch, train
-
-STREAMS = {'text': (4, 16), 'audio': (3, 16), 'vision': (5, 16)}
-LENGTHS = {'a': 45, 'b': 38, 'c': 52, 'v': 41, 't': 30}  # TRs
-SETS = {'v': 'val', 't': 's7'}
-
-
-def rng_of(*key):
-    return np.random.default_rng(int(digest(key, 8), 16))
-
-
-class ToyFeatures(FeatureSet):
-    "Noise on the 2 Hz grid; `poison` puts a NaN into one stream of one movie."
-
-    streams, hz, poison = STREAMS, 2.0, None
-
-    def steps(self, split):
-        return int(LENGTHS[split] * TR * 2)
-
-    def _fill(self, stream, split, start, out):
-        states = rng_of(stream, split).normal(size=(self.steps(split), *STREAMS[stream])).astype(np.float16)
-        if (stream, split) == self.poison:
-            states[70, 1, 3] = np.nan
-        out[:] = states[start : start + len(out)]
-
-
-class ToyCohort:
-    """Three people, one of whom missed movie b and left c early; c was shown twice to the first. BOLD follows the
-    features."""
-
-    name, tr, parcels, simulated, ceiling = 'toy', TR, 6, False, None
-
-    def __init__(self, subjects='all'):
-        self.subjects = ('sub-01', 'sub-02', 'sub-03') if subjects == 'all' else tuple(subjects.split(','))
-        rows = [
-            dict(
-                subject=s,
-                split=f,
-                repeat=r,
-                set=SETS.get(f, 'train'),
-                n_tr=n - 7 * ((s, f) == ('sub-03', 'c')),
-                onset=0.0,
-                bold=None if f == 't' and s == 'sub-02' else Path(__file__),
-            )
-            for s in self.subjects
-            for f, n in LENGTHS.items()
-            for r in (1, 2)
-            if (s, f) != ('sub-03', 'b') and (r == 1 or (s, f) == ('sub-01', 'c'))
-        ]
-        self.runs = pd.DataFrame(rows, dtype=object).astype({'repeat': int, 'n_tr': int})
-
-    @property
-    def splits(self):
-        return self.runs[['split']].drop_duplicates()
-
-    @property
-    def measured(self):
-        return np.ones((len(self.subjects), self.parcels), bool)
-
-    def bold_window(self, row, start, stop):
-        driven = np.concatenate(
-            [ToyFeatures().read(m, row.split, 0, 150).astype(np.float32).mean(1) for m in STREAMS], 1
-        )
-        driven = driven[np.maximum((np.arange(row.n_tr) * TR * 2).astype(int) - 9, 0)] @ rng_of('weights').normal(
-            size=(48, 6)
-        )
-        bold = driven + rng_of(row.subject, row.split, row.repeat).normal(size=driven.shape)
-        return ((bold - bold.mean(0)) / bold.std(0)).astype(np.float32)[start:stop]
+from toycohorts import TRAINED_LENGTHS, TRAINED_STREAMS, TrainedCohort, TrainedFeatures
 
 
 def toy(patch, poison=None, drop=0.0):
@@ -106,12 +40,12 @@ def toy(patch, poison=None, drop=0.0):
         lr=3e-3,
         modality_dropout=0.4,
     )
-    patch.setattr(ToyFeatures, 'poison', poison)
+    patch.setattr(TrainedFeatures, 'poison', poison)
     patch.setitem(PRESETS, 'toy', preset)
     patch.setitem(mirage.core.OWN, 'toy', ('toy', 'no'))
-    toy_cohort = SimpleNamespace(open=lambda name, subjects='all': ToyCohort(subjects))
+    toy_cohort = SimpleNamespace(open=lambda name, subjects='all': TrainedCohort(subjects))
     patch.setattr(mirage.training.train, 'Cohort', toy_cohort)
-    patch.setattr(mirage.training.train, 'open_features', lambda *a, **k: ToyFeatures())
+    patch.setattr(mirage.training.train, 'open_features', lambda *a, **k: TrainedFeatures())
 
 
 if __name__ == '__main__':
@@ -216,7 +150,7 @@ def test_an_exploding_gradient_is_named(monkeypatch):
 
     def encode(self, features, present=None):
         h = forward(self, features, present)
-        return Explode.apply(h) if self.training and 'text' in (present or STREAMS) else h
+        return Explode.apply(h) if self.training and 'text' in (present or TRAINED_STREAMS) else h
 
     monkeypatch.setattr(Mirage, 'encode', encode)
     with pytest.raises(
@@ -240,7 +174,7 @@ def test_a_finished_run_is_recognised_and_a_damaged_one_is_not(folder, capsys, m
 def test_predictions_have_every_tr_of_every_run(folder):
     run = train('toy', 'toy', 3, epochs=1)
     with h5py.File(run.path / 'predictions.h5') as f:
-        shapes = {which: {s: {k: d.shape for k, d in f[which][s].items()} for s in f[which]} for which in f}
+        shapes = {which: map_runs(np.shape, runs) for which, runs in f.items()}
         assert all(
             np.isfinite(d).all() and np.ptp(d[:], axis=0).all()
             for which in f
@@ -262,8 +196,10 @@ def test_predictions_have_every_tr_of_every_run(folder):
 
 def test_what_was_not_measured_does_not_teach():
     "Changing BOLD outside `seen` changes nothing; one repeat fewer does."
-    windows = mirage.training.train.make_windows(ToyCohort(), 'train', 20, 20)
-    loader = mirage.training.train.Loader(ToyCohort(), mirage.training.train.Reader(ToyFeatures(), LENGTHS), 20)
+    windows = mirage.training.train.make_windows(TrainedCohort(), 'train', 20, 20)
+    loader = mirage.training.train.Loader(
+        TrainedCohort(), mirage.training.train.Reader(TrainedFeatures(), TRAINED_LENGTHS), 20
+    )
     (batch,) = loader([[w for w in windows if w.split == 'c']])
     y = torch.randn(3, 3, 20, 6)
     loss = mirage.training.train.squared_error(y, batch)
@@ -274,10 +210,10 @@ def test_what_was_not_measured_does_not_teach():
 
 
 def test_paired_and_independent_batches_have_the_same_objective():
-    cohort, features = ToyCohort(), ToyFeatures()
-    loader = mirage.training.train.Loader(cohort, mirage.training.train.Reader(features, LENGTHS), 20)
+    cohort, features = TrainedCohort(), TrainedFeatures()
+    loader = mirage.training.train.Loader(cohort, mirage.training.train.Reader(features, TRAINED_LENGTHS), 20)
     torch.manual_seed(0)
-    model = Mirage(ModelConfig.from_preset(PRESETS['toy'], {m: 16 for m in STREAMS}, cohort.subjects, 6)).eval()
+    model = Mirage(ModelConfig.from_preset(PRESETS['toy'], {m: 16 for m in TRAINED_STREAMS}, cohort.subjects, 6)).eval()
     loss = {}
     for kind in ('paired', 'independent'):
         (batch,) = loader([mirage.training.train.make_windows(cohort, 'train', 20, 20, kind)])
@@ -415,7 +351,7 @@ def test_an_option_that_is_none_is_the_presets(folder):
 def in_folds(poisoned=None):
     "The toy cohort, where somebody's recordings of a movie can be others."
 
-    class Folds(ToyCohort):
+    class Folds(TrainedCohort):
         def bold_window(self, row, start, stop):
             bold = super().bold_window(row, start, stop)
             return -bold[::-1] if row.split == poisoned else bold
@@ -442,13 +378,13 @@ def test_a_fold_learns_nothing_from_the_bold_that_it_predicts(folder, monkeypatc
 def test_all_folds_are_gathered_and_the_run_says_so(folder, monkeypatch):
     for module in (mirage.training.train, crossvalidate):
         monkeypatch.setattr(module, 'Cohort', in_folds())
-    monkeypatch.setattr(crossvalidate, 'open_features', lambda *a, **k: ToyFeatures())
+    monkeypatch.setattr(crossvalidate, 'open_features', lambda *a, **k: TrainedFeatures())
     run = crossvalidate.cross_validate('toy', 'runs', members=2, preset='toy', epochs=1)
     assert run.path.parent.name == 'ensemble' and run.path.name == 'mirage-cv-e1-native-m2'
     assert run.config['folds'] == [['a'], ['b'], ['c'], ['v'], ['t']] and len(run.config['inputs']['of']) == 10
     told = pd.read_csv(run.path / 'folds.csv')
     assert len(told) == 10 and (told.groupby('fold').stops_on.nunique() == 2).all()
-    cohort = ToyCohort()
+    cohort = TrainedCohort()
     with h5py.File(run.path / 'predictions.h5') as f:
         for row in cohort.runs[(cohort.runs.repeat == 1) & cohort.runs.bold.notna()].itertuples():
             assert f[SET][row.subject][row.split].shape == (row.n_tr, 6)

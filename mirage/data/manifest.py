@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COPYLEFT', 'LIBRARIES', 'load_manifest', 'select', 'licences', 'bundled', 'package_licence', 'licence_file',
            'package_licences', 'md5_of', 'Remembered', 'byte_bar', 'place', 'sized', 'check_files', 'FetchError',
-           'address', 'part_of', 'fetch_file', 'room', 'cost', 'fetch_https', 'fetch_datalad', 'fetch']
+           'address', 'part_of', 'fetch_rest', 'fetch_file', 'room', 'cost', 'fetch_https', 'fetch_datalad', 'fetch']
 
 # %% ../../nbs/01j_manifest.ipynb #58f25597
 import errno, fcntl, fnmatch, hashlib, http.client, importlib.metadata, json, os, re, shutil, subprocess, threading
@@ -272,6 +272,39 @@ def _append(
             tick(len(block))
 
 
+def fetch_rest(
+    url: str,
+    f,  # file opened to append, as long as what is there already
+    name: str,  # that it will have, for messages
+    size: int,
+    tick,  # called with the bytes of every piece
+    patience: float,  # seconds after the first attempt in vain; doubles
+) -> int:  # bytes that are there in the end: `size`, or fewer where the mirror's file is shorter
+    "Append what is missing, trying again as long as something comes."
+    best, vain = f.tell(), 0
+    tick(best)
+    while (there := f.seek(0, os.SEEK_END)) < size:
+        why = 'the connection ended'
+        try:
+            _append(url, f, size, tick)
+        except urllib.error.HTTPError as e:
+            if e.code == 416:
+                break  # the mirror's file ends before ours should
+            if e.code < 500 and e.code not in (408, 429):
+                raise FetchError(f'{url} answers {e.code} {e.reason}: the mirror does not have {name}') from None
+            why = f'it answers {e.code}'
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
+            why = str(e)
+        there = f.seek(0, os.SEEK_END)
+        vain = 0 if there > best else vain + 1
+        best = max(best, there)
+        if vain == 5:
+            raise FetchError(f'{url} stopped at {there} of {size} bytes ({why}). Fetch again to continue there.')
+        if vain:
+            time.sleep(patience * 2 ** (vain - 1))
+    return there
+
+
 def fetch_file(
     url: str,
     path,
@@ -289,31 +322,12 @@ def fetch_file(
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FetchError(f'{path} is being fetched by another process') from None
-        best, vain = f.tell(), 0
-        tick(best)
-        while (there := f.seek(0, os.SEEK_END)) < size:
-            why = 'the connection ended'
-            try:
-                _append(url, f, size, tick)
-            except urllib.error.HTTPError as e:
-                if e.code == 416:
-                    break  # the mirror's file ends before ours should
-                if e.code < 500 and e.code not in (408, 429):
-                    if not there:
-                        part.unlink()
-                    raise FetchError(
-                        f'{url} answers {e.code} {e.reason}: the mirror does not have {path.name}'
-                    ) from None
-                why = f'it answers {e.code}'
-            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
-                why = str(e)
-            there = f.seek(0, os.SEEK_END)
-            vain = 0 if there > best else vain + 1
-            best = max(best, there)
-            if vain == 5:
-                raise FetchError(f'{url} stopped at {there} of {size} bytes ({why}). Fetch again to continue there.')
-            if vain:
-                time.sleep(patience * 2 ** (vain - 1))
+        try:
+            there = fetch_rest(url, f, path.name, size, tick, patience)
+        except FetchError:
+            if not f.seek(0, os.SEEK_END):
+                part.unlink()
+            raise
         if there != size or (found := md5_of(part)) != md5:
             part.unlink()
             raise FetchError(

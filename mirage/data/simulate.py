@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['OOD_MOVIES', 'TOPICS', 'VERBS', 'VOICES', 'FPS', 'NETWORKS', 'LATENTS', 'DEPTH', 'PLAN', 'SUBJECT_GAIN', 'PAIRS',
-           'MISSING', 'FUNC', 'embedded_splits', 'smoke_splits', 'Script', 'write_script', 'draw_sound', 'draw_frames',
-           'write_movie', 'write_transcript', 'make_stimulus', 'depth_profile', 'hrf', 'to_bold', 'Truth',
-           'standardised', 'make_latents', 'own_directions', 'plant', 'simulate_run', 'run_lengths', 'simulate_stimuli',
-           'simulate_bold']
+           'MISSING', 'FUNC', 'embedded_splits', 'smoke_splits', 'Script', 'draw_shots', 'write_script', 'draw_sound',
+           'draw_frames', 'write_movie', 'write_transcript', 'make_stimulus', 'depth_profile', 'hrf', 'to_bold',
+           'Truth', 'standardised', 'make_latents', 'own_directions', 'plant', 'simulate_run', 'run_lengths',
+           'simulate_stimuli', 'write_responses', 'write_truth', 'simulate_bold']
 
 # %% ../../nbs/01i_simulate.ipynb #78ce4d12
 import colorsys, json, shutil
@@ -89,12 +89,8 @@ class Script:
     words: pd.DataFrame  # word, onset, duration, voice
 
 
-def write_script(
-    seconds: float,  # length of the movie
-    rng,  # numpy Generator
-    speech: bool = True,  # False makes a silent movie with music
-) -> Script:
-    "Shots of 2 to 7 s, scenes of several shots with one topic, sentences with pauses."
+def draw_shots(seconds: float, rng) -> pd.DataFrame:  # start, scene, and how each shot looks and sounds
+    "Shots of 2 to 7 s, in scenes of several shots at one place."
     starts = np.concatenate([[0.0], np.cumsum(rng.uniform(2, 7, int(seconds / 2) + 1))])
     starts = starts[starts < seconds]
     n = len(starts)
@@ -104,7 +100,7 @@ def write_script(
     def u(lo, hi):
         return rng.uniform(lo, hi, n)
 
-    shots = pd.DataFrame(
+    return pd.DataFrame(
         dict(
             start=starts,
             scene=scene,
@@ -122,6 +118,16 @@ def write_script(
             music=u(0.0, 0.25),
         )
     )
+
+
+def write_script(
+    seconds: float,  # length of the movie
+    rng,  # numpy Generator
+    speech: bool = True,  # False makes a silent movie with music
+) -> Script:
+    "Shots in scenes, one topic a scene, sentences with pauses."
+    shots = draw_shots(seconds, rng)
+    starts, scene = shots.start.to_numpy(), shots.scene.to_numpy()
     words, t = [], rng.uniform(0.2, 1.5)
     topics = list(TOPICS.values())
     topic_of = rng.integers(0, len(topics), scene.max() + 1)
@@ -462,6 +468,53 @@ def simulate_stimuli(
     shutil.copyfile(stimulus_paths(release, 'wot1')[0], uncut)
 
 
+def write_responses(
+    folder: Path,  # data/<cohort>
+    runs: pd.DataFrame,  # of one subject
+    subject: str,
+    respond,  # function of a run → (TRs, P)
+):
+    "One subject's BOLD and test lengths as the release has them; what it holds back beside the truth."
+    release = folder / 'algonauts_2025.competitors'
+    public = ~runs.movie.isin(['s07', *OOD_MOVIES])
+    files = {
+        release / FUNC.format(subject, 'friends', 'desc-s123456_'): runs[(runs.task == 'friends') & public],
+        release / FUNC.format(subject, 'movie10', ''): runs[runs.task == 'movie10'],
+        folder / f'truth/held_out/{subject}_friends-s7_bold.h5': runs[runs.movie == 's07'],
+        folder / f'truth/held_out/{subject}_ood_bold.h5': runs[runs.task == 'ood'],
+    }
+    for path, table in files.items():
+        with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
+            for r in table.itertuples():
+                key = r.split if 'held_out' in str(path) else r.key
+                f.create_dataset(key, data=respond(r).astype(np.float32), compression='gzip', shuffle=True)
+    for test, table in (('friends-s7', runs[runs.movie == 's07']), ('ood', runs[runs.task == 'ood'])):
+        with atomic(release / f'fmri/{subject}/target_sample_number/{subject}_{test}_fmri_samples.npy') as tmp:
+            np.save(tmp, {r.split: int(r.n_tr) for r in table.itertuples()}, allow_pickle=True)
+
+
+def write_truth(
+    path: Path,
+    truth: Truth,
+    latents: dict,  # split → (TRs, columns)
+    **about,  # how it was drawn
+):
+    "What the BOLD was made of."
+    with atomic(path) as tmp:
+        with h5py.File(tmp, 'w') as f:
+            f.attrs.update(columns=json.dumps(truth.columns), **about)
+            for i, s in enumerate(SUBJECTS):
+                f[f'ceiling/{s}'], f[f'weights/{s}'] = truth.ceiling[i], truth.weights[i]
+            for m in MODALITIES:
+                f[f'bands/{m}'], f[f'directions/{m}'] = truth.bands[m], truth.directions[m]
+            for name in (*MODALITIES, 'interaction', 'slow'):
+                f[f'share/{name}'] = truth.parcels[name].values
+            f['network'] = np.array(truth.parcels.network, dtype='S')
+            for s, z in latents.items():
+                f[f'latents/{s}'] = z.astype(np.float32)
+        seal(tmp)
+
+
 @threadpool_limits.wrap(limits=1)  # sums over threads round differently
 def simulate_bold(
     folder,  # data/<cohort>
@@ -474,7 +527,6 @@ def simulate_bold(
 ) -> Truth:
     "Plant the truth in the states and write every subject's BOLD, test lengths, held-out BOLD and the truth itself."
     folder, rng = Path(folder), np.random.default_rng([seed, 1])
-    release = folder / 'algonauts_2025.competitors'
     states = {s: states_of(s) for s in splits.split}
     train = splits[splits.task.isin(['friends', 'movie10']) & ~splits.movie.isin(['s06', 's07'])]
     truth = plant({s: states[s] for s in train.split}, networks, rng, len(SUBJECTS), interactions)
@@ -483,37 +535,11 @@ def simulate_bold(
     latents = {s: z / spread for s, z in latents.items()}
     for i, subject in enumerate(SUBJECTS):
         noise = np.random.default_rng([seed, 2, i])
-        runs = run_lengths(splits, subject, noise)
-        public = ~runs.movie.isin(['s07', *OOD_MOVIES])
-        files = {
-            release / FUNC.format(subject, 'friends', 'desc-s123456_'): runs[(runs.task == 'friends') & public],
-            release / FUNC.format(subject, 'movie10', ''): runs[runs.task == 'movie10'],
-            folder / f'truth/held_out/{subject}_friends-s7_bold.h5': runs[runs.movie == 's07'],
-            folder / f'truth/held_out/{subject}_ood_bold.h5': runs[runs.task == 'ood'],
-        }
-        for path, table in files.items():
-            with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
-                for r in table.itertuples():
-                    bold = simulate_run(latents[r.split][: r.n_tr], truth.weights[i], truth.ceiling[i], noise).astype(
-                        np.float32
-                    )
-                    f.create_dataset(
-                        r.split if 'held_out' in str(path) else r.key, data=bold, compression='gzip', shuffle=True
-                    )
-        for test, table in (('friends-s7', runs[runs.movie == 's07']), ('ood', runs[runs.task == 'ood'])):
-            with atomic(release / f'fmri/{subject}/target_sample_number/{subject}_{test}_fmri_samples.npy') as tmp:
-                np.save(tmp, {r.split: int(r.n_tr) for r in table.itertuples()}, allow_pickle=True)
-    with atomic(folder / 'truth/truth.h5') as tmp:
-        with h5py.File(tmp, 'w') as f:
-            f.attrs.update(seed=seed, columns=json.dumps(truth.columns), interactions=interactions, planted=planted)
-            for i, s in enumerate(SUBJECTS):
-                f[f'ceiling/{s}'], f[f'weights/{s}'] = truth.ceiling[i], truth.weights[i]
-            for m in MODALITIES:
-                f[f'bands/{m}'], f[f'directions/{m}'] = truth.bands[m], truth.directions[m]
-            for name in (*MODALITIES, 'interaction', 'slow'):
-                f[f'share/{name}'] = truth.parcels[name].values
-            f['network'] = np.array(truth.parcels.network, dtype='S')
-            for s, z in latents.items():
-                f[f'latents/{s}'] = z.astype(np.float32)
-        seal(tmp)
+
+        def respond(run):
+            return simulate_run(latents[run.split][: run.n_tr], truth.weights[i], truth.ceiling[i], noise)
+
+        write_responses(folder, run_lengths(splits, subject, noise), subject, respond)
+    about = dict(seed=seed, interactions=interactions, planted=planted)
+    write_truth(folder / 'truth/truth.h5', truth, latents, **about)
     return truth

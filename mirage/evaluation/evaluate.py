@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'read_predictions', 'read_bold', 'Score', 'challenge_score', 'Evaluation', 'of_people', 'joined_by',
-           'average_predictions', 'in_all', 'predicted_at_all', 'for_everybody', 'evaluate_set', 'evaluate', 'compare']
+           'average_predictions', 'in_all', 'predicted_at_all', 'for_everybody', 'evaluate_set', 'evaluate', 'compare',
+           'named_regions', 'who_wins']
 
 # %% ../../nbs/06b_evaluate.ipynb #e120020c
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ import h5py, numpy as np, pandas as pd
 from ..core import Pearson, Run, mean_of
 from ..data.cohort import BY_MOVIE, SCORED_SETS
 from ..data.folds import SET
-from .statistics import TRIM, Bootstrap, group_test, paired, people_interval, resample, sign_flip_p
+from .statistics import SMALLEST_GROUP, TRIM, Bootstrap, group_test, map_runs, paired, people_interval
+from .statistics import resample, select_runs, sign_flip_p
 
 # %% ../../nbs/06b_evaluate.ipynb #4659a6fb
 def read_predictions(
@@ -27,7 +29,7 @@ def read_predictions(
     with h5py.File(path, 'r') as f:
         if set not in f:
             raise ValueError(f'{path} has no predictions for {set}; it has: {", ".join(f)}')
-        return {s: {split: d[()] for split, d in f[set][s].items()} for s in f[set]}
+        return map_runs(lambda dataset: dataset[()], f[set])
 
 
 def read_bold(
@@ -96,7 +98,11 @@ def challenge_score(
         for split, (x, y) in pairs.items():
             sums.setdefault((subject, movies[split] if style == 'ood' else 'all'), Pearson()).update(x, y)
     keys = pd.MultiIndex.from_tuples(sums, names=['subject', 'movie'])
-    r, defined = (pd.DataFrame([p.r(constant) for p in sums.values()], index=keys) for constant in (0.0, np.nan))
+
+    def table(constant):
+        return pd.DataFrame([p.r(constant) for p in sums.values()], index=keys)
+
+    r, defined = table(0.0), table(np.nan)
     r.columns = pd.RangeIndex(1, r.shape[1] + 1, name='parcel')
     return Score(r, r.notna().sum(axis=1) - defined.notna().sum(axis=1))
 
@@ -252,12 +258,12 @@ def evaluate_set(
     if subjects == 'average':
         predictions, bold = for_everybody(average_predictions(run, set), bold)
     # a run may be there to predict only
-    predictions = {s: {k: x for k, x in predictions[s].items() if k in bold[s]} for s in bold}
+    predictions = select_runs(predictions, lambda subject, split: split in bold.get(subject, {}))
     movies = joined_by(run, cohort, set)
     style = 'ood' if set in (*BY_MOVIE, SET) else 's7'
 
     def alone(data, movie):
-        return {s: {k: v for k, v in d.items() if movies[k] == movie} for s, d in data.items()}
+        return select_runs(data, lambda _, split: movies[split] == movie)
 
     names = sorted({movies[k] for d in bold.values() for k in d}) if style == 'ood' else []
     return Evaluation(
@@ -291,3 +297,39 @@ def compare(
 ) -> dict[str, Bootstrap]:  # by set
     "The difference of two runs, resampled at the same blocks."
     return {s: ours[s].bootstrap - baseline[s].bootstrap for s in ours if s in baseline}
+
+# %% ../../nbs/06b_evaluate.ipynb #c3d1e0a2
+def named_regions(
+    chosen,  # (P,) bool
+    strength,  # (P,) the strongest are named
+    names: tuple | None = None,  # of the parcels; None: their numbers
+    most: int = 5,
+) -> str:  # such as: 12 of 267 regions (3, 17, 5, …)
+    "How many, and which first."
+    order = [i for i in np.argsort(-np.abs(strength)) if chosen[i]]
+    listed = [str(names[i] if names else i + 1) for i in order[:most]] + ['…'] * (len(order) > most)
+    return f'{len(order)} of {len(chosen)} regions' + f' ({", ".join(listed)})' * bool(listed)
+
+
+def who_wins(
+    difference: Bootstrap,  # our r minus theirs
+    ours: str,
+    theirs: str,
+    names: tuple | None = None,  # of the parcels
+) -> str:  # two sentences
+    "Which of two predicts better, by how much, in how many people and where."
+    i, p, each = difference.interval(), of_people(difference), mean_of(difference.r)
+    group = p['people'] >= SMALLEST_GROUP
+    low, high = (p['low'], p['high']) if group else (i.low, i.high)
+    said = f'{ours} and {theirs} cannot be told apart'
+    if low > 0 or high < 0:
+        said = f'{ours} predicts better than {theirs}' if low > 0 else f'{theirs} predicts better than {ours}'
+    said += f': {ours} minus {theirs} is {i.estimate:+.4f} in mean r, [{i.low:+.4f}, {i.high:+.4f}] over movies'
+    if p['people'] > 1:
+        test = f' (p = {p["p"]:.3f}, sign flips, two-sided)' if group else ', too few for a test'
+        said += f' and [{p["low"]:+.4f}, {p["high"]:+.4f}] over people, above zero in {sum(each > 0)} of {len(each)}'
+        said += test
+    table = group_test(difference.r, sided=2) if group else difference.per_parcel().query('subject == "mean"')
+    r, sure = table.estimate.to_numpy(), (table.q < 0.05).to_numpy()
+    above, below = (named_regions(sure & (sign * r > 0), r, names) for sign in (1, -1))
+    return f'{said}. Region by region (q < .05): {ours} is above {theirs} in {above}, below it in {below}.'

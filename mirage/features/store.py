@@ -381,6 +381,8 @@ class ArrayFeatures(FeatureSet):
         self._held[path] = stamp, held
 
     def length(self, stream, split):
+        if (stream, split) not in self._files:
+            raise KeyError(f'there are no features of {split!r} in {self.folder / stream}')
         return int(np.ceil(self._files[stream, split][1] / self.rates[stream] * self.hz - 1e-6))
 
     def steps(self, split):
@@ -572,10 +574,9 @@ def inputs_of(
 ) -> dict:
     "What a run reads, by content: `inputs` of its config."
     columns = [c for c in RUN_COLUMNS if c in cohort.runs]
-    lines = [' '.join(str(v) for v in row if v is not None and v == v) for row in cohort.runs[columns].values.tolist()]
     runs = {s: {} for s in cohort.subjects}
-    for r, what in zip(cohort.runs.itertuples(), lines):
-        runs[r.subject][f'{r.split} {r.repeat}'] = what
+    for r, values in zip(cohort.runs.itertuples(), cohort.runs[columns].values.tolist()):
+        runs[r.subject][f'{r.split} {r.repeat}'] = ' '.join(str(v) for v in values if v is not None and v == v)
     read = dict(tr=cohort.tr, runs=runs, bold={n: known_digest(p)[:16] for n, p in bold_files(cohort).items()})
     if getattr(cohort, 'names', None):
         read |= dict(parcels=list(cohort.names))  # which of the tables' columns
@@ -583,8 +584,9 @@ def inputs_of(
         read |= dict(header=cohort.header)
     if features is None:
         return read
-    movies = list(cohort.splits.split)
-    states = {m: {s: features.digest(m, s)[:16] for s in movies} for m in features.streams}
+    states = {}
+    for m in features.streams:
+        states[m] = {s: features.digest(m, s)[:16] for s in cohort.splits.split}
     return read | dict(hz=features.hz, rates=getattr(features, 'rates', {}), features=states)
 
 # %% ../../nbs/02g_store.ipynb #dcfc5199

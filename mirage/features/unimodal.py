@@ -155,7 +155,8 @@ class Wav2VecBert(Backbone):
         if plan.protocol.unimodal == 'released':
             nearest = np.arange(plan.steps) * sum(states) // plan.steps
             first = np.cumsum([0, *states])
-            return [[np.array([k - a]) for k in nearest if a <= k < b] for a, b in zip(first, first[1:])]
+            of_chunk = np.searchsorted(first, nearest, 'right') - 1
+            return [list(nearest[of_chunk == k, None] - first[k]) for k in range(len(states))]
         reads = []
         for (a, b), n in zip(chunks, states):
             steps = round((b - a) / RATE * HZ)
@@ -223,7 +224,8 @@ class VJepa2(Backbone):
                     torch.from_numpy(np.stack([frames[t] for t in new])).permute(0, 3, 1, 2), return_tensors='pt'
                 )['pixel_values_videos'][0]
                 ready |= dict(zip(new, pixels))
-            yield torch.stack([torch.stack([ready[t] for t in clip]) for clip in mine])
+            shown = [ready[t] for clip in mine for t in clip]
+            yield torch.stack(shown).unflatten(0, (len(mine), -1))
 
     @torch.inference_mode()
     def extract(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()):

@@ -44,7 +44,11 @@ def left_out(
     "The drop with the null token."
     if len(streams) < 2:
         return {}
-    return {m: full - r['+'.join(k for k in streams if k != m)] for m in streams}
+
+    def others(m):
+        return '+'.join(k for k in streams if k != m)
+
+    return {m: full - r[others(m)] for m in streams}
 
 
 def absent_modality(

@@ -209,7 +209,8 @@ def without(
         elif sums.n > part.design[seen_by].n:
             own = part.design[seen_by]
             design[seen_by] = Sums(sums.n - own.n, sums.x - own.x, sums.xx - own.xx)
-    left = [s for s in whole.y if any(s in seen_by for seen_by in design)]
+    still_there = frozenset().union(*design)
+    left = [s for s in whole.y if s in still_there]
     y = {s: whole.y[s] - part.y.get(s, 0) for s in left}
     return Moments(whole.shift, whole.base, design, y, {s: whole.xy[s] - part.xy.get(s, 0) for s in left})
 
@@ -645,7 +646,10 @@ class TrainingRows:
         self.cohort, self.design, self.trim, self.only = cohort, design, trim, None
         self.runs = cohort.runs[cohort.runs['set'] == 'train'].assign(onset=lambda runs: runs.get('onset', 0.0))
         history = {s: tuple(zip(r.split, r.onset, r.repeat, r.n_tr)) for s, r in self.runs.groupby('subject')}
-        self.same_runs = [[s for s in history if history[s] == h] for h in dict.fromkeys(history.values())]
+        alike: dict = {}
+        for subject, runs in history.items():
+            alike.setdefault(runs, []).append(subject)
+        self.same_runs = list(alike.values())
 
     def __iter__(self):
         everyone = {s for group in self.same_runs for s in group}

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FLOATS', 'TENSORS', 'FINAL_GAIN', 'PlainLoader', 'without_tag', 'read_plain_yaml', 'read_shapes', 'read_weights',
-           'write_weights', 'find_convention', 'interleave_rows', 'to_new_convention', 'published_shape',
-           'published_config', 'read_published']
+           'write_weights', 'find_convention', 'interleave_rows', 'to_new_convention', 'check_published',
+           'published_shape', 'published_config', 'read_published']
 
 # %% ../../nbs/03b_weights.ipynb #14bda5e6
 from pathlib import Path
@@ -119,6 +119,23 @@ def to_new_convention(
     return new
 
 # %% ../../nbs/03b_weights.ipynb #77a0d0e5
+def check_published(
+    config: dict,  # the published config.yaml
+    names: list,  # of the streams
+    found: dict,  # what the tensors say: hidden_dim, depth, ff_mult, n_queries
+):
+    "An error where the configuration and the tensors disagree."
+    pool = config['modality_stack'][names[0]]
+    for what, size in found.items():
+        where = pool if what == 'n_queries' else config['model']
+        if (written := where.get(what, size)) != size:
+            raise ValueError(
+                f'config.yaml says {what} {written}, the weights have {size:g}: these files do not belong together'
+            )
+    if any(config['modality_stack'][m]['heads'] != pool['heads'] for m in names):
+        raise ValueError('config.yaml gives the poolers different numbers of heads; this model has one number for all')
+
+
 def published_shape(
     state: dict,  # name → tensor
     config: dict,  # the published config.yaml
@@ -134,18 +151,7 @@ def published_shape(
     rotary = 2 * len(state['temporal_encoder.encoder.rotary_pos_emb.inv_freq'])
     positions = state['temporal_encoder.time_pos_embed'].shape[1]
     model, pool = config['model'], config['modality_stack'][names[0]]
-    for where, what, found in [
-        (model, 'hidden_dim', hidden),
-        (model, 'depth', depth),
-        (model, 'ff_mult', ff / hidden),
-        (pool, 'n_queries', queries),
-    ]:
-        if (said := where.get(what, found)) != found:
-            raise ValueError(
-                f'config.yaml says {what} {said}, the weights have {found:g}: these files do not belong together'
-            )
-    if any(config['modality_stack'][m]['heads'] != pool['heads'] for m in names):
-        raise ValueError('config.yaml gives the poolers different numbers of heads; this model has one number for all')
+    check_published(config, names, dict(hidden_dim=hidden, depth=depth, ff_mult=ff / hidden, n_queries=queries))
     people = SUBJECTS if subjects == len(SUBJECTS) else tuple(f'subject-{i + 1}' for i in range(subjects))
     return dict(
         streams={m: state[f'layer_poolers.{m}.query_tokens'].shape[1] for m in names},

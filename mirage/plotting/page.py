@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SIMULATED_NOTE', 'MEGABYTES', 'STILLS', 'PLAYER_PAGE', 'on_the_atlas', 'has_pictures', 'pictures_at', 'Stencil',
            'stencil', 'encoded', 'map_colours', 'key_samples', 'clock', 'strip', 'draw_courses', 'courses', 'packed',
-           'runs_of', 'stills', 'page_html', 'animation_frame', 'place_of', 'animation_mp4']
+           'runs_of', 'stills', 'page_data', 'page_html', 'animation_frame', 'place_of', 'write_sound', 'animation_mp4']
 
 # %% ../../nbs/08c_page.ipynb #8455fbf5
 import base64, functools, html, io, json
@@ -252,13 +252,14 @@ def stills(
     return next(iter(fit.values()))
 
 
-def page_html(p: Prediction, path) -> Path:
-    "Write the interactive page of a prediction."
-    s = stencil()
-    first = int(np.argmax(on_the_atlas(p).seen >= 0)) if p.seen[-1] >= 0 else len(p.seen)
-    table = parcel_table()
+def page_data(
+    p: Prediction,
+    first: int,  # the sample at which the movie begins
+) -> dict:
+    "All that the interactive page shows, but for the video frames."
+    s, table = stencil(), parcel_table()
     scale = {k: float(np.abs(y).max()) or 1.0 for k, y in p.bold.items()}
-    data = dict(
+    return dict(
         tr=p.tr,
         delay=DELAY,
         n=len(p.times),
@@ -277,6 +278,12 @@ def page_html(p: Prediction, path) -> Path:
         networks=list(NETWORK_NAMES.values()),
         inks=list(NETWORK_COLOURS.values()),
     )
+
+
+def page_html(p: Prediction, path) -> Path:
+    "Write the interactive page of a prediction."
+    first = int(np.argmax(on_the_atlas(p).seen >= 0)) if p.seen[-1] >= 0 else len(p.seen)
+    data = page_data(p, first)
     room = (
         MEGABYTES * 1e6 * max(1.0, len(p.times) * p.tr / 600)
         - 12_000
@@ -396,6 +403,19 @@ def place_of(p: Prediction) -> tuple:  # top, left, height, width in pixels
     return 40 + (270 - h) // 2, 20 + (480 - w) // 2, h, w
 
 
+def write_sound(
+    out,  # an open PyAV container
+    voice,  # its stream of sound
+    wave,  # (samples,) at RATE
+):
+    "A movie's sound, in frames as AAC takes them."
+    for k in range(0, len(wave), 1024):
+        frame = av.AudioFrame.from_ndarray(wave[None, k : k + 1024], 'fltp', 'mono')
+        frame.rate, frame.pts, frame.time_base = RATE, k, Fraction(1, RATE)
+        out.mux(voice.encode(frame))
+    out.mux(voice.encode())
+
+
 def animation_mp4(
     p: Prediction,
     path,
@@ -411,15 +431,13 @@ def animation_mp4(
     row = np.clip(np.round((times + DELAY) / p.tr).astype(int), 0, len(maps) - 1)
     top, left, h, w = place_of(p)
     with atomic(path) as tmp, av.open(str(tmp), 'w', format='mp4', options=dict(movflags='faststart')) as out:
-        video = out.add_stream(
-            'libx264', rate=fps, width=1280, height=560, pix_fmt='yuv420p', options=dict(crf='20', g=str(4 * fps))
-        )
+        size, how = dict(width=1280, height=560), dict(crf='20', g=str(4 * fps))
+        video = out.add_stream('libx264', rate=fps, pix_fmt='yuv420p', options=how, **size)
         video.codec_context.color_range = 1
         voice = out.add_stream('aac', rate=RATE, layout='mono') if sound and p.movie.has_sound else None
         shown, picture = None, np.array(still)
-        for k, (seen, i) in enumerate(
-            progress(zip(pictures_at(p, times, (h, w)), row), 'animation of the map', len(times))
-        ):
+        frames = zip(pictures_at(p, times, (h, w)), row)
+        for k, (seen, i) in enumerate(progress(frames, 'animation of the map', len(times))):
             if i != shown:
                 picture[60 : 60 + s.labels.shape[0], 520:1260] = s.paint(map_colours(maps[i], p.limit))
                 shown = i
@@ -429,20 +447,11 @@ def animation_mp4(
             draw = ImageDraw.Draw(canvas)
             x = x0 + (x1 - x0) * i / max(1, len(maps) - 1)
             draw.line([(x, 385), (x, 495)], fill=(30, 30, 30), width=1)
-            late = row[k] * p.tr + 0.5 * p.tr < times[k] + DELAY
-            draw.text(
-                (20, 322),
-                f'movie {clock(times[k])}     BOLD {clock(i * p.tr)}' + ('   (no later sample)' if late else ''),
-                (30, 30, 30),
-                font,
-            )
+            late = '   (no later sample)' if (i + 0.5) * p.tr < times[k] + DELAY else ''
+            clocks = f'movie {clock(times[k])}     BOLD {clock(i * p.tr)}{late}'
+            draw.text((20, 322), clocks, (30, 30, 30), font)
             out.mux(video.encode(av.VideoFrame.from_image(canvas)))
         out.mux(video.encode())
         if voice:
-            wave = p.movie.sound()
-            for k in range(0, len(wave), 1024):
-                frame = av.AudioFrame.from_ndarray(wave[None, k : k + 1024], 'fltp', 'mono')
-                frame.rate, frame.pts, frame.time_base = RATE, k, Fraction(1, RATE)
-                out.mux(voice.encode(frame))
-            out.mux(voice.encode())
+            write_sound(out, voice, p.movie.sound())
     return Path(path)

@@ -47,17 +47,14 @@ def make_windows(
     runs = cohort.runs[cohort.runs['set'] == which]
     if not len(runs):
         raise ValueError(f'cohort {cohort.name} has no runs in its {which} set')
-    rows = {
-        split: [(cohort.subjects.index(r.subject), r.repeat - 1, r) for r in table.itertuples(index=False)]
-        for split, table in runs.groupby('split')
-    }
+    rows: dict = {}
+    for r in runs.itertuples(index=False):
+        rows.setdefault(r.split, []).append((cohort.subjects.index(r.subject), r.repeat - 1, r))
     windows = []
     for split, start, frame, onset in window_table(runs, window, stride, cohort.tr, hz).itertuples(index=False):
         seen = [run for run in rows[split] if run[2].n_tr > start and getattr(run[2], 'onset', 0.0) == onset]
-        windows += [
-            Window(split, start, frame, onset, tuple(group))
-            for group in ([seen] if batches == 'paired' else [[run] for run in seen])
-        ]
+        groups = [seen] if batches == 'paired' else [[run] for run in seen]
+        windows += [Window(split, start, frame, onset, tuple(group)) for group in groups]
     return windows
 
 # %% ../../nbs/04a_loader.ipynb #1690875f
@@ -245,7 +242,11 @@ def epoch_plan(
             f'{world} processes share {len(windows) // steps} windows per step: use fewer processes or a larger batch'
         )
     order = np.random.default_rng([seed, epoch]).permutation(len(windows))
-    return [[windows[i] for i in np.array_split(step, world)[rank]] for step in np.array_split(order, steps)]
+    plan = []
+    for step in np.array_split(order, steps):
+        mine = np.array_split(step, world)[rank]
+        plan.append([windows[i] for i in mine])
+    return plan
 
 
 def tile_plan(windows, per_step: int, rank: int = 0, world: int = 1) -> list[list[Window]]:

@@ -6,9 +6,9 @@
 __all__ = ['SIMULATED_COHORTS', 'squared_error', 'silent_where', 'predict_windows', 'parcel_r', 'kept_epoch', 'out_of_patience',
            'validation_steps', 'find_fault', 'stop_if_broken', 'draw_seed', 'Progress', 'save_state', 'load_state',
            'resume', 'make_optimizer', 'Learner', 'train_step', 'Stopwatch', 'history_row', 'write_epoch', 'keep_state',
-           'whole_plan', 'fit', 'write_predictions', 'summary', 'build_inputs', 'check_machine', 'Task',
-           'fold_asked_for', 'open_task', 'start_accelerator', 'take_run', 'ridge_beside', 'warn_of_training',
-           'finish_training', 'takes', 'train', 'option_of', 'main']
+           'whole_plan', 'fit', 'write_predictions', 'build_inputs', 'check_machine', 'Task', 'fold_asked_for',
+           'open_task', 'start_accelerator', 'take_run', 'ridge_beside', 'warn_of_training', 'finish_training', 'takes',
+           'train', 'option_of', 'main']
 
 # %% ../../nbs/05_train.ipynb #62b29c92
 import argparse, inspect, math, os, time, warnings
@@ -29,10 +29,11 @@ from accelerate.state import AcceleratorState
 from ..processes import gives_locks_back, take
 from ..data.cohort import SCORED_SETS, Cohort, pick_subjects
 from ..data.folds import SET, make_folds, with_sets
-from ..features.backbones import extractions_of
+from ..features.backbones import backbone_id, extractions_of, is_given
 from ..features.store import FeatureSet, check_backbone, check_inputs, inputs_of, open_features
 from ..models.model import Mirage, ModelConfig, first_model, save_weights
-from .runs import TrainingParameters, chosen_preset, own_name, training_settings
+from .runs import TrainingParameters, chosen_preset, own_name, score_metrics, training_settings
+from .runs import write_scores
 from .start import begin_from, check_start, of_its_shape, open_start, start_shape
 from .loader import Batch, Loader, Reader, Window, epoch_plan, make_windows, tile_plan
 
@@ -372,19 +373,18 @@ def fit(
     if so_far.done:
         accelerator.print(f'Going on after step {so_far.done} of {len(plan)}.')
     todo = [] if out_of_patience(so_far.history, preset.patience) else plan[so_far.done :]
-    watch = Stopwatch(loader)
-    read = run.config.get('inputs')
+    watch, inputs = Stopwatch(loader), run.config.get('inputs')
     for batch in progress(loader(todo), 'training', len(todo)):
         so_far.count(*train_step(learner, batch, so_far.done + 1, seed, preset.clip))
         if so_far.done in when:
             r = parcel_r(predict_windows(model, loader, val, per_step, accelerator), cohort)
-            check_inputs(read, cohort, loader.reader.features)
+            check_inputs(inputs, cohort, loader.reader.features)
             so_far.end_epoch(history_row(when[so_far.done], so_far, r, cohort.subjects, learner.rate) | watch.lap())
             if accelerator.is_main_process:
                 write_epoch(run, model, so_far.history, on_epoch)
         ended = so_far.done == len(plan) or out_of_patience(so_far.history, preset.patience)
         if so_far.done % save_every == 0 or ended:
-            check_inputs(read, cohort, loader.reader.features)
+            check_inputs(inputs, cohort, loader.reader.features)
             keep_state(run, learner, so_far)
         if ended:
             break
@@ -396,7 +396,7 @@ def write_predictions(
     run: Run, cohort, model, loader, window: int, per_step: int
 ) -> pd.DataFrame:  # subject, parcel, set, r
     "Write /<set>/<subject>/<split> to predictions.h5, and scores.parquet; returns the scores."
-    tables, hz, first = [], loader.reader.features.hz, cohort.runs.groupby(['subject', 'split']).repeat.min()
+    r, hz, first = {}, loader.reader.features.hz, cohort.runs.groupby(['subject', 'split']).repeat.min()
     with atomic(run.path / 'predictions.h5') as tmp, h5py.File(tmp, 'w') as f:
 
         def kept(which):
@@ -409,35 +409,10 @@ def write_predictions(
                 yield w, y
 
         for which in [s for s in (*SCORED_SETS, SET) if (cohort.runs['set'] == s).any()]:
-            r = parcel_r(kept(which), cohort)
-            tables += [
-                pd.DataFrame(dict(subject=s, parcel=np.arange(1, cohort.parcels + 1), set=which, r=values))
-                for s, values in zip(cohort.subjects, r)
-                if np.isfinite(values).any()
-            ]
-    scores = pd.concat(tables, ignore_index=True)
-    with atomic(run.path / 'scores.parquet') as tmp:
-        scores.to_parquet(tmp, index=False)
-    return scores
-
-
-def summary(scores, cohort) -> dict:
-    """Mean r per set, and per subject on the validation set beside the highest r that can be expected, where it is
-    known."""
-
-    def mean(table, column='r'):
-        return table.groupby('subject')[column].mean()
-
-    val = mean(scores[scores['set'] == 'val'])
-    ceiling = None if cohort.ceiling is None else mean(cohort.ceiling, 'ceiling')[val.index]
-    return dict(
-        val_r=float(val.mean()),
-        ceiling=None if ceiling is None else float(ceiling.mean()),
-        per_subject=val.to_dict(),
-        parcels={s: int(n) for s, n in zip(cohort.subjects, cohort.measured.sum(1))},
-        per_subject_ceiling=None if ceiling is None else ceiling.to_dict(),
-        r={which: float(mean(table).mean()) for which, table in scores.groupby('set')},
-    )
+            for subject, values in zip(cohort.subjects, parcel_r(kept(which), cohort)):
+                if np.isfinite(values).any():
+                    r[which, subject, 'all'] = values
+    return write_scores(run, r)
 
 # %% ../../nbs/05_train.ipynb #68a17105
 SIMULATED_COHORTS = 'embedded', 'smoke'
@@ -548,14 +523,14 @@ def take_run(task: Task, overwrite: bool, accelerator: Accelerator) -> Run:
 
 # %% ../../nbs/05_train.ipynb #b0e172ac
 def ridge_beside(
-    cohort: str,
-    fusion: str,
-    read: dict,  # inputs of a training
+    config: dict,  # of a training
     folds: str | int | None = None,
 ) -> dict | None:  # metrics of the ridge that read the same; None where there is none
     "The linear baseline, where it was fitted to the same recordings and features."
-    kind = f'cv{folds}-'.replace('cvruns', 'cv') if folds else ''
-    path = run_path(cohort, 'ridge', f'linear-{kind}{fusion}')
+    backbone, read = config['preset']['backbone'], config['inputs']
+    kind = f'{backbone_id(backbone)}-' if is_given(backbone) else ''
+    kind += f'cv{folds}-'.replace('cvruns', 'cv') if folds else ''
+    path = run_path(config['cohort'], 'ridge', f'linear-{kind}{config["fusion"]}')
     if unfinished(path):
         return None
     theirs = Run(path).config['inputs']
@@ -592,9 +567,9 @@ def finish_training(run: Run, task: Task, model: Mirage, loader: Loader, history
         seconds=round(seconds, 1),
         parameters=sum(p.numel() for p in model.parameters()),
     )
-    metrics = summary(scores, task.cohort) | took
+    metrics = score_metrics(scores, task.cohort) | took
     config = task.config
-    ridge = None if 'fold' in config else ridge_beside(config['cohort'], config['fusion'], config['inputs'])
+    ridge = None if 'fold' in config else ridge_beside(config)
     warn_of_training(history, best, metrics['val_r'], ridge)
     finish_run(run, metrics, seed=config['seed'])
 
