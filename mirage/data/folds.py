@@ -25,11 +25,11 @@ def same_movie(
     found = {}
     for row in runs.drop_duplicates('split').itertuples(index=False):
         split, video = row.split, getattr(row, 'video', None)
-        facts = [('video', str(video))] if video is not None else []
+        facts: set = {('video', str(video))} if video is not None else set()
         if features is not None:
-            facts.append(tuple(features.digest(m, split) for m in features.streams))
-        same = [first for first, known in found.items() if set(facts) & known[1]]
-        names, facts = [split], set(facts)
+            facts.add(tuple(features.digest(m, split) for m in features.streams))
+        same = [first for first, (_, known) in found.items() if facts & known]
+        names = [split]
         for first in same:
             others, more = found.pop(first)
             names, facts = others + names, facts | more

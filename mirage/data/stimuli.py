@@ -177,7 +177,11 @@ class Movie:
         for note in notes:
             warnings.warn(f'{video}: {note}', stacklevel=2)
         sounds = [t for t in seen.tracks if t.kind == 'audio']
-        taken = f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({features(sound)})' if len(sounds) > 1 else ''
+        taken = (
+            f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({features(sound)})'
+            if sound and len(sounds) > 1
+            else ''
+        )
         return cls(
             video,
             None if transcript is None else Path(transcript),
