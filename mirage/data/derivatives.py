@@ -11,11 +11,11 @@ __all__ = ['BidsName', 'EXTENSIONS', 'READ_BY', 'UNITS', 'NEAR', 'STRATEGIES', '
            'flagged_volumes', 'read_confounds', 'rows_to_keep', 'clean', 'read_run_table', 'same_key', 'fits_line',
            'match_runs', 'guess_runs', 'events_file', 'movie_began', 'first_row', 'Job', 'Plan', 'stimulus',
            'read_rates', 'check_splits', 'plan_job', 'generator_of', 'account_of', 'notes_of', 'plan_jobs',
-           'plan_import', 'array_names', 'write_array', 'link_stimulus', 'on_schaefer', 'write_cohort', 'record_of',
-           'changed_inputs', 'check_former', 'run_import', 'import_derivatives']
+           'plan_import', 'array_names', 'write_array', 'link_stimulus', 'on_schaefer', 'label_arrays', 'write_labels',
+           'write_cohort', 'record_of', 'changed_inputs', 'check_former', 'run_import', 'import_derivatives']
 
 # %% ../../nbs/01q_derivatives.ipynb #5d8e0002
-import hashlib, math, os, re, warnings, zlib
+import gzip, hashlib, math, os, re, warnings, zlib
 from collections import namedtuple
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -975,6 +975,40 @@ def on_schaefer(atlas: Atlas) -> bool:
     return plain[0] == plain[1]
 
 
+def label_arrays(atlas: Atlas) -> dict:  # left and right, or volume
+    "Labels 1 … P where maps can be drawn of them: of grayordinates, those of the cortex."
+    if atlas.kind != 'cifti':
+        return atlas.parcels
+    where, parcel = places(atlas.grid), atlas.parcels['grayordinates']
+    labels = {}
+    for side in HEMISPHERES:
+        structure = f'CIFTI_STRUCTURE_CORTEX_{side.upper()}'
+        labels[side] = np.zeros(atlas.grid.nvertices.get(structure, 0), np.int32)
+        on = (where.structure == structure).to_numpy()
+        labels[side][where.vertex[on]] = parcel[on]
+    return labels
+
+
+def write_labels(plan: Plan) -> str:  # of cohort.yaml
+    "The atlas, its labels numbered as the columns."
+    nibabel, _ = imaging()
+    labels, space = label_arrays(plan.atlas), plan.atlas.space or plan.jobs[0].source.space.partition('_')[0]
+    stem = f'labels/space-{space}'
+    if 'volume' in labels:
+        name = f'{stem}_dseg.nii.gz'
+        with atomic(plan.folder / name) as tmp:
+            image = nibabel.Nifti1Image(labels['volume'].astype(np.int32), plan.atlas.grid)
+            tmp.write_bytes(gzip.compress(image.to_bytes(), mtime=0))
+        return name
+    names = []
+    for side, letter in HEMISPHERES.items():
+        array = nibabel.gifti.GiftiDataArray(labels[side].astype(np.int32), intent='NIFTI_INTENT_LABEL')
+        names.append(f'{stem}_hemi-{letter}_dseg.label.gii')
+        with atomic(plan.folder / names[-1]) as tmp:
+            tmp.write_bytes(nibabel.gifti.GiftiImage(darrays=[array]).to_bytes())
+    return ','.join(names)
+
+
 def write_cohort(plan: Plan, arrays: list):
     "Tables and cohort.yaml, which makes the folder a cohort."
     folder = plan.folder
@@ -1000,7 +1034,7 @@ def write_cohort(plan: Plan, arrays: list):
         with atomic(folder / name) as tmp:
             table.to_csv(tmp, index=False)
     about: dict = dict(tr=plan.tr, parcels=plan.atlas.size, atlas='schaefer1000' if on_schaefer(plan.atlas) else None)
-    about |= dict(features=plan.rates or None, regions='regions.csv', imported=plan.account)
+    about |= dict(features=plan.rates or None, regions='regions.csv', labels=write_labels(plan), imported=plan.account)
     write_json(folder / 'import.json', record_of(plan, arrays))
     with atomic(folder / 'cohort.yaml') as tmp:
         tmp.write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True))

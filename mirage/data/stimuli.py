@@ -14,7 +14,7 @@ from pathlib import Path
 
 import av, numpy as np, pandas as pd
 
-from ..core import DELAY, HZ, MODALITIES, TR, digest, known_digest
+from ..core import DELAY, HZ, MODALITIES, TR, TR_RANGE, check_number, digest, known_digest
 from .movies import MovieError, Stand, check_clock, features, listed, open_movie, pick_picture, pick_sound
 from .movies import picture_shape, span, survey_packets
 from .words import read_words, released_words, transcript_seconds
@@ -164,6 +164,7 @@ class Movie:
     ):
         """Look at the file without decoding it; refuse one that is no movie, that was cut short, or whose clock goes
         back."""
+        check_number('tr, seconds,', tr, *TR_RANGE)
         video, seen = Path(video), survey_packets(video)
         picture = pick_picture(seen.tracks, video)
         sound = pick_sound(seen.tracks, picture, video, audio_track)
@@ -177,11 +178,9 @@ class Movie:
         for note in notes:
             warnings.warn(f'{video}: {note}', stacklevel=2)
         sounds = [t for t in seen.tracks if t.kind == 'audio']
-        taken = (
-            f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({features(sound)})'
-            if sound and len(sounds) > 1
-            else ''
-        )
+        taken = ''
+        if sound and len(sounds) > 1:
+            taken = f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({features(sound)})'
         return cls(
             video,
             None if transcript is None else Path(transcript),

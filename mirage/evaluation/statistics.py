@@ -17,7 +17,7 @@ import numpy as np, pandas as pd
 from scipy.signal import lfilter
 from scipy.stats import false_discovery_control, t as student
 
-from ..core import TR, digest, mean_of
+from ..core import TR, check_number, digest, mean_of
 
 # %% ../../nbs/06a_statistics.ipynb #961da256
 def slow_noise(
@@ -160,6 +160,7 @@ def block_weights(
     rng,
 ):  # (draws, cells) how often each cell is drawn; degrees of freedom
     "Circular blocks for one movie; every row of weights adds up to the number of cells."
+    check_number('draws', draws, 2, 10**6, whole=True)  # one has no spread
     block = max(1, min(block, cells // 3))
     blocks = cells // block
     if blocks < 2:

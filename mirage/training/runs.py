@@ -7,11 +7,12 @@ __all__ = ['AGGREGATES', 'BACKBONES', 'PROTOCOL_NAMES', 'PRECISIONS', 'NUMBERS',
            'VALIDATIONS', 'MUCH', 'choice', 'number', 'TrainingParameters', 'exact', 'run_name', 'either',
            'name_pattern', 'parameters_of', 'DataSize', 'sized', 'say_choice', 'with_window', 'check_names',
            'chosen_preset', 'chosen_precision', 'training_settings', 'own_name', 'asked_settings', 'inputs_now',
-           'changed_inputs', 'open_trained', 'why_not', 'identity_of', 'check_unchanged', 'set_aside', 'write_scores',
-           'score_metrics', 'variant', 'sweep', 'seed_sweep', 'query_sweep', 'sensitivity_sweeps', 'backbone_sweep']
+           'changed_since', 'changed_inputs', 'open_trained', 'why_not', 'open_current', 'identity_of',
+           'check_unchanged', 'set_aside', 'write_scores', 'score_metrics', 'variant', 'sweep', 'seed_sweep',
+           'query_sweep', 'sensitivity_sweeps', 'backbone_sweep']
 
 # %% ../../nbs/04b_runs.ipynb #21c9fead
-import math, re, sys
+import contextlib, math, re, sys
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_args
 
@@ -361,14 +362,22 @@ def inputs_now(
     return inputs_of(data, pick_streams(features, ','.join(config.get('streams') or features.streams)))
 
 
+def changed_since(
+    cohort: str,
+    config: dict,  # of a run, or what an item says that it was drawn from
+) -> list:  # (field, old, new)
+    "What has changed of inputs since they were read."
+    now = inputs_now(cohort, config)
+    return [d for d in differences(config['inputs'], now) if d[0].split('.')[0] in now]
+
+
 def changed_inputs(cohort: str, run: Run) -> str:  # empty where they are the same
     "What has changed of the inputs of a run since it was made."
     config = run.config
     read = config.get('inputs')
     if not isinstance(read, dict) or 'runs' not in read:
         return f'{run.path} does not say what it was made from: it comes from an earlier version'
-    now = inputs_now(cohort, config)
-    found = [d for d in differences(read, now) if d[0].split('.')[0] in now]
+    found = changed_since(cohort, config)
     return f'{run.path} was made with other inputs than are there now: {name_differences(found)}' * bool(found)
 
 # %% ../../nbs/04b_runs.ipynb #34baf09c
@@ -390,25 +399,47 @@ def open_trained(
     return run, preset, data, open_features(data, preset, fusion=config['fusion'])
 
 # %% ../../nbs/04b_runs.ipynb #6514e8f0
-def why_not(cohort: str, stage: str, name: str, preset: str = 'auto') -> str:  # empty where it is as asked
+def why_not(
+    cohort: str,
+    stage: str,
+    name: str,
+    preset: str | None = 'auto',  # None: of whatever settings
+) -> str:  # empty where it is as asked
     "Why a run is not the one asked for: other settings, other inputs, or runs behind it that are not what they were."
     run = Run(run_path(cohort, stage, name))
     config = run.config
     read = config.get('inputs')
     if not isinstance(read, dict):
         return changed_inputs(cohort, run)
-    asked = asked_settings(cohort, stage, name, preset)
+    asked = {} if preset is None else asked_settings(cohort, stage, name, preset)
     if found := differences({k: config.get(k) for k in asked}, asked):
         return f'{run.path} was made with other settings than asked for: {name_differences(found)}'
     for other, was in read.get('of', {}).items():
         source = Run(run_path(cohort, *other.split('/')))
         if not (source.path / 'provenance.json').is_file():
+            if preset is None:
+                continue  # removed after use
             return f'{run.path} was made of {source.path}, which is not finished'
         if was != identity_of(source):
             return f'{run.path} was made of another {other} than the one that is there now'
         if why := why_not(cohort, source.path.parent.name, source.path.name, preset):
             return why
     return changed_inputs(cohort, run)
+
+
+def open_current(
+    cohort: str,
+    name: str,  # of a run, stage/name
+) -> Run:
+    """A finished run that was made from what is there now. One that does not say from what was not made here, and is
+    judged by its scores; where there are no data, there is nothing that could have changed."""
+    stage, _, own = name.partition('/')
+    run, why = open_run(run_path(cohort, stage, own)), ''
+    with contextlib.suppress(FileNotFoundError):
+        why = why_not(cohort, stage, own, preset=None) if 'inputs' in run.config else ''
+    if why:
+        raise ValueError(f'{why}. Make it again with the notebook of its stage ({stage})')
+    return run
 
 
 def identity_of(run: Run) -> dict:  # file → digest

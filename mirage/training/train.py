@@ -29,7 +29,7 @@ from accelerate.state import AcceleratorState
 from ..processes import gives_locks_back, take
 from ..data.cohort import SCORED_SETS, Cohort, pick_subjects
 from ..data.folds import SET, make_folds, with_sets
-from ..features.backbones import extractions_of
+from ..features.backbones import backbone_id, extractions_of, is_given
 from ..features.store import FeatureSet, check_backbone, check_inputs, inputs_of, open_features
 from ..models.model import Mirage, ModelConfig, first_model, save_weights
 from .runs import TrainingParameters, chosen_preset, own_name, score_metrics, training_settings
@@ -516,14 +516,14 @@ def take_run(task: Task, overwrite: bool, accelerator: Accelerator) -> Run:
 
 # %% ../../nbs/05_train.ipynb #b0e172ac
 def ridge_beside(
-    cohort: str,
-    fusion: str,
-    read: dict,  # inputs of a training
+    config: dict,  # of a training
     folds: str | int | None = None,
 ) -> dict | None:  # metrics of the ridge that read the same; None where there is none
     "The linear baseline, where it was fitted to the same recordings and features."
-    kind = f'cv{folds}-'.replace('cvruns', 'cv') if folds else ''
-    path = run_path(cohort, 'ridge', f'linear-{kind}{fusion}')
+    backbone, read = config['preset']['backbone'], config['inputs']
+    kind = f'{backbone_id(backbone)}-' if is_given(backbone) else ''
+    kind += f'cv{folds}-'.replace('cvruns', 'cv') if folds else ''
+    path = run_path(config['cohort'], 'ridge', f'linear-{kind}{config["fusion"]}')
     if unfinished(path):
         return None
     theirs = Run(path).config['inputs']
@@ -562,7 +562,7 @@ def finish_training(run: Run, task: Task, model: Mirage, loader: Loader, history
     )
     metrics = score_metrics(scores, task.cohort) | took
     config = task.config
-    ridge = None if 'fold' in config else ridge_beside(config['cohort'], config['fusion'], config['inputs'])
+    ridge = None if 'fold' in config else ridge_beside(config)
     warn_of_training(history, best, metrics['val_r'], ridge)
     finish_run(run, metrics, seed=config['seed'])
 
