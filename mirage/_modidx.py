@@ -521,6 +521,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mirage.data.stimuli.first_frame': ('stimuli.html#first_frame', 'mirage/data/stimuli.py'),
                                      'mirage.data.stimuli.frames_in_window': ('stimuli.html#frames_in_window', 'mirage/data/stimuli.py'),
                                      'mirage.data.stimuli.movie_source': ('stimuli.html#movie_source', 'mirage/data/stimuli.py'),
+                                     'mirage.data.stimuli.place_among': ('stimuli.html#place_among', 'mirage/data/stimuli.py'),
                                      'mirage.data.stimuli.tell_faults': ('stimuli.html#tell_faults', 'mirage/data/stimuli.py'),
                                      'mirage.data.stimuli.window_mask': ('stimuli.html#window_mask', 'mirage/data/stimuli.py'),
                                      'mirage.data.stimuli.window_table': ('stimuli.html#window_table', 'mirage/data/stimuli.py'),
