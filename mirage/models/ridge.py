@@ -101,6 +101,7 @@ def collect(
             y -= m.base.setdefault(s, y.mean(0))
             m.y[s] = m.y.get(s, 0) + y.sum(0)
             m.xy[s] = m.xy.get(s, 0) + X.T @ y
+    assert m is not None  # `row_blocks` refuses what holds no block
     return m
 
 # %% ../../nbs/03d_ridge.ipynb #7421af51
@@ -643,7 +644,9 @@ class TrainingRows:
         design: dict,  # showing → (TRs, p)
         trim: int = 0,  # TRs left out at both ends of a run
     ):
-        self.cohort, self.design, self.trim, self.only, self.columns = cohort, design, trim, None, slice(None)
+        self.cohort, self.design, self.trim = cohort, design, trim
+        self.only: set | None = None  # splits; None: all of them
+        self.columns = slice(None)  # of the BOLD
         self.runs = cohort.runs[cohort.runs['set'] == 'train'].assign(onset=lambda runs: runs.get('onset', 0.0))
         history = {s: tuple(zip(r.split, r.onset, r.repeat, r.n_tr)) for s, r in self.runs.groupby('subject')}
         alike: dict = {}

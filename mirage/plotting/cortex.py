@@ -22,6 +22,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize, to_hex, to_rgb
 from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from matplotlib.tri import LinearTriInterpolator, Triangulation
 from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from PIL import Image, ImageDraw
@@ -288,7 +289,7 @@ def flatmap(
         ):
             # as vectors they weigh megabytes
             ax.add_collection(
-                LineCollection(lines, colors=[colour], linewidths=width * thin, capstyle='round', rasterized=True)
+                LineCollection(list(lines), colors=[colour], linewidths=width * thin, capstyle='round', rasterized=True)
             )
     (x0, _, y0, y1), x1 = patch('left').extent, patch('right').extent[1]
     ax.set(xlim=(x0 - 4, x1 + 4), ylim=(y0 - 4, y1 + 4), aspect='equal')
@@ -314,8 +315,8 @@ def colour_bar(
     bar.outline.set_linewidth(0.4)
     bar.ax.tick_params(width=0.4, length=2, pad=1.5)
     bar.set_label(label, labelpad=2)
-    middle = 0.0 if mappable.norm.vmin < 0 < mappable.norm.vmax else (mappable.norm.vmin + mappable.norm.vmax) / 2
-    bar.set_ticks([mappable.norm.vmin, middle, mappable.norm.vmax])
+    low, high = map(float, mappable.get_clim())
+    bar.set_ticks([low, 0.0 if low < 0 < high else (low + high) / 2, high])
     bar.ax.xaxis.set_major_formatter('{x:.2g}')
     return bar
 
@@ -405,6 +406,7 @@ def parcel_map(
     ax.plot(np.arange(1, len(ranked) + 1), ranked, color='.2', lw=1, marker=few, ms=2.5)
     ax.axhline(0, color='.6', lw=0.5)
     ax.set(xlabel='parcel, by rank', ylabel=label)
+    ax.xaxis.set_major_locator(MaxNLocator('auto', integer=True, min_n_ticks=1))
     ax.spines[['top', 'right']].set_visible(False)
     ax.set_title('no map: the cohort has no Schaefer atlas', color='.4', size='medium')
 
@@ -429,6 +431,7 @@ def dominance_map(
     )
     ax.set(xlabel='share of the drop', ylabel='parcels')
     ax.legend(frameon=False)
+    ax.xaxis.set_major_locator(MaxNLocator('auto', integer=True, min_n_ticks=1))
     ax.spines[['top', 'right']].set_visible(False)
     ax.set_title('no map: the cohort has no Schaefer atlas', color='.4', size='medium')
 
