@@ -1646,6 +1646,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'mirage/models/readout.py'),
                                        'mirage.models.readout.only': ('readout.html#only', 'mirage/models/readout.py'),
                                        'mirage.models.readout.people_only': ('readout.html#people_only', 'mirage/models/readout.py'),
+                                       'mirage.models.readout.readout_spread': ('readout.html#readout_spread', 'mirage/models/readout.py'),
                                        'mirage.models.readout.readouts_of': ('readout.html#readouts_of', 'mirage/models/readout.py'),
                                        'mirage.models.readout.stretches': ('readout.html#stretches', 'mirage/models/readout.py'),
                                        'mirage.models.readout.widened': ('readout.html#widened', 'mirage/models/readout.py'),
