@@ -17,7 +17,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:
-    fcntl = None  # Windows
+    fcntl = None  # type: ignore[assignment]  # Windows
 
 # %% ../nbs/00a_processes.ipynb #aa000004
 def cores() -> int:  # at least 1
@@ -441,11 +441,15 @@ def main():
     import zmq
     from jupyter_client import KernelManager
     from papermill.cli import papermill
+    from papermill.exceptions import PapermillExecutionError
 
     if zmq.has('curve'):
         KernelManager.transport_encryption.default_value = 'auto'
     watch_pipeline(int(os.environ.get('MIRAGE_PIPELINE', 0)))
-    papermill(['--no-progress-bar', '--log-level', 'WARNING', *sys.argv[1:]], prog_name='papermill')
+    try:
+        papermill(['--no-progress-bar', '--log-level', 'WARNING', *sys.argv[1:]], prog_name='papermill')
+    except PapermillExecutionError as error:
+        sys.exit(str(error).strip())
 
 
 if __name__ == '__main__' and '__file__' in globals():

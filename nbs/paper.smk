@@ -429,9 +429,22 @@ def members_of(w):
     ]
 
 
-if workflow.is_main_process:
+def draw_again():
+    "Items that were drawn from other recordings or runs than are there now count no longer."
+    targets = [t for t in sys.argv[1:] if re.match(r'(results|data)/[\w.-]+/', t)]
+    pages = f'results/{COHORT}/figures/index.html', f'results/{COHORT}/figures/README.md'
+    wanted = RUNS if not targets or set(pages) & set(targets) else {Path(t).stem for t in targets}
+    items = [item for item in RUNS if item in wanted and Path(f'results/{COHORT}/figures/{item}.json').is_file()]
+    if items:
+        from mirage.plotting.overview import set_aside_items
+
+        set_aside_items(NAMED, items, bool({'-n', '--dry-run', '--dryrun'} & set(sys.argv)))
+
+
+if workflow.is_main_process and 'MIRAGE_UNLOCKS' not in os.environ:
     for cohort in asked_now():  # before the jobs are chosen
         set_aside(cohort)
+    draw_again()
 
 
 rule paper:

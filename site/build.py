@@ -21,6 +21,7 @@ GROUPS = {
 }  # fmt: skip
 DOCUMENTS = {'README.md': 'readme.md', 'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changelog.md'}
 PICTURES = {'image/png': 'png', 'image/jpeg': 'jpg', 'image/svg+xml': 'svg'}
+FOREIGN = re.compile(r'!\[([^\]]*)\]\(https?://[^)]*\)')  # a picture of another site, such as a badge
 PROSE = re.compile(r'(```.*?```|`[^`\n]*`)', re.S)  # everything but code
 LINK = re.compile(r'(!?\[[^\]]*\])\(([^)\s]+)\)|(\]\()([^)\s]+)\)')
 
@@ -45,6 +46,11 @@ def executed(notebook: Path, cohort: str = 'embedded') -> Path:
     "The copy that the pipeline ran, where there is one; else the notebook as it is stored."
     ran = ROOT / 'results' / cohort / 'notebooks' / notebook.name
     return ran if ran.is_file() else notebook
+
+
+def results_page(cohort: str) -> str:  # from the site's root
+    "Where a cohort's results stand; the embedded cohort's open the site."
+    return 'index.md' if cohort == 'embedded' else f'results/{cohort}/index.md'
 
 
 class Site:
@@ -81,9 +87,9 @@ class Site:
         if str(inside) in DOCUMENTS:
             return DOCUMENTS[str(inside)]
         if inside.parts[0] == 'figures' and len(inside.parts) == 3:
-            name = 'index.md' if inside.name == 'README.md' else inside.name
-            where = f'results/{inside.parts[1]}/{name}'
-            return where if name == 'index.md' else self.copy(path, where)
+            if inside.name == 'README.md':
+                return results_page(inside.parts[1])
+            return self.copy(path, f'results/{inside.parts[1]}/{inside.name}')
         if path.is_dir():
             raise BrokenLink(f'{said} leads to the folder {inside}; name a file')
         return self.copy(path, f'files/{inside}')
@@ -98,14 +104,14 @@ class Site:
         return f'{up}{place}{mark}{part}'
 
     def prose(self, text: str, source: Path, page: str) -> str:
-        "Markdown with its links turned to the site's."
+        "Markdown with its links turned to the site's; what would be loaded from elsewhere is left as its text."
 
         def turned(found):
             head, target = found[1] or ']', found[2] or found[4]
             return f'{head}({self.link(target, source, page)})'
 
         parts = PROSE.split(text)
-        shown = ''.join(part if k % 2 else LINK.sub(turned, part) for k, part in enumerate(parts))
+        shown = ''.join(part if k % 2 else LINK.sub(turned, FOREIGN.sub(r'\1', part)) for k, part in enumerate(parts))
         return shown.replace('<details>', '<details markdown>')  # what is folded is Markdown too
 
     def output(self, out: dict, page: str, number: int, alt: str) -> str:
@@ -168,13 +174,13 @@ def code(source: str) -> str:
 
 
 def results(site: Site) -> list:  # of the navigation
-    "One page a cohort, as `make figures` wrote it, with the cortex to turn beside it."
+    "One page per cohort, as `make figures` wrote it, with the cortex to turn beside it."
     found = [p for p in sorted((ROOT / 'figures').glob('*/README.md')) if p.parent.name != 'smoke']
     found.sort(key=lambda p: p.parent.name != 'embedded')
     pages = []
     for source in found:
         cohort = source.parent.name
-        page = 'index.md' if not pages else f'results/{cohort}/index.md'
+        page = results_page(cohort)
         text = site.prose(source.read_text(), source, page)
         site.write(page, f'{text}\n\n{cortex(site, cohort, page)}')
         pages.append({re.search('^# (.+)$', text, re.M)[1]: page})

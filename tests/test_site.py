@@ -139,6 +139,8 @@ def test_a_link_that_leads_nowhere_stops_the_build_and_names_its_page(tmp_path):
     turned = site.prose(
         '[a](nbs/05_train.ipynb#x) `[b](c)` ![d](figures/embedded/fig1_pipeline.png)', source, 'readme.md'
     )
+    badge = '[![every figure](https://x.org/b.svg)](figures/embedded/README.md)'
+    assert site.prose(badge, source, 'readme.md') == '[every figure](index.md)'
     assert turned == '[a](chapters/05_train.md#x) `[b](c)` ![d](results/embedded/fig1_pipeline.png)'
     assert (tmp_path / 'source/results/embedded/fig1_pipeline.png').is_file()
 

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.interpolate import CubicSpline
 from sklearn.random_projection import SparseRandomProjection
 
-from ..core import mean_of, progress
+from ..core import check_number, mean_of, progress
 from .statistics import STEP, TRIM, Bootstrap, resample
 from ..models.ridge import fit_ridge, tr_mean
 
@@ -205,6 +205,8 @@ def find_delay(
 ) -> Delay:
     "Held-out r as a function of the delay from movie to BOLD."
     step = step or max(1.0, pairs.cohort.tr / 2)
+    check_number('step, seconds,', step, 0.05, 60)
+    check_number('reach, seconds,', reach, step, 300)
     shifts = np.arange(-np.floor(reach / step), np.floor(reach / step) + 1) * step
     delays = EXPECTED_DELAY + shifts
     scores = [score_pairs(pairs, d, draws=draws) for d in progress(delays, 'shifts')]
@@ -269,6 +271,7 @@ class Shuffled:
 
 def shuffle_runs(pairs: Pairs, shuffles: int = 3, seed: int = 0, draws: int = 200) -> Shuffled:
     "Held-out r when every recording is paired with another movie, averaged over several ways to do so."
+    check_number('shuffles', shuffles, 2, 1000, whole=True)  # their spread is part of the interval
     rng, found = np.random.default_rng(seed), []
     for _ in progress(range(shuffles), 'shuffles'):
         partner = derangement(list(pairs.runs), rng)

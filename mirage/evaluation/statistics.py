@@ -17,7 +17,7 @@ import numpy as np, pandas as pd
 from scipy.signal import lfilter
 from scipy.stats import false_discovery_control, t as student
 
-from ..core import TR, digest, mean_of
+from ..core import TR, check_number, digest, mean_of
 
 # %% ../../nbs/06a_statistics.ipynb #961da256
 def slow_noise(
@@ -160,6 +160,7 @@ def block_weights(
     rng,
 ):  # (draws, cells) how often each cell is drawn; degrees of freedom
     "Circular blocks for one movie; every row of weights adds up to the number of cells."
+    check_number('draws', draws, 2, 10**6, whole=True)  # one has no spread
     block = max(1, min(block, cells // 3))
     blocks = cells // block
     if blocks < 2:
@@ -282,11 +283,11 @@ def movie_sums(
     empty = [np.zeros((0, len(mean))) for mean, _ in units]
     parts = []
     for split, n in cells.items():
-        scaled = [
+        x, y = (
             np.where(std == 0, 0.0, (v - mean) / np.where(std == 0, 1.0, std))
             for v, (mean, std) in zip(pairs.get(split, empty), units)
-        ]
-        parts.append(cell_sums(*scaled, n))
+        )
+        parts.append(cell_sums(x, y, n))
     return [np.concatenate(p) for p in zip(*parts)]
 
 
@@ -309,18 +310,17 @@ def resample(
     weights, df = movie_weights(cells, block // STEP, draws, rng)
     scores, resampled = [], []
     for p in pairs.values():
-        whole, drawn = units_of(list(p.values())), []
+        whole = units_of(list(p.values()))
+        drawn: list = []
         for movie in cells:
             if p.keys().isdisjoint(cells[movie]):
                 continue
             units = whole if pooled else units_of([v for split, v in p.items() if split in cells[movie]])
             sums, rows = movie_sums(p, cells[movie], units)
-            drawn.append((
-                (weights[movie] @ sums.reshape(len(sums), -1)).reshape(draws + 1, 5, -1),
-                weights[movie] @ rows,
-            ))
+            of_draws = (weights[movie] @ sums.reshape(len(sums), -1)).reshape(draws + 1, 5, -1)
+            drawn.append((of_draws, weights[movie] @ rows))
         if pooled:
-            drawn = [[sum(v) for v in zip(*drawn)]]
+            drawn = [tuple(map(sum, zip(*drawn)))]
         r = np.mean([r_of_sums(*d) for d in drawn], axis=0)
         scores.append(r[0])
         resampled.append(r[1:].astype(np.float32))

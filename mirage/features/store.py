@@ -381,6 +381,8 @@ class ArrayFeatures(FeatureSet):
         self._held[path] = stamp, held
 
     def length(self, stream, split):
+        if (stream, split) not in self._files:
+            raise KeyError(f'there are no features of {split!r} in {self.folder / stream}')
         return int(np.ceil(self._files[stream, split][1] / self.rates[stream] * self.hz - 1e-6))
 
     def steps(self, split):

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['VERDICTS', 'PARTS', 'TAGS', 'STYLES', 'PICTURES', 'SHOWN_KINDS', 'OVERVIEW_POLICY', 'CSS', 'item_order',
-           'whole_table', 'whole_claim', 'check_account', 'account', 'accounts', 'describe_pictures',
-           'attribute_allowed', 'harmless', 'disarm', 'PageExporter', 'readable', 'tally', 'in_words', 'text_table',
-           'claim_row', 'item_name', 'section', 'overview', 'write_overview']
+           'whole_table', 'whole_claim', 'check_account', 'account', 'accounts', 'stale', 'check_current',
+           'set_aside_items', 'describe_pictures', 'attribute_allowed', 'harmless', 'disarm', 'PageExporter',
+           'readable', 'tally', 'in_words', 'text_table', 'claim_row', 'item_name', 'section', 'overview',
+           'write_overview']
 
 # %% ../../nbs/08d_overview.ipynb #a75575b4
-import html, os, re
+import html, os, re, sys
 from collections import Counter
 from pathlib import Path
 from urllib.parse import quote
@@ -19,8 +20,10 @@ from bleach.css_sanitizer import CSSSanitizer
 from jinja2 import pass_context
 from nbconvert import HTMLExporter
 
-from ..core import atomic, check_name, cohort_id, file_digest, provenance, read_json, read_sealed, root, shown
+from ..core import Run, atomic, check_name, cohort_id, digest, file_digest, name_differences, provenance
+from ..core import read_json, read_sealed, root, run_path, shown
 from .figures import figure_folder
+from ..training.runs import changed_since, identity_of
 
 # %% ../../nbs/08d_overview.ipynb #a0dcf2c1
 def item_order(item: str):  # sorts fig2 before fig10, figures before tables before the rest
@@ -66,6 +69,8 @@ def check_account(
         wrong.append('claims')
     if not whole_table(parts.get('table')):
         wrong.append('table')
+    if not isinstance(parts.get('read', {}), dict):
+        wrong.append('read')
     if wrong:
         raise ValueError(
             f'{where} is no account of an item: {wrong[0]} is {shown(parts.get(wrong[0]))}. Draw '
@@ -118,6 +123,58 @@ def accounts(
             f'snakemake -s nbs/paper.smk --cores 2 paper --config cohort={cohort}'
         )
     return [account(cohort, item) for item in sorted(items, key=item_order)]
+
+# %% ../../nbs/08d_overview.ipynb #7d210002
+def stale(
+    said: dict,  # an account
+    cohort: str,  # what opens its cohort
+) -> str:  # empty where nothing has changed, or nobody can tell
+    "What has changed since an item was drawn, of what it was drawn from."
+    read = said.get('read', {})
+    try:
+        for name, was in read.get('of', {}).items():
+            run = Run(run_path(*name.split('/')))
+            if (run.path / 'provenance.json').is_file() and digest(identity_of(run), 16) != was:
+                return f'{name} was made again'
+        return name_differences(changed_since(cohort, read)) if 'inputs' in read else ''
+    except FileNotFoundError:
+        return ''  # the data are not here
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(f'the account of {said["item"]} does not say what it was drawn from') from None
+
+
+def check_current(
+    said: list,  # accounts
+    cohort: str,  # what opens their cohort
+):
+    "Refuse items that were drawn from other runs or recordings than are there now."
+    for of_item in said:
+        if why := stale(of_item, cohort):
+            raise ValueError(
+                f'{of_item["item"]} was drawn from something else than is there now: {why}. Draw it again: '
+                f'{of_item["command"]}'
+            )
+
+
+def set_aside_items(
+    cohort: str,  # what opens it
+    items,  # names
+    dry: bool = False,  # only say it
+) -> list:  # of those that are to be drawn again
+    "Accounts that no longer hold are removed, so that the pipeline draws their items again."
+    found = []
+    for item in items:
+        where = figure_folder(cohort) / f'{item}.json'
+        if not where.is_file():
+            continue
+        try:
+            check_current([account(cohort_id(cohort), item)], cohort)
+        except (ValueError, FileNotFoundError) as e:
+            print(e, file=sys.stderr)
+            found.append(item)
+            if not dry:
+                where.unlink()
+    return found
 
 # %% ../../nbs/08d_overview.ipynb #4fe5d640
 def describe_pictures(nb):
@@ -346,13 +403,15 @@ def overview(
         'and the answers to be found were made by a program. Its numbers test the pipeline and say nothing about '
         'people.</p>'
     )
+    sources = dict.fromkeys(a['source'] for a in said if a.get('source'))
+    real = '' if simulated else ''.join(f'<p><b>{e(source[:1].upper() + source[1:])}.</b></p>' for source in sources)
     versions = ', '.join(f'{k} {v}' for k, v in made['versions'].items())
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="Content-Security-Policy" content="{OVERVIEW_POLICY}"><title>MIRAGE: {e(cohort)}</title><link rel="icon" href="data:,"><style>{CSS}</style></head><body>
 <h1>MIRAGE, every figure and table</h1><p>Cohort <b>{e(cohort)}</b>: {len(said)} items.</p>
 <p><b>What the paper claims:</b> {own}.<br><b>Checks of the machinery and what goes beyond the paper:</b> {ours}.<br>A number that stands in several items is counted once.
 A claim holds when its whole 95 % interval lies on the claimed side of a threshold that was fixed beforehand, and fails when the whole interval lies on the other side.</p>
-{banner if simulated else ''}
+{banner if simulated else real}
 <table><thead><tr><th>Item</th><th></th>{''.join(f'<th class="count">{v}</th>' for v in VERDICTS)}</tr></thead><tbody>{''.join(map(row, said))}</tbody></table>
 {''.join(section(a, here) for a in said)}
 <footer><p>Page made {e(made['time'])} at commit {e(made['commit'] or 'unknown')}{' with uncommitted changes' if made['dirty'] is True else ''}, Python {e(made['python'])} on {e(made['platform'])}; {e(versions)}.
@@ -366,9 +425,10 @@ def write_overview(
     page=None,  # results/<cohort>/figures/index.html
 ) -> Path:
     "Check all files, convert the notebooks, write the page."
-    cohort = cohort_id(cohort)
+    said = accounts(cohort_id(cohort), items)
+    check_current(said, cohort)
     page = Path(page or figure_folder(cohort) / 'index.html')
-    text = overview(accounts(cohort, items), page.parent, provenance())
+    text = overview(said, page.parent, provenance())
     with atomic(page) as tmp:
         tmp.write_text(text)
     return page

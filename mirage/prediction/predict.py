@@ -17,12 +17,14 @@ from types import SimpleNamespace
 import h5py, numpy as np, pandas as pd, torch
 
 from ..core import DELAY, TR, atomic, check_name, check_overwrite, digest, finish_run, former_config, known_digest
-from ..core import open_run, plain_name, read_sealed, root, run_path, start_run, unfinished, write_sealed
+from ..core import open_run, plain_name, read_sealed, root, run_path, split_list, start_run, unfinished
+from ..core import write_sealed
 from ..processes import DiskFull
 from ..data.cohort import pick_subjects
 from ..data.parcels import MEANING, Prediction, parcel_table
-from ..data.media import check_words, open_stimulus
+from ..data.media import check_words
 from ..data.stimuli import RATE, Movie, Transcript, window_table
+from ..data.timeline import open_shown
 from ..features.backbones import Schedule, get_protocol
 from ..features.store import Joined, pick_streams, store_path
 from ..features.extract import estimate, extract_splits
@@ -36,7 +38,7 @@ def open_input(
     video, transcript=None, tr: float = TR, audio_track='', protocol='aligned', reading_rate: float = 0.0
 ) -> Movie | Transcript:
     "A stimulus that can be used, or an error that says what to do."
-    movie = open_stimulus(video, transcript or None, tr, audio_track, reading_rate or None)
+    movie = open_shown(video, transcript or None, tr, audio_track, reading_rate or None)
     if 'vision' in movie.streams:
         next(movie.iter_frames([0.0]))
     elif 'audio' in movie.streams:
@@ -146,7 +148,7 @@ class Job:
         if 'text' not in self.given:
             return f'{heard}{" and ".join(self.given)}{absent}'
         if n := len(plan.words):
-            return f'{heard}{n} words of {Path(row_of(self.movie)["transcript"]).name}{absent}'
+            return f'{heard}{n} words of {Path(row_of(self.movie)["transcript"] or self.movie.path).name}{absent}'
         recipe = self.weights.recipe
         one_model = '' in recipe.backbones
         instead = get_protocol(recipe.protocol).without_words(recipe.fusion) if one_model else 'zeros'
@@ -213,7 +215,7 @@ def row_of(movie: Movie | Transcript) -> dict:  # video, transcript, audio_track
         row = dict(video=None, transcript=movie.path, audio_track='')
     else:
         row = dict(video=movie.path, transcript=movie.transcript, audio_track=movie.audio_track)
-    if len(movie.streams) == 3:
+    if type(movie) is Movie and len(movie.streams) == 3:
         return row
     return row | dict(streams='+'.join(movie.streams), reading_rate=getattr(movie, 'reading_rate', None))
 
@@ -271,8 +273,10 @@ def default_name(video) -> str:
 
 def for_people(weights: Weights, subjects: str | list | tuple) -> tuple[Weights, tuple]:
     "Who is asked for; the average person (chapter 03e) joins the model's people where that is one of them."
-    asked = subjects.split(',') if isinstance(subjects, str) else subjects
-    if AVERAGE in [s.strip() for s in asked] and AVERAGE not in weights.model.config.subjects:
+    asked = (
+        split_list(subjects) if isinstance(subjects, str) else subjects if isinstance(subjects, list | tuple) else ()
+    )
+    if AVERAGE in asked and AVERAGE not in weights.model.config.subjects:
         model = with_people(weights.model, {AVERAGE: average_readout(weights.model)})
         weights = replace(weights, model=model)
     return weights, pick_subjects(subjects, weights.model.config.subjects, weights.source)

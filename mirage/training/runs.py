@@ -7,11 +7,13 @@ __all__ = ['AGGREGATES', 'BACKBONES', 'PROTOCOL_NAMES', 'PRECISIONS', 'NUMBERS',
            'VALIDATIONS', 'MUCH', 'choice', 'number', 'TrainingParameters', 'exact', 'run_name', 'either',
            'name_pattern', 'parameters_of', 'DataSize', 'sized', 'say_choice', 'with_window', 'check_names',
            'chosen_preset', 'chosen_precision', 'training_settings', 'own_name', 'asked_settings', 'inputs_now',
-           'changed_inputs', 'open_trained', 'why_not', 'identity_of', 'check_unchanged', 'set_aside', 'write_scores',
-           'score_metrics', 'variant', 'sweep', 'seed_sweep', 'query_sweep', 'sensitivity_sweeps', 'backbone_sweep']
+           'changed_since', 'changed_inputs', 'open_trained', 'why_not', 'open_current', 'identity_of',
+           'check_unchanged', 'set_aside', 'write_scores', 'score_metrics', 'variant', 'sweep', 'seed_sweep',
+           'query_sweep', 'sensitivity_sweeps', 'backbone_sweep']
 
 # %% ../../nbs/04b_runs.ipynb #21c9fead
-import math, re, sys
+import contextlib, math, re, sys
+from pathlib import Path
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_args
 
@@ -19,7 +21,7 @@ import numpy as np, pandas as pd, torch
 
 from ..core import PRESETS, Contexts, Preset, Run, atomic, check_number, cohort_id, differences, file_digest
 from ..core import get_preset, mean_of
-from ..core import name_differences, open_run, own_precision, own_preset, read_json, root, run_path
+from ..core import name_differences, open_run, plain_name, own_precision, own_preset, read_json, root, run_path
 from ..core import seal_broken, shown, unfinished, write_json
 from ..data.cohort import Cohort
 from ..data.folds import check_folds, with_sets
@@ -73,6 +75,8 @@ class TrainingParameters:
     audio: float | None = number('audio', 0.25, 3600)  # seconds of sound, likewise
     video: float | None = number('video', 0.25, 3600)  # seconds of video frames, likewise
     fps: float | None = number('fps', 0.1, 60)  # video frames per second, likewise
+    start: str | None = None  # weights to begin with: a training run or a folder; None: chance
+    frozen: bool = False  # with start: train the readouts alone
     folds: str | int | None = None  # runs, or how many: the set to predict is taken out of all recordings in turn
     fold: int | None = None  # which of them, from 1
     precision: str = choice('auto', *PRECISIONS.values())
@@ -90,6 +94,8 @@ class TrainingParameters:
             elif not isinstance(value, f.type):
                 kinds = [kind.__name__ for kind in get_args(f.type) or (f.type,)]
                 raise ValueError(f'{f.name} is {shown(value)}: a {type(value).__name__}, expected {" or ".join(kinds)}')
+        if self.frozen and not self.start:
+            raise ValueError('frozen trains the readouts on given weights: give start too')
         if self.fold is not None:
             if self.folds is None:
                 raise ValueError('fold is one of folds: give folds too, runs or a number')
@@ -319,7 +325,10 @@ def own_name(cohort: str, asked: TrainingParameters) -> str:
     own = dict(preset=own_preset(cohort), precision=chosen_precision(cohort))
     used = dict(preset=settings['preset']['name'], precision=settings['precision'])
     named = {k: v if v != own[k] else 'auto' for k, v in used.items()}
-    return run_name(**asdict(asked) | named | dict(seed=settings['seed']))
+    name = run_name(**asdict(asked) | named | dict(seed=settings['seed'], start=None, frozen=False))
+    if asked.start is None:
+        return name
+    return f'{name}-from+{plain_name(Path(asked.start).name)}' + '-frozen' * asked.frozen
 
 
 def asked_settings(cohort: str, stage: str, name: str, preset: str = 'auto') -> dict:  # those that the name decides
@@ -361,14 +370,22 @@ def inputs_now(
     return inputs_of(data, pick_streams(features, ','.join(config.get('streams') or features.streams)))
 
 
+def changed_since(
+    cohort: str,
+    config: dict,  # of a run, or what an item says that it was drawn from
+) -> list:  # (field, old, new)
+    "What has changed of inputs since they were read."
+    now = inputs_now(cohort, config)
+    return [d for d in differences(config['inputs'], now) if d[0].split('.')[0] in now]
+
+
 def changed_inputs(cohort: str, run: Run) -> str:  # empty where they are the same
     "What has changed of the inputs of a run since it was made."
     config = run.config
     read = config.get('inputs')
     if not isinstance(read, dict) or 'runs' not in read:
         return f'{run.path} does not say what it was made from: it comes from an earlier version'
-    now = inputs_now(cohort, config)
-    found = [d for d in differences(read, now) if d[0].split('.')[0] in now]
+    found = changed_since(cohort, config)
     return f'{run.path} was made with other inputs than are there now: {name_differences(found)}' * bool(found)
 
 # %% ../../nbs/04b_runs.ipynb #34baf09c
@@ -390,25 +407,47 @@ def open_trained(
     return run, preset, data, open_features(data, preset, fusion=config['fusion'])
 
 # %% ../../nbs/04b_runs.ipynb #6514e8f0
-def why_not(cohort: str, stage: str, name: str, preset: str = 'auto') -> str:  # empty where it is as asked
+def why_not(
+    cohort: str,
+    stage: str,
+    name: str,
+    preset: str | None = 'auto',  # None: of whatever settings
+) -> str:  # empty where it is as asked
     "Why a run is not the one asked for: other settings, other inputs, or runs behind it that are not what they were."
     run = Run(run_path(cohort, stage, name))
     config = run.config
     read = config.get('inputs')
     if not isinstance(read, dict):
         return changed_inputs(cohort, run)
-    asked = asked_settings(cohort, stage, name, preset)
+    asked = {} if preset is None else asked_settings(cohort, stage, name, preset)
     if found := differences({k: config.get(k) for k in asked}, asked):
         return f'{run.path} was made with other settings than asked for: {name_differences(found)}'
     for other, was in read.get('of', {}).items():
         source = Run(run_path(cohort, *other.split('/')))
         if not (source.path / 'provenance.json').is_file():
+            if preset is None:
+                continue  # removed after use
             return f'{run.path} was made of {source.path}, which is not finished'
         if was != identity_of(source):
             return f'{run.path} was made of another {other} than the one that is there now'
         if why := why_not(cohort, source.path.parent.name, source.path.name, preset):
             return why
     return changed_inputs(cohort, run)
+
+
+def open_current(
+    cohort: str,
+    name: str,  # of a run, stage/name
+) -> Run:
+    """A finished run that was made from what is there now. One that does not say from what was not made here, and is
+    judged by its scores; where there are no data, there is nothing that could have changed."""
+    stage, _, own = name.partition('/')
+    run, why = open_run(run_path(cohort, stage, own)), ''
+    with contextlib.suppress(FileNotFoundError):
+        why = why_not(cohort, stage, own, preset=None) if 'inputs' in run.config else ''
+    if why:
+        raise ValueError(f'{why}. Make it again with the notebook of its stage ({stage})')
+    return run
 
 
 def identity_of(run: Run) -> dict:  # file → digest
