@@ -341,7 +341,7 @@ def item_difference(item: str, fresh: Path, kept: Path, tolerances: pd.DataFrame
     found = [compare_tables(item, read_text(fresh / f'{item}.csv'), read_text(kept / f'{item}.csv'), tolerances)]
     old, new = (read_text(folder / 'claims.csv') for folder in (kept, fresh))
     mine = [claims[claims['item'] == item].reset_index(drop=True) for claims in (new, old)]
-    found += [compare_claims(*mine, tolerances), page_faults((kept / 'README.md').read_text(), mine[1])]
+    found += [compare_claims(mine[0], mine[1], tolerances), page_faults((kept / 'README.md').read_text(), mine[1])]
     moved = pd.concat([f for f in found if len(f)], ignore_index=True)
     worst = moved.loc[moved.share.astype(float).idxmax()]
     verdict = 'the same' if worst.share == 0 else 'within tolerance' if worst.share <= 1 else 'DIFFERS'
