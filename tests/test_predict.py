@@ -18,7 +18,7 @@ from mirage.core import Contexts, finish_run, get_preset, run_path, start_run, u
 from mirage.features.extract import identity
 from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
 from mirage.data.cohort import SET_TITLES
-from mirage.data.parcels import MEANING, Prediction
+from mirage.data.parcels import MEANING, SIMULATED_MEANING, Prediction
 from mirage.plotting.page import animation_mp4, page_html, stencil
 from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_movies
 from mirage.prediction.predict import prepare, read_movies, stop_if_failed, transcribe, write_prediction
@@ -639,7 +639,7 @@ def test_a_real_movie_becomes_numbers_a_page_and_an_animation(made):
             np.array_equal(f['bold/sub-02'][()], p.bold['sub-02'])
             and f['seconds'].shape == (9,)
             and f.attrs['simulated']
-            and f.attrs['meaning'] == MEANING
+            and f.attrs['meaning'] == SIMULATED_MEANING
         )
         assert f['parcel'][0] == b'7Networks_LH_Vis_1' and len(f['parcel']) == 1000
     assert np.array_equal(np.load(run.path / 'bold_sub-05.npy'), p.bold['sub-05'])
@@ -658,7 +658,11 @@ PROBE = """<script>addEventListener('load', () => setTimeout(() => { const at = 
 const a = at(4), b = at(7), c = at(4), r = map.getBoundingClientRect(), hit = HIT, still = $('still').src.length;
 map.dispatchEvent(new PointerEvent('pointermove', {clientX: r.left + (hit % D.width + .5)/D.width*r.width, clientY: r.top + (Math.floor(hit/D.width) + .5)/D.height*r.height}));
 const tip = $('tip').textContent, value_ = value(699, 4); $('who').value = 'sub-03'; $('who').dispatchEvent(new Event('change')); const other = at(4);
-document.body.dataset.found = JSON.stringify({moves: a !== b, returns: a === c, other: other !== a, tip, value: value_, when: $('when').textContent, still, lines: document.querySelectorAll('#courses polyline').length}) }, 300))</script>"""  # noqa: E501
+const keys = k => { document.body.dispatchEvent(new KeyboardEvent('keydown', {key: k, bubbles: true})); return now };
+const right = (at(4), keys('ArrowRight')), home = keys('Home'), end = keys('End'); keys(' '); const began = $('play').getAttribute('aria-label'); keys(' ');
+at(4); speak(2.5, true); const spoken = $('said').textContent; $('regions').value = '0'; $('regions').dispatchEvent(new Event('change')); const pinned = $('pins').textContent;
+const rows = mapTable(), wide = document.documentElement.scrollWidth - innerWidth, asked = courseTable();
+document.body.dataset.found = JSON.stringify({right, home, end, began, ended: $('play').getAttribute('aria-label'), spoken, pinned, rows: rows.length, columns: asked[0].length, wide, sound: !!sound, unnamed: [...document.querySelectorAll('button,select,input')].filter(e => !(e.getAttribute('aria-label') || e.textContent || (e.labels && e.labels.length))).length, moves: a !== b, returns: a === c, other: other !== a, tip, value: value_, when: $('when').textContent, still, lines: document.querySelectorAll('#courses polyline').length}) }, 300))</script>"""  # noqa: E501
 
 
 @pytest.mark.skipif(not BROWSER, reason='no Chromium: the interactive page is not opened')
@@ -695,7 +699,10 @@ def test_the_slider_moves_the_map_in_a_browser(made, tmp_path):
     )
     assert not re.search(r'CONSOLE.*(Uncaught|[Ee]rror)', done.stderr), done.stderr[-2000:]
     found = json.loads(re.search(r'data-found="([^"]*)"', done.stdout)[1].replace('&quot;', '"'))
-    assert found['moves'] and found['returns'] and found['other'] and found['still'] > 1000 and found['lines'] == 8
+    assert found['moves'] and found['returns'] and found['other'] and found['still'] > 1000 and found['lines'] == 9
+    assert (found['right'], found['home'], found['end']) == (5, 0, 8) and found['began'] == 'pause'
+    assert found['ended'] == 'play' and 'the quick brown' in found['spoken'] and found['sound'] and not found['unnamed']
+    assert ' cortex' in found['pinned'] and found['rows'] == 1001 and found['columns'] == 9 and found['wide'] <= 0
     assert pd.read_csv(run.path / 'parcels.csv').name[699] in found['tip'] and 'right hemisphere' in found['tip']
     assert abs(found['value'] - p.bold['sub-01'][4, 699]) <= np.abs(p.bold['sub-01']).max() / 254 + 1e-6 and found[
         'when'
@@ -779,7 +786,7 @@ def test_the_notebook_predicts_a_movie_and_a_table(given, tmp_path, monkeypatch,
     assert (
         {'bold_sub-02.npy', 'page.html'} <= set(everything(tmp_path / 'results/movies/predict/clip'))
         and len(list((tmp_path / 'features/movies').rglob('*.h5'))) == 3
-        and MEANING in capsys.readouterr().out
+        and SIMULATED_MEANING in capsys.readouterr().out
     )
     (tmp_path / 'movies.csv').write_text(f'video,transcript\nmute.mkv,\n{given / "clip.mkv"},{given / "clip.srt"}\n')
     with pytest.raises(Exception, match='1 of 2 movies failed(.|\n)*mute: MovieError'):
