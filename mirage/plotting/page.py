@@ -563,8 +563,7 @@ def animation_mp4(
 ) -> Path:
     "Write the movie beside its map."
     subject = subject or next(iter(on_the_atlas(p).bold))
-    own: float = fps or getattr(p.movie, 'fps', 4.0)
-    rate = Fraction(own).limit_denominator(1001)
+    rate = Fraction(float(getattr(p.movie, 'fps', 4.0) if fps is None else fps)).limit_denominator(1001)
     times = np.arange(max(1, int(p.movie.seconds * rate))) / float(rate)
     row = np.clip(np.round((times + DELAY) / p.tr).astype(int), 0, len(p.bold[subject]) - 1)
     scene, (top, left, h, w) = Scene(p, subject), place_of(p)
