@@ -183,3 +183,15 @@ def test_results_lie_where_runs_do(trained):
     assert run.path == run_path('five', 'adapt', run.path.name) and run.path.is_relative_to(root())
     penalties = pd.read_csv(run.path / 'penalties.csv')
     assert list(penalties.parcel) == [1, 2, 3, 4, 5, 6] and (penalties.penalty > 0).all()
+
+
+@pytest.mark.promise('adapt', ('kill', 'signal', 'full disk', 'two at once'))
+@pytest.mark.filterwarnings('ignore')
+def test_an_adaptation_that_is_killed_stopped_out_of_room_or_started_twice_ends_the_same(trained):
+    from test_promises import keeps_its_promises
+
+    def act():
+        adapt(trained.run.path, 'five', subjects=['dan'], minutes=1.0, name='promised', workers=0)
+
+    act()
+    keeps_its_promises(act, run_path('five', 'adapt', 'promised'), times=(1, 4))
