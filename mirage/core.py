@@ -482,11 +482,12 @@ CHOICES = dict(
     batches=('paired', 'independent'),
     precision=('auto', 'no', 'fp16', 'bf16'),
     which=('val', 's7', 'ood', 'test', 'test_by_movie', 'cv'),
+    hrf=('glover', 'spm'),
 )
 FORMS = dict(shard=(r'[1-9]\d{0,5}/[1-9]\d{0,5}', 'k/n, such as 3/64'))
 PREDICTING = 'ridge', 'train', 'ensemble', 'adapt'  # whose runs predict
 # or ids: what opens them says more
-PATHS = 'cohort', 'folder', 'video', 'transcript', 'movies', 'weights', 'asr', 'url', 'backbone'
+PATHS = 'cohort folder start video transcript movies weights asr url backbone other design predictions'.split()
 PATHS += 'derivatives', 'atlas', 'names', 'table', 'events', 'event'
 
 # %% ../nbs/00_core.ipynb #3e0c41a0
@@ -551,7 +552,7 @@ def declared_values(cells: list) -> dict:  # name → value
     for cell in cells:
         with contextlib.suppress(SyntaxError, ValueError):  # magics, and what is no literal
             for node in ast.parse(cell).body:
-                if isinstance(node, ast.AnnAssign) and node.value is not None:
+                if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
                     found.setdefault(node.target.id, ast.literal_eval(node.value))
     return found
 
@@ -565,7 +566,8 @@ def check_parameters(
     declared = {k: v for k, v in namespace.get('__annotations__', {}).items() if k in namespace}
     cells = list(namespace.get('In', []))
     cell = next((c for c in reversed(cells) if c.startswith('# Parameters\n')), '')
-    given = {t.id for node in ast.parse(cell).body if isinstance(node, ast.Assign) for t in node.targets}
+    targets = [t for node in ast.parse(cell).body if isinstance(node, ast.Assign) for t in node.targets]
+    given = {t.id for t in targets if isinstance(t, ast.Name)}
     if unknown := sorted(given - set(declared)):
         raise WrongParameter(f'unknown parameter {", ".join(unknown)}; this notebook has: {", ".join(declared)}')
     defaults = declared_values(cells)
@@ -1159,6 +1161,14 @@ def build(
 # %% ../nbs/00_core.ipynb #c06e8f25
 class Pearson:
     "Correlation per column, from blocks of rows; the same as NumPy's over all rows at once."
+
+    n: int  # rows so far
+    first: np.ndarray  # (2, columns), of x and y: their first row, from which the others are counted
+    mean: np.ndarray  # (2, columns)
+    squares: np.ndarray  # (2, columns) sums of squared deviations from the mean
+    products: np.ndarray  # (columns,) sum of products of the deviations
+    low: np.ndarray  # (2, columns)
+    high: np.ndarray  # (2, columns)
 
     def __init__(self):
         self.n = 0

@@ -17,7 +17,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:
-    fcntl = None  # Windows
+    fcntl = None  # type: ignore[assignment]  # Windows
 
 # %% ../nbs/00a_processes.ipynb #aa000004
 def cores() -> int:  # at least 1

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RATES', 'COLUMNS', 'PIXELS', 'IMAGES', 'TEXTS', 'SoundFile', 'tell', 'open_sound', 'holds_times', 'ReadText',
            'check_words', 'read_picture', 'read_pictures', 'time_of', 'with_durations', 'Pictures', 'open_pictures',
-           'is_picture_table', 'open_alone', 'open_stimulus']
+           'columns_of', 'open_alone', 'open_stimulus']
 
 # %% ../../nbs/01p_media.ipynb #01p10002
 import contextlib, math, re, warnings
@@ -259,10 +259,9 @@ def open_pictures(path, transcript=None, tr: float = TR) -> Pictures:
 TEXTS = {'.srt', '.vtt', '.tsv', '.json', '.jsonl', '.ndjson', '.json3', '.textgrid'}
 
 
-def is_picture_table(path) -> bool:
-    "Whether a .csv has a column `file`: pictures; else its rows are words."
-    _, names = read_word_table(read_text(path)[0], path)
-    return 'file' in names
+def columns_of(path) -> list:
+    "Of a .csv: one called `file` tells pictures, others words."
+    return read_word_table(read_text(path)[0], path)[1]
 
 
 def open_alone(path, tr: float, audio_track='', reading_rate: float | None = None) -> Movie | Transcript:
@@ -273,7 +272,7 @@ def open_alone(path, tr: float, audio_track='', reading_rate: float | None = Non
         raise FileNotFoundError(f'there is no movie {path}; fetch it, or correct its path')
     if suffix in IMAGES:
         raise MovieError(f'{path} is a still picture: say in a table when it is shown (.csv: file, onset, duration)')
-    if suffix == '.csv' and is_picture_table(path):
+    if suffix == '.csv' and 'file' in columns_of(path):
         return open_pictures(path, None, tr)
     if suffix == '.txt':
         return ReadText(path, tr, reading_rate=reading_rate or 0.0)

@@ -18,8 +18,8 @@ import numpy as np, pandas as pd, torch
 
 from ..core import HZ, TR, Contexts, hardware, progress
 from ..processes import DiskFull, worker_pool
-from ..data.media import open_stimulus
 from ..data.stimuli import Movie, Transcript
+from ..data.timeline import open_shown
 from .store import RULES, Store
 from .backbones import Backbone, Schedule, Work, find_spec, get_protocol, latest_commit, load_backbone
 
@@ -53,7 +53,7 @@ def movie_of_run(
     "The movie of a split, or its words where there is none; any stimulus where the row says which streams it has."
     video, words, track = given(row.video), given(row.transcript), given(getattr(row, 'audio_track', ''))
     if streams := getattr(row, 'streams', ''):
-        stimulus = open_stimulus(video, words, tr, track or '', given(row.reading_rate))
+        stimulus = open_shown(video, words, tr, track or '', given(row.reading_rate))
         if '+'.join(stimulus.streams) != streams:
             raise ValueError(f'{row.split} is now {" and ".join(stimulus.streams)}, it was {streams}: it has changed')
         return stimulus

@@ -403,13 +403,15 @@ def overview(
         'and the answers to be found were made by a program. Its numbers test the pipeline and say nothing about '
         'people.</p>'
     )
+    sources = dict.fromkeys(a['source'] for a in said if a.get('source'))
+    real = '' if simulated else ''.join(f'<p><b>{e(source[:1].upper() + source[1:])}.</b></p>' for source in sources)
     versions = ', '.join(f'{k} {v}' for k, v in made['versions'].items())
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="Content-Security-Policy" content="{OVERVIEW_POLICY}"><title>MIRAGE: {e(cohort)}</title><link rel="icon" href="data:,"><style>{CSS}</style></head><body>
 <h1>MIRAGE, every figure and table</h1><p>Cohort <b>{e(cohort)}</b>: {len(said)} items.</p>
 <p><b>What the paper claims:</b> {own}.<br><b>Checks of the machinery and what goes beyond the paper:</b> {ours}.<br>A number that stands in several items is counted once.
 A claim holds when its whole 95 % interval lies on the claimed side of a threshold that was fixed beforehand, and fails when the whole interval lies on the other side.</p>
-{banner if simulated else ''}
+{banner if simulated else real}
 <table><thead><tr><th>Item</th><th></th>{''.join(f'<th class="count">{v}</th>' for v in VERDICTS)}</tr></thead><tbody>{''.join(map(row, said))}</tbody></table>
 {''.join(section(a, here) for a in said)}
 <footer><p>Page made {e(made['time'])} at commit {e(made['commit'] or 'unknown')}{' with uncommitted changes' if made['dirty'] is True else ''}, Python {e(made['python'])} on {e(made['platform'])}; {e(versions)}.

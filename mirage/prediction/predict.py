@@ -22,8 +22,9 @@ from ..core import write_sealed
 from ..processes import DiskFull
 from ..data.cohort import pick_subjects
 from ..data.parcels import MEANING, Prediction, parcel_table
-from ..data.media import check_words, open_stimulus
+from ..data.media import check_words
 from ..data.stimuli import RATE, Movie, Transcript, window_table
+from ..data.timeline import open_shown
 from ..features.backbones import Schedule, get_protocol
 from ..features.store import Joined, pick_streams, store_path
 from ..features.extract import estimate, extract_splits
@@ -37,7 +38,7 @@ def open_input(
     video, transcript=None, tr: float = TR, audio_track='', protocol='aligned', reading_rate: float = 0.0
 ) -> Movie | Transcript:
     "A stimulus that can be used, or an error that says what to do."
-    movie = open_stimulus(video, transcript or None, tr, audio_track, reading_rate or None)
+    movie = open_shown(video, transcript or None, tr, audio_track, reading_rate or None)
     if 'vision' in movie.streams:
         next(movie.iter_frames([0.0]))
     elif 'audio' in movie.streams:
@@ -147,7 +148,7 @@ class Job:
         if 'text' not in self.given:
             return f'{heard}{" and ".join(self.given)}{absent}'
         if n := len(plan.words):
-            return f'{heard}{n} words of {Path(row_of(self.movie)["transcript"]).name}{absent}'
+            return f'{heard}{n} words of {Path(row_of(self.movie)["transcript"] or self.movie.path).name}{absent}'
         recipe = self.weights.recipe
         one_model = '' in recipe.backbones
         instead = get_protocol(recipe.protocol).without_words(recipe.fusion) if one_model else 'zeros'
@@ -214,7 +215,7 @@ def row_of(movie: Movie | Transcript) -> dict:  # video, transcript, audio_track
         row = dict(video=None, transcript=movie.path, audio_track='')
     else:
         row = dict(video=movie.path, transcript=movie.transcript, audio_track=movie.audio_track)
-    if len(movie.streams) == 3:
+    if type(movie) is Movie and len(movie.streams) == 3:
         return row
     return row | dict(streams='+'.join(movie.streams), reading_rate=getattr(movie, 'reading_rate', None))
 
