@@ -256,8 +256,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'mirage.data.manifest.Remembered.add': ('manifest.html#remembered.add', 'mirage/data/manifest.py'),
                                       'mirage.data.manifest.Remembered.get': ('manifest.html#remembered.get', 'mirage/data/manifest.py'),
                                       'mirage.data.manifest.Remembered.save': ('manifest.html#remembered.save', 'mirage/data/manifest.py'),
-                                      'mirage.data.manifest.Remembered.stamp': ( 'manifest.html#remembered.stamp',
-                                                                                 'mirage/data/manifest.py'),
                                       'mirage.data.manifest._append': ('manifest.html#_append', 'mirage/data/manifest.py'),
                                       'mirage.data.manifest._duration': ('manifest.html#_duration', 'mirage/data/manifest.py'),
                                       'mirage.data.manifest._faults': ('manifest.html#_faults', 'mirage/data/manifest.py'),
