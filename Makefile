@@ -10,7 +10,7 @@ TESTERS := $(shell expr $(CORES) + 1)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: env lab paper mine brains profile verify figures test test-all data readme site wheel lock clean
+.PHONY: env lab paper adapt mine brains profile verify figures test test-all data readme site wheel lock clean
 
 env: .venv/installed
 
@@ -50,6 +50,11 @@ COHORT ?= embedded
 mine: env
 	mkdir -p results/notebooks
 	$(BIN)/papermill nbs/09d_mine.ipynb results/notebooks/mine.ipynb -p cohort $(COHORT) $(MINE) --log-output
+
+# r of new people against their minutes of recordings, on the embedded cohort or COHORT
+adapt: env
+	mkdir -p results/notebooks
+	$(BIN)/papermill nbs/figures/adapt.ipynb results/notebooks/adapt.ipynb -p cohort $(COHORT) --log-output
 
 # studyforrest (chapter 01k): asks before it fetches, and goes on with what is there
 brains: env

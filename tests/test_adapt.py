@@ -183,3 +183,58 @@ def test_results_lie_where_runs_do(trained):
     assert run.path == run_path('five', 'adapt', run.path.name) and run.path.is_relative_to(root())
     penalties = pd.read_csv(run.path / 'penalties.csv')
     assert list(penalties.parcel) == [1, 2, 3, 4, 5, 6] and (penalties.penalty > 0).all()
+
+
+@pytest.mark.promise('adapt', ('kill', 'signal', 'full disk', 'two at once'))
+@pytest.mark.filterwarnings('ignore')
+def test_an_adaptation_that_is_killed_stopped_out_of_room_or_started_twice_ends_the_same(trained):
+    from test_promises import keeps_its_promises
+
+    def act():
+        adapt(trained.run.path, 'five', subjects=['dan'], minutes=1.0, name='promised', workers=0)
+
+    act()
+    keeps_its_promises(act, run_path('five', 'adapt', 'promised'), times=(1, 4))
+
+
+def test_a_training_begins_from_given_weights_with_the_encoder_frozen_or_free(trained):
+    given, path = load_model(trained.run).state_dict(), trained.run.path
+    frozen = train('five', subjects=['bob', 'dan'], start=str(path), frozen=True, **SMALL)
+    assert '-from+mirage-smoke-of' in frozen.path.name and frozen.path.name.endswith('-frozen')
+    assert frozen.config['start'] == dict(
+        weights=str(path), digest=trained.run.provenance['files']['weights.safetensors']['sha256'], frozen=True
+    )
+    free = train('five', subjects=['bob', 'dan'], start=str(path), **SMALL)
+    assert free.path != frozen.path and free.config['model']['hidden'] == trained.run.config['model']['hidden']
+    kept, changed = load_model(frozen).state_dict(), load_model(free).state_dict()
+    encoder = [k for k in given if not k.startswith(('head.', 'null_tokens.'))]
+    assert all(torch.equal(kept[k], given[k]) for k in encoder)
+    assert not all(torch.equal(changed[k], given[k]) for k in encoder)
+    assert not torch.equal(kept['head.weights'][0], given['head.weights'][1])  # bob's own, trained on
+    assert train('five', subjects=['bob', 'dan'], start=str(path), **SMALL).provenance == free.provenance
+
+
+def test_a_training_of_other_parcels_begins_from_given_weights(trained):
+    other = trained.root / 'data/other'
+    shutil.rmtree(other, ignore_errors=True)
+    other.mkdir()
+    write_cohort(other, NEW, parcels=7, tr=2.0)
+    run = train('other', start=str(trained.run.path), frozen=True, **SMALL)
+    assert load_model(run).head.weights.shape[0] == 2 and load_model(run).head.weights.shape[2] == 7
+
+
+@pytest.mark.parametrize(
+    'asked, says',
+    [
+        (dict(start='nowhere'), 'there is no folder nowhere'),
+        (dict(hidden=48), 'has hidden 24, and hidden 48 was asked for'),
+        (dict(aggregate='mean'), 'pools by queries, and mean was asked for'),
+        (dict(fusion='tower'), 'fusion is native, here it is tower'),
+        (dict(start=None, frozen=True), 'give start too'),
+    ],
+)
+def test_weights_that_do_not_fit_a_training_are_refused_before_anything_is_written(trained, asked, says):
+    before = everything(trained.root / 'results')
+    with pytest.raises((ValueError, FileNotFoundError), match=says):
+        train('five', **SMALL | dict(start=str(trained.run.path)) | asked)
+    assert everything(trained.root / 'results') == before

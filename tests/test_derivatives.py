@@ -22,7 +22,7 @@ from mirage.data.derivatives import (
     parse_bids_name,
     plan_import,
 )
-from mirage.data.parcels import open_atlas
+from mirage.data.parcels import cohort_atlas, open_atlas, open_image
 from mirage.evaluation.methods import import_sentences
 
 TR, VOLUMES, SPACE = 1.49, 40, 'MNI152NLin2009cAsym'
@@ -167,6 +167,7 @@ def test_volumes_give_the_arrays_of_nilearns_masker(tmp_path):
             theirs = masker.fit_transform(file, confounds=table, sample_mask=mask)
         assert len(mask) == VOLUMES - 2 and row.n_tr == VOLUMES - 3 and row.onset == 0.47
         np.testing.assert_allclose(cohort.rows(row), theirs[1:], atol=1e-6, rtol=0)
+    assert (cohort_atlas(cohort).parcels['volume'] == 1).sum() == (volume_labels() == 7).sum()
     assert cohort.named(pd.DataFrame(dict(parcel=[2]))).iloc[0].tolist() == [2, 'vis', 'Vis']
 
 
@@ -186,6 +187,19 @@ def test_surfaces_give_the_arrays_of_nilearns_masker(tmp_path):
         theirs = masker.fit_transform(SurfaceImage(mesh, PolyData(**data)), confounds=table, sample_mask=mask)
     np.testing.assert_allclose(Cohort.open(made).rows(first_run(made)), theirs[1:], atol=1e-6, rtol=0)
     assert Cohort.open(made).regions.hemi.tolist() == ['L', 'L', 'R', 'R']
+    assert [x.tolist() for x in cohort_atlas(Cohort.open(made)).parcels.values()] == [
+        x.tolist() for x in SURFACE.values()
+    ]
+
+
+def test_each_vertex_can_be_a_parcel_of_its_own(tmp_path):
+    tree = write_tree(tmp_path / 'fmriprep', ('gifti',), people=1, runs=1)
+    made = import_derivatives(tree, 'vertices', 'mine', features='text=2', confounds='none', standardize='none')
+    cohort = Cohort.open(made)
+    files = [tree / f'sub-01/func/sub-01_task-walk_run-1_hemi-{h}_space-fsaverage5_bold.func.gii' for h in 'LR']
+    theirs = np.concatenate([nib.load(file).agg_data() for file in files]).T
+    np.testing.assert_array_equal(cohort.rows(first_run(made)), theirs[3:])
+    assert cohort.names[:2] == ('L1', 'L2') and cohort.names[-1] == 'R50' and cohort.parcels == 110
 
 
 def write_dlabel(path):
@@ -206,6 +220,10 @@ def test_grayordinates_give_means_that_are_cleaned_as_nilearn_does(tmp_path):
     means = np.stack([x[:, keys == k].mean(1) for k in (1, 2, 3, 4, 9)], 1)
     theirs = expected(means, str(file))
     np.testing.assert_allclose(Cohort.open(made).rows(first_run(made)), theirs[1:], atol=1e-6, rtol=0)
+    kept = Cohort.open(made).labels
+    assert [len(open_image(path).agg_data()) for path in kept] == [*VERTICES.values()]
+    places = cohort_atlas(Cohort.open(made))  # the thalamus has no vertex
+    assert places.size == 5 and {*np.unique(np.concatenate([*places.parcels.values()]))} == {0, 1, 2, 3, 4}
     surface = write_surface_atlas(tmp_path / 'atlas', prefix='')  # labels of the surface read grayordinates too
     other = import_derivatives(tree, surface, 'surface', features='text=2')
     np.testing.assert_allclose(

@@ -9,7 +9,7 @@ import pytest
 
 from mirage.data.cohort import Cohort
 from mirage.features.store import ready_features
-from mirage.prediction.mine import ask_for_brains, choose_folds, look_over, plan_jobs, run_names
+from mirage.prediction.mine import ask_for_brains, check_enough, choose_folds, cut_runs, look_over, plan_jobs, run_names
 from owncohorts import COHORTS, execute, write_own
 
 
@@ -68,6 +68,58 @@ def test_few_movies_are_left_out_one_by_one_and_two_not_at_all(tmp_path, monkeyp
             choose_folds(plain, wrong)
 
 
+def one_run(folder, monkeypatch, onset):
+    "A cohort of one run, whose BOLD begins at some second of the movie."
+    cohort = opened(folder, monkeypatch, sets=dict(m1='train'), streams=dict(text=(2, 4)))
+    table = (folder / 'data/own/runs.csv').read_text().splitlines()
+    lines = [f'{table[0]},onset', *(f'{line},{onset}' for line in table[1:])]
+    (folder / 'data/own/runs.csv').write_text('\n'.join(lines) + '\n')
+    return Cohort.open('own') if cohort else None
+
+
+def test_one_long_run_is_refused_with_a_way_out_and_cut_into_parts_that_keep_their_time(tmp_path, monkeypatch):
+    cohort = one_run(tmp_path, monkeypatch, onset=-4.0)
+    ready = ready_features(cohort)
+    assert choose_folds(cohort, 'auto', ready) is None
+    with pytest.raises(ValueError, match=r'BOLD of 1 movie and none of the set val.*-p cut 2'):
+        check_enough(cohort, None)
+    before = sorted(path.read_bytes() for path in (tmp_path / 'data/own').rglob('*.*'))
+    folder = cut_runs(cohort, ready, 2 / 3)
+    assert before == sorted(path.read_bytes() for path in (tmp_path / 'data/own').rglob('*.*'))
+    parts = Cohort.open(folder)
+    cut = ready_features(parts)
+    assert choose_folds(parts, 'auto', cut) == 'runs' and parts.runs.n_tr.sum() == cohort.runs.n_tr.sum()
+    assert list(parts.splits.split) == ['m1-part1', 'm1-part2', 'm1-part3'] and parts.splits['set'].iloc[-1] == 'val'
+    whole = cohort.rows(next(cohort.runs.itertuples(index=False)))
+    for k, row in enumerate(parts.runs[parts.runs.subject == 'p1'].itertuples(index=False)):
+        assert np.allclose(parts.rows(row), whole[20 * k : 20 * (k + 1)], atol=1e-4)
+        for i in (3, 19):  # what was shown at a sample is the same as in the whole run
+            first, second = round((row.onset + i * 2.0) * 2), round((-4.0 + (20 * k + i) * 2.0) * 2)
+            theirs = cut.read('text', row.split, first, first + 1)
+            assert np.array_equal(theirs, ready.read('text', 'm1', second, second + 1)), (k, i)
+    again = folder.stat().st_mtime_ns
+    assert cut_runs(cohort, ready, 2 / 3) == folder and folder.stat().st_mtime_ns == again
+    (folder / 'parts.txt').unlink()
+    with pytest.raises(FileExistsError, match='rename or remove it'):
+        cut_runs(cohort, ready, 2 / 3)
+
+
+def test_parts_of_one_movie_are_left_out_one_by_one_though_their_features_are_the_same(tmp_path, monkeypatch):
+    opened(tmp_path, monkeypatch)
+    folder = tmp_path / 'data/own'
+    lines = ['subject,split,set,bold,onset']
+    for k in range(1, 5):
+        for stream in ('text', 'audio', 'vision'):
+            np.save(folder / f'features/{stream}/m{k}.npy', np.load(folder / f'features/{stream}/m1.npy'))
+        lines += [f'{who},m{k},train,bold/{who}-m{k}.npy,{20 + 120 * k}' for who in ('p1', 'p2')]
+    (folder / 'runs.csv').write_text('\n'.join(lines) + '\n')
+    cohort = Cohort.open('own')
+    assert choose_folds(cohort, 'auto', ready_features(cohort)) == 'runs'
+    (folder / 'runs.csv').write_text('\n'.join(line.rpartition(',')[0] for line in lines) + '\n')
+    cohort = Cohort.open('own')
+    assert choose_folds(cohort, 'auto', ready_features(cohort)) is None  # the same moments, four times
+
+
 def test_the_plan_says_what_is_not_drawn_and_why(tmp_path, monkeypatch):
     cohort = opened(tmp_path, monkeypatch, 'one_layer')
     jobs, not_drawn = plan_jobs(cohort, layers_of(cohort), 'runs')
@@ -92,7 +144,8 @@ def test_every_step_of_the_plan_runs_to_a_page(tmp_path, monkeypatch, name):
     figures = tmp_path / 'results/own/figures'
     page, readme = (figures / 'index.html').read_text(), (figures / 'README.md').read_text()
     people = {'one_person': '1 person', 'fifteen_people': '15 people', 'missing_runs': '3 people'}.get(name, '2 people')
-    assert 'Traceback' not in page and f'Real BOLD: own, {people}' in readme
+    assert 'Traceback' not in page and f'Real BOLD: own, {people}' in readme and f'Real BOLD: own, {people}' in page
+    assert '## Not drawn' in readme and 'was not trained on this cohort' not in readme and 'season 7' not in readme
     drawn = {path.stem for path in figures.glob('*.png')}
     assert 'table1_scores' in drawn and 'sanity' in drawn and not drawn & set(not_drawn)
 

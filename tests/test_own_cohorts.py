@@ -109,6 +109,26 @@ def test_the_table_of_scores_sets_no_challenge_beside_own_data(made):
     assert 'Algonauts' not in words and 'S7' not in words and 'Test' in words
 
 
+def test_the_table_of_scores_says_who_predicts_better_over_movies_and_over_people(made):
+    root = made('mixed')
+    execute('figures/table1_scores', cohort='own')
+    about = json.loads((root / 'results/own/figures/table1_scores.json').read_text())
+    direct = [c['here'] for c in about['claims'] if c['paper'] == 'MIRAGE above the linear readout (§3.1)']
+    assert len(direct) == 6 and sum(what.endswith(' people') for what in direct) == 3  # three sets
+    assert 'MIRAGE minus the linear readout is' in about['caption'] and 'of 12 regions' in about['caption']
+    assert 'over movies' in str(about['table']['data']) and 'over people' in str(about['table']['data'])
+
+
+def test_the_table_of_settings_is_about_the_cohort_s_own_streams_people_and_preset(made):
+    made('mixed')
+    table = execute('figures/table2_hyperparameters', cohort='own')['table'].set_index(['group', 'hyper-parameter'])
+    assert list(table) == ['paper', 'preset paper', 'preset smoke, this cohort']
+    own = table.iloc[:, 2]
+    assert own['Readout', 'Per-subject linear head'] == '3 × 12 parcels'
+    assert own['Backbone', 'Model'] == 'features that came with the data'
+    assert own['Backbone', 'Transcript words'] == '–' and own['Backbone', 'Streams (post-fusion)'] == 'language / audio'
+
+
 @pytest.mark.parametrize('name', cohorts('mixed'))
 def test_scores_and_ensembles_of_cohorts_with_missing_runs(made, name):
     root = made(name)

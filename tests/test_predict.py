@@ -803,12 +803,8 @@ PRESET = replace(get_preset('paper'), contexts=RECIPE.contexts, epochs=7, lr=1e-
 SCORED = dict(val_r=0.15, ceiling=0.6, parameters=9, best_epoch=5, r=dict(val=0.15), per_subject={'sub-01': 0.15})
 
 
-def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch):
-    """Chapter 06b cuts the ends of every movie and training does not, so that the two scores differ: the notebook must
-    look for the one that it prints."""
-
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
-    shutil.copy(ROOT / 'data_manifest.yaml', tmp_path)
+def write_scored():
+    "A training run of the embedded cohort with scores."
     people = ('sub-01', 'sub-02')
     config = dict(
         cohort='embedded',
@@ -822,7 +818,16 @@ def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch
     run = start_run(run_path('embedded', 'train', 'mirage-native-s0'), config)
     save_weights(Mirage(SHAPE), run.path / 'weights.safetensors')
     pd.DataFrame(dict(subject=people, parcel=1, set='val', r=[0.57, 0.58])).to_parquet(run.path / 'scores.parquet')
-    run = finish_run(run, SCORED | dict(val_r=0.575))
+    return finish_run(run, SCORED | dict(val_r=0.575))
+
+
+def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch):
+    """Chapter 06b cuts the ends of every movie and training does not, so that the two scores differ: the notebook must
+    look for the one that it prints."""
+
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    shutil.copy(ROOT / 'data_manifest.yaml', tmp_path)
+    run = write_scored()
     execute('09c_card', cohort='embedded')  # never evaluated: the card prints the score of training
     found = start_run(run_path('embedded', 'evaluate', 'mirage-native-s0'), dict(runs='train/mirage-native-s0'))
     pd.DataFrame([

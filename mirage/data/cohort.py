@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OWN_SETS', 'SCORED_SETS', 'BY_MOVIE', 'SET_TITLES', 'SET_LABELS', 'HOW', 'check_set', 'check_imported', 'read_about',
-           'own_regions', 'own_values', 'own_run', 'in_atlas_order', 'own_parcels', 'check_cells', 'own_runs',
-           'cohort_folder', 'pick_subjects', 'open_truth', 'Cohort']
+           'label_files', 'own_regions', 'own_values', 'own_run', 'in_atlas_order', 'own_parcels', 'check_cells',
+           'own_runs', 'cohort_folder', 'pick_subjects', 'open_truth', 'Cohort']
 
 # %% ../../nbs/01c_cohort.ipynb #1ca8892e
 import csv, importlib.resources, re, threading, warnings
@@ -63,6 +63,10 @@ def check_imported(file: Path, about: dict):
     "Refuse a table of regions that is no name of a file, and an account of an import that is no list of values."
     if about['regions'] is not None and (not isinstance(about['regions'], str) or not about['regions'].strip()):
         raise ValueError(f'{file}: regions is {shown(about["regions"])}, expected a table in the folder: regions.csv')
+    if about['labels'] is not None and (not isinstance(about['labels'], str) or not about['labels'].strip()):
+        raise ValueError(
+            f'{file}: labels is {shown(about["labels"])}, expected a label image in the folder, or left,right surfaces'
+        )
     about['imported'] = about['imported'] or {}
     given = about['imported']
     plain = isinstance(given, dict) and all(isinstance(v, str | int | float | None) for v in given.values())
@@ -74,11 +78,11 @@ def check_imported(file: Path, about: dict):
 
 def read_about(
     file: Path,  # cohort.yaml
-) -> dict:  # tr, parcels, atlas, simulated, header, features, regions, imported
+) -> dict:  # tr, parcels, atlas, simulated, header, features, regions, imported, labels
     "What a folder of own data says about itself."
     about = read_yaml(file)
-    default = dict(tr=None, parcels=None, atlas=None, simulated=False, header=None, features=None)
-    default |= dict(regions=None, imported=None)
+    default: dict = dict(tr=None, parcels=None, atlas=None, simulated=False, header=None, features=None)
+    default |= dict(regions=None, imported=None, labels=None)
     if not isinstance(about, dict) or set(about) - set(default):
         raise ValueError(f'{file} says {shown(about)}; it may say {", ".join(default)} and nothing else')
     about = default | about
@@ -105,6 +109,12 @@ def read_about(
     for stream, rate in rates.items():
         check_number(f'{file}: features: {stream}, frames per second,', rate, 0.001, 1000)
     return about
+
+
+def label_files(folder: Path, given: str | None) -> tuple:
+    "The files of the atlas that maps are drawn of: one, or left and right."
+    parts = [part.strip() for part in given.split(',')] if given else []
+    return tuple(present(inside(folder, part), 'It holds the labels of the atlas.') for part in parts)
 
 
 def own_regions(
@@ -351,9 +361,9 @@ class Cohort:
     picks: dict = field(default_factory=dict, repr=False)
     header: bool | None = None  # whether tables of BOLD begin with names; None: judged
     regions: pd.DataFrame | None = None  # label (from 1), name, network, hemi; where a table names the columns
-    imported: dict = field(
-        default_factory=dict
-    )  # how the BOLD was made of a scanner's files, where that is written down
+    # how the BOLD was made of a scanner's files, where that is written down
+    imported: dict = field(default_factory=dict)
+    labels: tuple = ()  # files of an atlas whose labels, in rising order, are the columns; () for none
     # (file, key) → mean, standard deviation and fault of every parcel
     _looks: dict = field(default_factory=dict, repr=False)
     _measured: dict = field(default_factory=dict, repr=False)  # subject → (parcels,) bool
@@ -370,29 +380,7 @@ class Cohort:
         folder = cohort_folder(name, root)
         name = name if name in BUILT_IN else cohort_id(folder)
         if (folder / 'cohort.yaml').is_file():
-            about = read_about(folder / 'cohort.yaml')
-            runs = own_runs(folder, about)
-            parcels = own_parcels(runs, about, folder / 'cohort.yaml')
-            regions = own_regions(folder, about, parcels)
-            for note in parcels.notes:
-                warnings.warn(f'{name}: {note}', stacklevel=2)
-            subjects = pick_subjects(subjects, tuple(runs.subject.unique()), name)
-            return cls(
-                name,
-                folder,
-                runs[runs.subject.isin(subjects)].reset_index(drop=True),
-                about['tr'],
-                parcels.count,
-                subjects,
-                about['atlas'],
-                about['simulated'],
-                about['features'],
-                parcels.names if regions is None else tuple(regions.name),
-                parcels.picks,
-                about['header'],
-                regions,
-                about['imported'],
-            )
+            return cls._open_own(name, folder, subjects)
         there, truth = SUBJECTS, folder / 'truth' / 'truth.h5'
         if simulated := truth.is_file():
             with open_truth(truth) as f:
@@ -400,6 +388,33 @@ class Cohort:
         subjects = pick_subjects(subjects, there, name)
         runs = release_runs(folder / RELEASE, subjects, truth.parent / 'held_out' if simulated else None)
         return cls(name, folder, runs, TR, PARCELS, subjects, 'schaefer1000', simulated)
+
+    @classmethod
+    def _open_own(cls, name: str, folder: Path, subjects) -> 'Cohort':
+        about = read_about(folder / 'cohort.yaml')
+        runs = own_runs(folder, about)
+        parcels = own_parcels(runs, about, folder / 'cohort.yaml')
+        regions = own_regions(folder, about, parcels)
+        for note in parcels.notes:
+            warnings.warn(f'{name}: {note}', stacklevel=3)
+        subjects = pick_subjects(subjects, tuple(runs.subject.unique()), name)
+        return cls(
+            name,
+            folder,
+            runs[runs.subject.isin(subjects)].reset_index(drop=True),
+            about['tr'],
+            parcels.count,
+            subjects,
+            about['atlas'],
+            about['simulated'],
+            about['features'],
+            names=parcels.names if regions is None else tuple(regions.name),
+            picks=parcels.picks,
+            header=about['header'],
+            regions=regions,
+            imported=about['imported'],
+            labels=label_files(folder, about['labels']),
+        )
 
     def rows(self, row, start: int = 0, stop: int | None = None) -> np.ndarray:  # (rows, parcels)
         "Some rows of a run, as they are on disk."

@@ -401,7 +401,7 @@ def plant(
     shared, own = rng.normal(size=power.shape), rng.normal(size=(n_subjects, *power.shape))
     weights = np.sqrt(power) * (np.sqrt(2 / 3) * shared + np.sqrt(1 / 3) * own)
     peak = np.array([PLAN[n][5] for n in networks]) * rng.normal(1, 0.08, len(networks))
-    ceiling = np.clip(peak * np.array(SUBJECT_GAIN)[:n_subjects, None], 0.15, 0.92)
+    ceiling = np.clip(peak * np.resize(SUBJECT_GAIN, n_subjects)[:, None], 0.15, 0.92)
     return Truth(bands, directions, mean, std, parcels, weights.astype(np.float32), ceiling.astype(np.float32), columns)
 
 # %% ../../nbs/01i_simulate.ipynb #dda128b0
@@ -459,8 +459,8 @@ def simulate_stimuli(
     release = Path(folder) / 'algonauts_2025.competitors'
     with ThreadPoolExecutor(workers) as pool:
         jobs = [
-            pool.submit(make_stimulus, release, *row, seed)
-            for row in splits[['split', 'movie', 'n_tr']].itertuples(index=False)
+            pool.submit(make_stimulus, release, split, movie, n_tr, seed)
+            for split, movie, n_tr in splits[['split', 'movie', 'n_tr']].itertuples(index=False)
         ]
         for job in progress(jobs, 'movies'):
             job.result()

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RATE', 'CLOCK_TOLERANCE', 'FAR', 'STILL', 'QUIET', 'CANCELLED', 'movie_source', 'tell_faults', 'decoded_frames',
-           'Phase', 'Movie', 'Transcript', 'word_overlaps', 'frames_in_window', 'first_frame', 'window_mask',
-           'window_table']
+           'place_among', 'Phase', 'Movie', 'Transcript', 'word_overlaps', 'frames_in_window', 'first_frame',
+           'window_mask', 'window_table']
 
 # %% ../../nbs/01h_stimuli.ipynb #f13416d7
 import math, warnings
@@ -100,6 +100,14 @@ def decoded_frames(
             yield frame
 
 
+def place_among(tracks: list, sound) -> str:  # '' where there is no choice
+    "Which of the sound tracks is heard."
+    sounds = [t for t in tracks if t.kind == 'audio']
+    if sound is None or len(sounds) < 2:
+        return ''
+    return f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({features(sound)})'
+
+
 class Phase:
     "How much of a stereo track is lost where its two channels are added, because one is the other turned upside down."
 
@@ -179,8 +187,6 @@ class Movie:
         notes = (*_notes(seen, picture, sound, start, seconds, audio_track), *notes)
         for note in notes:
             warnings.warn(f'{video}: {note}', stacklevel=2)
-        sounds = [t for t in seen.tracks if t.kind == 'audio']
-        taken = f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({features(sound)})' if len(sounds) > 1 else ''
         return cls(
             video,
             None if transcript is None else Path(transcript),
@@ -191,7 +197,7 @@ class Movie:
             sound.index if sound else None,
             sound.channels if sound else 0,
             str(audio_track or '').strip(),
-            taken,
+            place_among(seen.tracks, sound),
             stand,
             notes,
             tr,

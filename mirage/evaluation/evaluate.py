@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'read_predictions', 'read_bold', 'Score', 'challenge_score', 'Evaluation', 'of_people', 'joined_by',
-           'average_predictions', 'in_all', 'predicted_at_all', 'for_everybody', 'evaluate_set', 'evaluate', 'compare']
+           'average_predictions', 'in_all', 'predicted_at_all', 'for_everybody', 'evaluate_set', 'evaluate', 'compare',
+           'named_regions', 'who_wins']
 
 # %% ../../nbs/06b_evaluate.ipynb #e120020c
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ import h5py, numpy as np, pandas as pd
 from ..core import Pearson, Run, mean_of
 from ..data.cohort import BY_MOVIE, SCORED_SETS
 from ..data.folds import SET
-from .statistics import TRIM, Bootstrap, group_test, map_runs, paired, people_interval, resample
-from .statistics import select_runs, sign_flip_p
+from .statistics import SMALLEST_GROUP, TRIM, Bootstrap, group_test, map_runs, paired, people_interval
+from .statistics import resample, select_runs, sign_flip_p
 
 # %% ../../nbs/06b_evaluate.ipynb #4659a6fb
 def read_predictions(
@@ -95,7 +96,8 @@ def challenge_score(
     sums = {}
     for subject, pairs in paired(predictions, bold, trim).items():
         for split, (x, y) in pairs.items():
-            sums.setdefault((subject, movies[split] if style == 'ood' else 'all'), Pearson()).update(x, y)
+            joined = movies[split] if movies and style == 'ood' else 'all'
+            sums.setdefault((subject, joined), Pearson()).update(x, y)
     keys = pd.MultiIndex.from_tuples(sums, names=['subject', 'movie'])
 
     def table(constant):
@@ -296,3 +298,39 @@ def compare(
 ) -> dict[str, Bootstrap]:  # by set
     "The difference of two runs, resampled at the same blocks."
     return {s: ours[s].bootstrap - baseline[s].bootstrap for s in ours if s in baseline}
+
+# %% ../../nbs/06b_evaluate.ipynb #c3d1e0a2
+def named_regions(
+    chosen,  # (P,) bool
+    strength,  # (P,) the strongest are named
+    names: tuple | None = None,  # of the parcels; None: their numbers
+    most: int = 5,
+) -> str:  # such as: 12 of 267 regions (3, 17, 5, …)
+    "How many, and which first."
+    order = [i for i in np.argsort(-np.abs(strength)) if chosen[i]]
+    listed = [str(names[i] if names else i + 1) for i in order[:most]] + ['…'] * (len(order) > most)
+    return f'{len(order)} of {len(chosen)} regions' + f' ({", ".join(listed)})' * bool(listed)
+
+
+def who_wins(
+    difference: Bootstrap,  # our r minus theirs
+    ours: str,
+    theirs: str,
+    names: tuple | None = None,  # of the parcels
+) -> str:  # two sentences
+    "Which of two predicts better, by how much, in how many people and where."
+    i, p, each = difference.interval(), of_people(difference), mean_of(difference.r)
+    group = p['people'] >= SMALLEST_GROUP
+    low, high = (p['low'], p['high']) if group else (i.low, i.high)
+    said = f'{ours} and {theirs} cannot be told apart'
+    if low > 0 or high < 0:
+        said = f'{ours} predicts better than {theirs}' if low > 0 else f'{theirs} predicts better than {ours}'
+    said += f': {ours} minus {theirs} is {i.estimate:+.4f} in mean r, [{i.low:+.4f}, {i.high:+.4f}] over movies'
+    if p['people'] > 1:
+        test = f' (p = {p["p"]:.3f}, sign flips, two-sided)' if group else ', too few for a test'
+        said += f' and [{p["low"]:+.4f}, {p["high"]:+.4f}] over people, above zero in {sum(each > 0)} of {len(each)}'
+        said += test
+    table = group_test(difference.r, sided=2) if group else difference.per_parcel().query('subject == "mean"')
+    r, sure = table.estimate.to_numpy(), (table.q < 0.05).to_numpy()
+    above, below = (named_regions(sure & (sign * r > 0), r, names) for sign in (1, -1))
+    return f'{said}. Region by region (q < .05): {ours} is above {theirs} in {above}, below it in {below}.'

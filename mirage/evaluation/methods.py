@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['POOLING', 'FUSIONS', 'PRECISION_NAMES', 'RECORDINGS', 'SCALES', 'showings_of', 'span', 'set_sentence',
-           'import_sentences', 'data_sentences', 'backbone_name', 'feature_sentences', 'model_sentences',
-           'training_sentences', 'score_sentences', 'references', 'methods_paragraph']
+           'import_sentences', 'data_sentences', 'backbone_name', 'made_of', 'brought_sentences', 'feature_sentences',
+           'model_sentences', 'training_sentences', 'score_sentences', 'references', 'methods_paragraph']
 
 # %% ../../nbs/06e_methods.ipynb #0928713c
 import pandas as pd
@@ -13,7 +13,7 @@ import pandas as pd
 from ..core import DELAY, Run, shown
 from ..data.cohort import SET_TITLES
 from ..data.manifest import load_manifest
-from ..features.backbones import READY, family
+from ..features.backbones import READY, family, is_given
 
 # %% ../../nbs/06e_methods.ipynb #bff1d3c4
 def showings_of(
@@ -130,9 +130,38 @@ def backbone_name(backbone: str, manifest: dict) -> str:
     named = manifest[real]['name'] if real in manifest else f'`{real}`'
     return named if real == backbone else f'a tiny random model of the kind of {named}'
 
+# %% ../../nbs/06e_methods.ipynb #06e0fea1
+def made_of(backbone: str, brought: dict) -> dict:  # stream → a model given for it, or ready
+    "Where each stream of own data comes from; empty where one backbone made them from movies."
+    if is_given(backbone):
+        return {stream: name.partition('=')[2] for stream, name in family(backbone).items()}
+    return dict.fromkeys(brought, READY)
+
+
+def brought_sentences(config: dict, brought: dict) -> str:
+    "Which features came with the data, and which models made the others."
+    context, said = config['preset']['contexts'], []
+    seen = dict(
+        text=f'{context["words"]:,} words',
+        audio=f'{context["audio"]:g} s of sound',
+        vision=f'{context["video"]:g} s of picture',
+    )
+    for stream, place in made_of(config['preset']['backbone'], brought).items():
+        width = f'{config["model"]["streams"][stream]} columns'
+        if place == READY:
+            said.append(f'{stream} ({width}) came with the data, {brought[stream]:g} steps a second')
+        else:
+            said.append(
+                f'{stream} ({width}): the hidden states of all layers of `{place}`, frozen, with {seen[stream]} before '
+                'each time step'
+            )
+    return f'Features, on a 2 Hz grid: {"; ".join(said)}.'
+
 
 def feature_sentences(config: dict, about, manifest: dict) -> str:
     "Which hidden states were read, and what the backbone saw."
+    if brought := getattr(about, 'rates', None):
+        return brought_sentences(config, brought)
     preset, context = config['preset'], config['preset']['contexts']
     names = family(preset['backbone']).values()
     backbones = ', '.join(backbone_name(b, manifest) for b in names)
@@ -194,7 +223,8 @@ def score_sentences(metrics: dict) -> str:
 def references(config: dict, about, manifest: dict) -> list[str]:
     "Citations of what a run rests on."
     preset = config['preset']
-    names = family(preset['backbone']).values()
+    made = made_of(preset['backbone'], getattr(about, 'rates', None) or {})
+    names = made.values() or family(preset['backbone']).values()
     cohort = config['cohort']
     data = [name for name in manifest if name == cohort or name.startswith(f'{cohort}-')]
     atlas = ['schaefer1000'] if about.atlas else []
@@ -209,7 +239,8 @@ def methods_paragraph(
     "The methods section of a run."
     config, metrics, manifest = trained.config, trained.metrics, load_manifest()
     cohort, made = config['cohort'], trained.provenance
-    named = manifest[cohort]['name'] if cohort in manifest else f'cohort `{cohort}`'
+    known = [name for name in manifest if name == cohort or name.startswith(f'{cohort}-')]
+    named = manifest[known[0]]['name'].partition(':')[0] if known else f'cohort `{cohort}`'
     if lacks := [k for k in ('preset', 'model', 'fusion', 'precision') if k not in config]:
         raise ValueError(f'{trained.path} does not say its {lacks[0]}: it is no training run, or of an earlier version')
     versions = ', '.join(f'{name} {version}' for name, version in made['versions'].items())

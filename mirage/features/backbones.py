@@ -11,7 +11,7 @@ __all__ = ['WORD_FRAMES', 'ONE_BY_ONE', 'CHOICES', 'BLINK', 'PROTOCOLS', 'SPECS'
            'extractions_of', 'find_spec', 'Backbone', 'load_backbone', 'grow', 'sign']
 
 # %% ../../nbs/02a_backbones.ipynb #2f6efc78
-import functools, hashlib, importlib, math, re
+import functools, hashlib, importlib, math, os, re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -509,7 +509,8 @@ def model_place(
     folder = next((p for p in (Path(where).expanduser(), root() / where) if p.is_dir()), None)
     if where == READY or folder is None:
         return where
-    folder = folder.resolve()
+    seen = Path(os.path.abspath(folder))  # a link within the project keeps its name, wherever it leads
+    folder = seen if seen.is_relative_to(root()) else folder.resolve()
     return str(folder.relative_to(root()) if folder.is_relative_to(root()) else folder)
 
 

@@ -66,15 +66,15 @@ def encoder_of(model: Mirage) -> Mirage:  # whose one subject has a parcel for e
     hidden = model.config.hidden
     return people_only(model, dict(encoder=Readout(np.eye(hidden, dtype=np.float32), np.zeros(hidden, np.float32))))
 
-# %% ../../nbs/03e_readout.ipynb #18876575
-STRETCH = 30.0  # seconds
-LEAST_STRETCHES, MOST_STRETCHES = 3, 20
+# %% ../../nbs/03e_readout.ipynb #cb3a8063
+STRETCH = 60.0  # seconds
+LEAST_STRETCHES, MOST_STRETCHES = 3, 12
 
 
 def stretches(
     pieces: Sequence,  # of (Z (TRs, H), Y (TRs, P)): recordings that went on without a break
     tr: float,  # seconds
-) -> list:  # of (Z, Y), each of half a minute or, of long recordings, more
+) -> list:  # of (Z, Y), each of a minute or, of long recordings, more
     "What is left out at once."
     rows = sum(len(z) for z, _ in pieces)
     length = max(STRETCH / tr, rows / MOST_STRETCHES)
@@ -171,14 +171,16 @@ def chosen_penalties(
     basis: Basis,
     alphas: np.ndarray,  # (A,)
     tr: float,
+    may_stay: bool,
 ) -> np.ndarray:  # (P,) which of them; A: infinite
     "By the stretch, and as far as each parcel can be believed."
     parts = stretches(residuals.pieces, tr)
     if len(parts) < LEAST_STRETCHES:
         parts = [(z[half], y[half]) for z, y in residuals.pieces for half in np.array_split(np.arange(len(z)), 3)]
     errors = left_out_errors(parts, basis, alphas)
-    none = np.stack([np.square(y).sum(0) for _, y in parts])[:, None]
-    errors = np.concatenate([errors, none], 1)
+    if may_stay:
+        none = np.stack([np.square(y).sum(0) for _, y in parts])[:, None]
+        errors = np.concatenate([errors, none], 1)
     return believed(errors, np.array([len(z) for z, _ in parts])).argmin(0)
 
 
@@ -189,6 +191,7 @@ def fit_readout(
     *,
     tr: float,  # seconds
     penalties: np.ndarray = PENALTIES,  # of the mean eigenvalue of Z'Z
+    may_stay: bool = True,  # whether infinity is one of the penalties
 ) -> PersonReadout:
     "Ridge towards a readout that is known; a penalty for each parcel by the stretches that were left out."
     count = len(start.bias)
@@ -200,7 +203,7 @@ def fit_readout(
     scale = basis.values.mean()
     if not scale > 0:
         raise ValueError("the encoder's output never changes on these recordings: nothing can be fitted to it")
-    which = chosen_penalties(residuals, basis, scale * penalties, tr)
+    which = chosen_penalties(residuals, basis, scale * penalties, tr, may_stay)
     penalty = np.append(penalties, np.inf)[which]
     own = np.isfinite(penalty)
     change = basis.weights(scale * penalty[own], own)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GREY', 'MODALITY_COLOURS', 'NETWORK_NAMES', 'NETWORK_COLOURS', 'PIXELS', 'CMAP', 'DIVERGING', 'ABBREVIATIONS',
-           'POLICY', 'SURFACES', 'SURFACE_PAGE', 'vertex_labels', 'cut_by_label', 'straighten', 'Patch', 'patch',
-           'parcel_colours', 'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars', 'dominance',
+           'POLICY', 'SURFACES', 'SURFACE_PAGE', 'vertex_labels', 'cut_by_label', 'straighten', 'Patch', 'make_patch',
+           'patch', 'parcel_colours', 'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars', 'dominance',
            'dominance_colours', 'dominance_key', 'parcel_map', 'dominance_map', 'script_json', 'fill_page',
            'hover_texts', 'surface_html', 'shown_inside']
 
@@ -22,6 +22,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize, to_hex, to_rgb
 from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from matplotlib.tri import LinearTriInterpolator, Triangulation
 from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from PIL import Image, ImageDraw
@@ -149,12 +150,13 @@ def _outline(points, triangles):  # (R, 2): the sides that belong to one triangl
     return points[ring]
 
 
-@functools.cache
-def patch(
+def make_patch(
     hemi: str,  # left or right
+    labels,  # (10242,) parcel of every vertex of fsaverage5, 0 for none
+    networks,  # of the parcels from 1 on, first that of none
 ) -> Patch:
     "Prepare a hemisphere for drawing; the left one is moved to the left of x = 0 and the right one to its right."
-    mesh, labels = _mesh('flat')[hemi], vertex_labels()[hemi]
+    mesh = _mesh('flat')[hemi]
     flat, triangles = mesh.coordinates[:, :2].astype(float), mesh.faces
     used = np.unique(triangles)
     flat = flat + [-6 - flat[used, 0].max() if hemi == 'left' else 6 - flat[used, 0].min(), 0]
@@ -170,7 +172,7 @@ def patch(
         depth = load_fsaverage_data('fsaverage5', data_type='sulcal').data.parts[hemi]
     grid = np.meshgrid(*(low[d] + (np.arange(size[d]) + 0.5) / PIXELS for d in (0, 1)))
     shade = LinearTriInterpolator(Triangulation(*flat.T, triangles), 1 / (1 + np.exp(-5 * depth)))(*grid).filled(0)
-    net = np.array(['medial wall', *parcel_table().net])[sides]
+    net = np.array(networks)[sides]
     between = net[:, 0] != net[:, 1]
     return Patch(
         np.asarray(picture),
@@ -181,6 +183,14 @@ def patch(
         points[borders[between]],
         frozenset(np.unique(labels[used])) - {0},
     )
+
+
+@functools.cache
+def patch(
+    hemi: str,  # left or right
+) -> Patch:
+    "A hemisphere with the parcels of the Schaefer atlas."
+    return make_patch(hemi, vertex_labels()[hemi], ['medial wall', *parcel_table().net])
 
 # %% ../../nbs/08a_cortex.ipynb #d055a1bf
 CMAP, DIVERGING = 'magma', 'RdBu_r'  # for what starts at zero, and for what has two sides
@@ -223,13 +233,12 @@ def parcel_colours(
     return np.where(np.isfinite(values)[:, None], rgb, GREY)
 
 
-def checked(values) -> np.ndarray:  # (1000,) or (1000, 3)
+def checked(values, count: int = PARCELS, atlas: str = 'the Schaefer atlas') -> np.ndarray:  # (count,) or (count, 3)
     "Refuse values that are not on the atlas."
     values = np.asarray(values, float)
-    if values.shape not in ((PARCELS,), (PARCELS, 3)):
+    if values.shape not in ((count,), (count, 3)):
         raise ValueError(
-            f'a map needs {PARCELS} numbers or ({PARCELS}, 3) colours, one per parcel of the Schaefer atlas, got '
-            f'shape {values.shape}'
+            f'a map needs {count} numbers or ({count}, 3) colours, one per parcel of {atlas}, got shape {values.shape}'
         )
     return values
 
@@ -257,9 +266,10 @@ def flatmap(
     cmap: str = CMAP,
     limits=None,  # lowest and highest colour; the values' range when not given
     names: bool = False,  # write the networks' names on the map
+    patches=None,  # hemisphere → Patch, of another atlas than Schaefer's; `values` are checked by who made them
 ) -> ScalarMappable:
     "Draw one value per parcel on the flattened cortex."
-    values = checked(values)
+    values = checked(values) if patches is None else np.asarray(values, float)
     ax = ax or plt.gca()
     low, high = limits or ((np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0, 1))
     mappable = ScalarMappable(Normalize(low, high), cmap)
@@ -267,7 +277,7 @@ def flatmap(
     colours = np.concatenate([[(0.9,) * 3], parcel_colours(values, mappable) if values.ndim == 1 else values])
     thin = min(1, (ax.get_window_extent().width / ax.figure.dpi / 7) ** 0.5)  # lines of a small map are finer
     for hemi in ('left', 'right'):
-        p = patch(hemi)
+        p = patch(hemi) if patches is None else patches[hemi]
         picture = ax.imshow(colours[np.maximum(p.labels, 0)], origin='lower', extent=p.extent, rasterized=True)
         picture.set_clip_path(Outline(p.outline), ax.transData)
         _draw_sulci(ax, p, 0.35 * thin)
@@ -279,7 +289,7 @@ def flatmap(
         ):
             # as vectors they weigh megabytes
             ax.add_collection(
-                LineCollection(lines, colors=[colour], linewidths=width * thin, capstyle='round', rasterized=True)
+                LineCollection(list(lines), colors=[colour], linewidths=width * thin, capstyle='round', rasterized=True)
             )
     (x0, _, y0, y1), x1 = patch('left').extent, patch('right').extent[1]
     ax.set(xlim=(x0 - 4, x1 + 4), ylim=(y0 - 4, y1 + 4), aspect='equal')
@@ -305,8 +315,8 @@ def colour_bar(
     bar.outline.set_linewidth(0.4)
     bar.ax.tick_params(width=0.4, length=2, pad=1.5)
     bar.set_label(label, labelpad=2)
-    middle = 0.0 if mappable.norm.vmin < 0 < mappable.norm.vmax else (mappable.norm.vmin + mappable.norm.vmax) / 2
-    bar.set_ticks([mappable.norm.vmin, middle, mappable.norm.vmax])
+    low, high = map(float, mappable.get_clim())
+    bar.set_ticks([low, 0.0 if low < 0 < high else (low + high) / 2, high])
     bar.ax.xaxis.set_major_formatter('{x:.2g}')
     return bar
 
@@ -396,6 +406,7 @@ def parcel_map(
     ax.plot(np.arange(1, len(ranked) + 1), ranked, color='.2', lw=1, marker=few, ms=2.5)
     ax.axhline(0, color='.6', lw=0.5)
     ax.set(xlabel='parcel, by rank', ylabel=label)
+    ax.xaxis.set_major_locator(MaxNLocator('auto', integer=True, min_n_ticks=1))
     ax.spines[['top', 'right']].set_visible(False)
     ax.set_title('no map: the cohort has no Schaefer atlas', color='.4', size='medium')
 
@@ -420,6 +431,7 @@ def dominance_map(
     )
     ax.set(xlabel='share of the drop', ylabel='parcels')
     ax.legend(frameon=False)
+    ax.xaxis.set_major_locator(MaxNLocator('auto', integer=True, min_n_ticks=1))
     ax.spines[['top', 'right']].set_visible(False)
     ax.set_title('no map: the cohort has no Schaefer atlas', color='.4', size='medium')
 

@@ -116,7 +116,7 @@ def accounts(
 ) -> list[dict]:
     "All of them, in the paper's order."
     folder = figure_folder(cohort)
-    items = items or [p.stem for p in folder.glob('*.json')]
+    items = items or [p.stem for p in folder.glob('[!.]*.json')]
     if not items:
         raise FileNotFoundError(
             f'no figure was drawn for {cohort}: there is no account in {folder}. Draw them: '
@@ -305,7 +305,7 @@ def _link(target, here, shown):
 def _counts(claims):
     return Counter(c['verdict'] for c in claims)
 
-
+# %% ../../nbs/08d_overview.ipynb #f331cc01
 def tally(
     said: list,  # accounts
 ) -> dict[str, Counter]:  # whose claims → verdict → how many numbers
@@ -324,7 +324,7 @@ def in_words(counts: Counter) -> str:
         f'{counts["undecided"]} are undecided'
     )
 
-
+# %% ../../nbs/08d_overview.ipynb #f331cc02
 def text_table(table: dict) -> str:  # HTML
     "A table of an item as text that can be searched, copied and read aloud."
     head = ''.join(f'<th>{html.escape(c)}</th>' for c in table['columns'])
@@ -379,7 +379,7 @@ def section(
 {_link(files / f'{item}.png', here, picture)}<p class="caption">{e(said['caption'])}</p>{faults}{table}
 {claims if said['claims'] else ''}<p class="links">{' '.join(links)}</p><pre><code>{e(said['command'])}</code></pre></section>"""  # noqa: E501
 
-
+# %% ../../nbs/08d_overview.ipynb #f331cc03
 def overview(
     said: list,  # accounts
     here: Path,  # folder of the page
@@ -403,13 +403,15 @@ def overview(
         'and the answers to be found were made by a program. Its numbers test the pipeline and say nothing about '
         'people.</p>'
     )
+    sources = dict.fromkeys(a['source'] for a in said if a.get('source'))
+    real = '' if simulated else ''.join(f'<p><b>{e(source[:1].upper() + source[1:])}.</b></p>' for source in sources)
     versions = ', '.join(f'{k} {v}' for k, v in made['versions'].items())
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="Content-Security-Policy" content="{OVERVIEW_POLICY}"><title>MIRAGE: {e(cohort)}</title><link rel="icon" href="data:,"><style>{CSS}</style></head><body>
 <h1>MIRAGE, every figure and table</h1><p>Cohort <b>{e(cohort)}</b>: {len(said)} items.</p>
 <p><b>What the paper claims:</b> {own}.<br><b>Checks of the machinery and what goes beyond the paper:</b> {ours}.<br>A number that stands in several items is counted once.
 A claim holds when its whole 95 % interval lies on the claimed side of a threshold that was fixed beforehand, and fails when the whole interval lies on the other side.</p>
-{banner if simulated else ''}
+{banner if simulated else real}
 <table><thead><tr><th>Item</th><th></th>{''.join(f'<th class="count">{v}</th>' for v in VERDICTS)}</tr></thead><tbody>{''.join(map(row, said))}</tbody></table>
 {''.join(section(a, here) for a in said)}
 <footer><p>Page made {e(made['time'])} at commit {e(made['commit'] or 'unknown')}{' with uncommitted changes' if made['dirty'] is True else ''}, Python {e(made['python'])} on {e(made['platform'])}; {e(versions)}.

@@ -154,7 +154,7 @@ def gather(run: Run, runs: dict, data: Cohort, config: dict) -> Run:
     with atomic(run.path / 'folds.csv') as tmp:
         pd.DataFrame(trainings).to_csv(tmp, index=False)
     per_subject = scores.groupby('subject').r.mean()
-    ridge = ridge_beside(config['cohort'], config['fusion'], config['inputs'], config.get('folds_asked'))
+    ridge = ridge_beside(config, config.get('folds_asked'))
     metrics = dict(
         val_r=None,
         ceiling=None,

@@ -13,6 +13,7 @@ __all__ = ['AGGREGATES', 'BACKBONES', 'PROTOCOL_NAMES', 'PRECISIONS', 'NUMBERS',
 
 # %% ../../nbs/04b_runs.ipynb #21c9fead
 import contextlib, math, re, sys
+from pathlib import Path
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_args
 
@@ -20,7 +21,7 @@ import numpy as np, pandas as pd, torch
 
 from ..core import PRESETS, Contexts, Preset, Run, atomic, check_number, cohort_id, differences, file_digest
 from ..core import get_preset, mean_of
-from ..core import name_differences, open_run, own_precision, own_preset, read_json, root, run_path
+from ..core import name_differences, open_run, plain_name, own_precision, own_preset, read_json, root, run_path
 from ..core import seal_broken, shown, unfinished, write_json
 from ..data.cohort import Cohort
 from ..data.folds import check_folds, with_sets
@@ -74,6 +75,8 @@ class TrainingParameters:
     audio: float | None = number('audio', 0.25, 3600)  # seconds of sound, likewise
     video: float | None = number('video', 0.25, 3600)  # seconds of video frames, likewise
     fps: float | None = number('fps', 0.1, 60)  # video frames per second, likewise
+    start: str | None = None  # weights to begin with: a training run or a folder; None: chance
+    frozen: bool = False  # with start: train the readouts alone
     folds: str | int | None = None  # runs, or how many: the set to predict is taken out of all recordings in turn
     fold: int | None = None  # which of them, from 1
     precision: str = choice('auto', *PRECISIONS.values())
@@ -91,6 +94,8 @@ class TrainingParameters:
             elif not isinstance(value, f.type):
                 kinds = [kind.__name__ for kind in get_args(f.type) or (f.type,)]
                 raise ValueError(f'{f.name} is {shown(value)}: a {type(value).__name__}, expected {" or ".join(kinds)}')
+        if self.frozen and not self.start:
+            raise ValueError('frozen trains the readouts on given weights: give start too')
         if self.fold is not None:
             if self.folds is None:
                 raise ValueError('fold is one of folds: give folds too, runs or a number')
@@ -320,7 +325,10 @@ def own_name(cohort: str, asked: TrainingParameters) -> str:
     own = dict(preset=own_preset(cohort), precision=chosen_precision(cohort))
     used = dict(preset=settings['preset']['name'], precision=settings['precision'])
     named = {k: v if v != own[k] else 'auto' for k, v in used.items()}
-    return run_name(**asdict(asked) | named | dict(seed=settings['seed']))
+    name = run_name(**asdict(asked) | named | dict(seed=settings['seed'], start=None, frozen=False))
+    if asked.start is None:
+        return name
+    return f'{name}-from+{plain_name(Path(asked.start).name)}' + '-frozen' * asked.frozen
 
 
 def asked_settings(cohort: str, stage: str, name: str, preset: str = 'auto') -> dict:  # those that the name decides

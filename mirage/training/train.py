@@ -29,11 +29,12 @@ from accelerate.state import AcceleratorState
 from ..processes import gives_locks_back, take
 from ..data.cohort import SCORED_SETS, Cohort, pick_subjects
 from ..data.folds import SET, make_folds, with_sets
-from ..features.backbones import extractions_of
+from ..features.backbones import backbone_id, extractions_of, is_given
 from ..features.store import FeatureSet, check_backbone, check_inputs, inputs_of, open_features
 from ..models.model import Mirage, ModelConfig, first_model, save_weights
 from .runs import TrainingParameters, chosen_preset, own_name, score_metrics, training_settings
 from .runs import write_scores
+from .start import begin_from, check_start, of_its_shape, open_start, start_shape
 from .loader import Batch, Loader, Reader, Window, epoch_plan, make_windows, tile_plan
 
 # %% ../../nbs/05_train.ipynb #d49f87e6
@@ -140,7 +141,7 @@ def find_fault(model, batch) -> str:
             return f'the BOLD of {w}'
         for m in model.config.streams:
             loss = squared_error(model(one.features, present=(m,)), one) / one.seen.sum().clamp_min(1)
-            gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+            gradients = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
             if not loss.isfinite() or not all(g.isfinite().all() for g in gradients if g is not None):
                 bad = 0 if (x := one.features[m]).isfinite().all() else int((~x.isfinite()).sum())
                 return f'the {m} stream of {w}' + (
@@ -488,9 +489,15 @@ def open_task(cohort: str, asked: TrainingParameters, name: str = 'auto') -> Tas
     features = open_features(data, chosen, fusion=asked.fusion)
     data, fold = fold_asked_for(data, features, asked, settings['seed'])
     widths = {m: width for m, (_, width) in features.streams.items()}
-    shape = ModelConfig.from_preset(chosen, widths, data.subjects, data.parcels, aggregate=asked.aggregate)
-    config = settings | dict(subjects=list(data.subjects), model=asdict(shape), inputs=inputs_of(data, features)) | fold
-    return Task(path, config, chosen, data, features)
+    shape, begun = ModelConfig.from_preset(chosen, widths, data.subjects, data.parcels, aggregate=asked.aggregate), {}
+    if asked.start:
+        start = open_start(asked.start)
+        check_start(start, chosen, asked, widths)
+        chosen = of_its_shape(chosen, start)
+        shape, begun = start_shape(start, chosen, data.subjects, data.parcels), start.said(asked.frozen)
+        settings['preset'] = asdict(chosen)
+    config = settings | dict(subjects=list(data.subjects), model=asdict(shape), inputs=inputs_of(data, features))
+    return Task(path, config | fold | begun, chosen, data, features)
 
 # %% ../../nbs/05_train.ipynb #c2a56eb4
 def start_accelerator(precision: str) -> Accelerator:
@@ -516,14 +523,14 @@ def take_run(task: Task, overwrite: bool, accelerator: Accelerator) -> Run:
 
 # %% ../../nbs/05_train.ipynb #b0e172ac
 def ridge_beside(
-    cohort: str,
-    fusion: str,
-    read: dict,  # inputs of a training
+    config: dict,  # of a training
     folds: str | int | None = None,
 ) -> dict | None:  # metrics of the ridge that read the same; None where there is none
     "The linear baseline, where it was fitted to the same recordings and features."
-    kind = f'cv{folds}-'.replace('cvruns', 'cv') if folds else ''
-    path = run_path(cohort, 'ridge', f'linear-{kind}{fusion}')
+    backbone, read = config['preset']['backbone'], config['inputs']
+    kind = f'{backbone_id(backbone)}-' if is_given(backbone) else ''
+    kind += f'cv{folds}-'.replace('cvruns', 'cv') if folds else ''
+    path = run_path(config['cohort'], 'ridge', f'linear-{kind}{config["fusion"]}')
     if unfinished(path):
         return None
     theirs = Run(path).config['inputs']
@@ -562,7 +569,7 @@ def finish_training(run: Run, task: Task, model: Mirage, loader: Loader, history
     )
     metrics = score_metrics(scores, task.cohort) | took
     config = task.config
-    ridge = None if 'fold' in config else ridge_beside(config['cohort'], config['fusion'], config['inputs'])
+    ridge = None if 'fold' in config else ridge_beside(config)
     warn_of_training(history, best, metrics['val_r'], ridge)
     finish_run(run, metrics, seed=config['seed'])
 
@@ -607,7 +614,10 @@ def train(
         return open_run(task.path)
     check_overwrite(task.path, task.config, overwrite)  # on every process, before anything is written
     windows = task.windows
-    model = silent_where(first_model(task.config), ~task.cohort.measured)
+    model = first_model(task.config)
+    if asked.start:
+        begin_from(model, open_start(asked.start), asked.frozen)
+    model = silent_where(model, ~task.cohort.measured)
     accelerator = start_accelerator(task.config['precision'])
     run = take_run(task, overwrite, accelerator)
     reader = Reader(task.features, task.cohort.splits.split, memory * 1e9)
