@@ -116,7 +116,7 @@ def accounts(
 ) -> list[dict]:
     "All of them, in the paper's order."
     folder = figure_folder(cohort)
-    items = items or [p.stem for p in folder.glob('*.json')]
+    items = items or [p.stem for p in folder.glob('[!.]*.json')]
     if not items:
         raise FileNotFoundError(
             f'no figure was drawn for {cohort}: there is no account in {folder}. Draw them: '
