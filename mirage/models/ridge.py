@@ -67,6 +67,7 @@ class Moments:
     base: dict  # subject → (P,) taken off the BOLD
     design: dict  # frozenset of subjects → Sums
     y: dict  # subject → (P,) sum of Y
+    yy: dict  # subject → (P,) sum of Y²
     xy: dict  # subject → (p, P)
 
     def groups(self) -> dict:  # groups of rows → subjects who saw exactly these
@@ -81,13 +82,13 @@ def collect(
     like: Moments | None = None,  # sums of other rows, to be counted from the same origin
 ) -> Moments:
     "Everything about X'X and X'Y, in one pass and in double precision."
-    m = None if like is None else Moments(like.shift, dict(like.base), {}, {}, {})
+    m = None if like is None else Moments(like.shift, dict(like.base), {}, {}, {}, {})
     for X, Y in row_blocks(blocks):
         if bad := np.sum(~np.isfinite(X)):
             raise ValueError(f'the design has {bad} NaN or infinite values in rows seen by {", ".join(Y)}')
         X = X.astype(np.float64)
         p = X.shape[1]
-        m = m or Moments(X.mean(0), {}, {}, {}, {})
+        m = m or Moments(X.mean(0), {}, {}, {}, {}, {})
         X -= m.shift
         seen = m.design.get(frozenset(Y)) or Sums(0, np.zeros(p), np.zeros((p, p), order='F'))
         seen.n += len(X)
@@ -100,6 +101,7 @@ def collect(
             y = y.astype(np.float64)
             y -= m.base.setdefault(s, y.mean(0))
             m.y[s] = m.y.get(s, 0) + y.sum(0)
+            m.yy[s] = m.yy.get(s, 0) + np.square(y).sum(0)
             m.xy[s] = m.xy.get(s, 0) + X.T @ y
     assert m is not None  # `row_blocks` refuses what holds no block
     return m
@@ -212,8 +214,10 @@ def without(
             design[seen_by] = Sums(sums.n - own.n, sums.x - own.x, sums.xx - own.xx)
     still_there = frozenset().union(*design)
     left = [s for s in whole.y if s in still_there]
-    y = {s: whole.y[s] - part.y.get(s, 0) for s in left}
-    return Moments(whole.shift, whole.base, design, y, {s: whole.xy[s] - part.xy.get(s, 0) for s in left})
+    kept = []
+    for own, taken in ((whole.y, part.y), (whole.yy, part.yy), (whole.xy, part.xy)):
+        kept.append({s: own[s] - taken.get(s, 0) for s in left})
+    return Moments(whole.shift, whole.base, design, *kept)
 
 
 def squared_errors(
