@@ -151,6 +151,7 @@ def atomic(
     "The file appears under its name when the block ends well, and not at all otherwise."
     path = Path(path)
     make_folder(path.parent)
+    remove_leftovers(path.parent, path.stem)
     part = temporary(path)
     try:
         part.touch()

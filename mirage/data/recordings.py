@@ -146,6 +146,10 @@ def parse_numbers(path: Path, lines: list, sep: str) -> np.ndarray:  # (rows, co
 def column_names(path: Path, first: list) -> tuple:
     "The names of a header; a number is one however it is written."
     names = [cell.strip().lstrip('#').strip().strip('"\'').strip() for cell in first]
+    if hidden := [name for name in names if not name.isprintable() or len(name) > 200]:
+        raise ValueError(
+            f'{path} names a parcel {shown(ascii(hidden[0]))}: it has characters that do not show, or many'
+        )
     return tuple(str(int(float(name))) if re.fullmatch(r'\d+(\.0*)?', name) else name for name in names)
 
 
