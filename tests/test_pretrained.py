@@ -10,6 +10,7 @@ from mirage.core import Contexts, get_preset
 from mirage.data.release import stimulus_paths
 from mirage.data.simulate import make_stimulus
 from mirage.data.stimuli import RATE, Movie, Transcript
+from mirage.data.manifest import load_manifest
 from mirage.features.backbones import GIVEN_CONTEXTS, Schedule, family, find_spec, get_protocol, load_backbone
 from mirage.features.extract import check_sources, estimate, extract_splits, identity
 from mirage.features.store import open_features, store_path
@@ -490,3 +491,10 @@ def test_the_laptop_family_is_three_models_of_the_hub_that_need_a_commit():
         assert find_spec(name).repo.count('/') == 1
         with pytest.raises(ValueError, match='pin it with revision'):
             load_backbone(name)
+
+
+def test_the_laptop_familys_models_are_in_the_manifest_with_their_licences_and_without_a_commit():
+    listed = {asset['source']: asset for asset in load_manifest().values()}
+    for name in family('laptop').values():
+        asset = listed[f'hub:{find_spec(name).repo}']
+        assert asset['licence'] and asset['revision'].startswith('not pinned')
