@@ -552,7 +552,7 @@ def declared_values(cells: list) -> dict:  # name → value
     for cell in cells:
         with contextlib.suppress(SyntaxError, ValueError):  # magics, and what is no literal
             for node in ast.parse(cell).body:
-                if isinstance(node, ast.AnnAssign) and node.value is not None:
+                if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
                     found.setdefault(node.target.id, ast.literal_eval(node.value))
     return found
 
@@ -566,7 +566,8 @@ def check_parameters(
     declared = {k: v for k, v in namespace.get('__annotations__', {}).items() if k in namespace}
     cells = list(namespace.get('In', []))
     cell = next((c for c in reversed(cells) if c.startswith('# Parameters\n')), '')
-    given = {t.id for node in ast.parse(cell).body if isinstance(node, ast.Assign) for t in node.targets}
+    targets = [t for node in ast.parse(cell).body if isinstance(node, ast.Assign) for t in node.targets]
+    given = {t.id for t in targets if isinstance(t, ast.Name)}
     if unknown := sorted(given - set(declared)):
         raise WrongParameter(f'unknown parameter {", ".join(unknown)}; this notebook has: {", ".join(declared)}')
     defaults = declared_values(cells)
@@ -718,7 +719,7 @@ def known_digest(path) -> str:  # SHA-256 in hexadecimal
     "The digest of a file, computed once for as long as the file stays the same."
     return remembered('file', path, file_digest)
 
-
+# %% ../nbs/00_core.ipynb #66cb8c01
 def write_sealed(path, value: dict):
     "JSON with the digest of its value under `sha256`."
     value = json.loads(json.dumps(value, default=str))
@@ -736,7 +737,7 @@ def read_sealed(path) -> dict:  # without its digest
         'its digest does not fit its content'
     )
 
-
+# %% ../nbs/00_core.ipynb #66cb8c02
 def _body_digest(path) -> tuple:  # digest of all but the last 64 bytes; these
     sha = hashlib.sha256()
     with open(path, 'rb') as f:
@@ -789,7 +790,7 @@ def package_version(name: str) -> str:
     except importlib.metadata.PackageNotFoundError:
         return 'unknown'
 
-
+# %% ../nbs/00_core.ipynb #8c4d4c01
 def code_state() -> dict:  # commit, and dirty: whether what is executed differs from it
     "The state of the code; 'unknown' without git and in a folder that is no checkout, or lies in somebody else's."
     tracked = git('ls-files', '--error-unmatch', 'nbs/00_core.ipynb') is not None
@@ -821,7 +822,7 @@ def provenance(
         **extra,
     )
 
-
+# %% ../nbs/00_core.ipynb #8c4d4c02
 @dataclass(frozen=True)
 class Run:
     "One run's folder."
@@ -852,7 +853,7 @@ def run_path(cohort: str, stage: str, name: str) -> Path:
         root() / 'results' / cohort_id(cohort) / check_name('stage', stage) / check_name('name of the run', name, ',=+')
     )
 
-
+# %% ../nbs/00_core.ipynb #8c4d4c03
 def as_written(value):  # as YAML and JSON give it back
     return json.loads(json.dumps(value, default=str))
 
@@ -885,7 +886,7 @@ def name_differences(
     named = [f'{field}: {short(was)} → {short(now)}' for field, was, now in found[:most]]
     return '; '.join(named) + f'; and {len(found) - most} more' * (len(found) > most)
 
-
+# %% ../nbs/00_core.ipynb #8c4d4c04
 def settings_of(config: dict) -> dict:  # a config without what was read
     return {k: v for k, v in config.items() if k != 'inputs'}
 
@@ -919,7 +920,7 @@ def check_overwrite(path, config: dict, overwrite: bool = False) -> list:  # (fi
         )
     return differences(former, config)
 
-
+# %% ../nbs/00_core.ipynb #8c4d4c05
 def start_run(
     path,
     config: dict,  # its settings, and under `inputs` what it reads
@@ -954,7 +955,7 @@ def finish_run(run: Run, metrics: dict, **extra) -> Run:
     give(run.path / '.lock')
     return run
 
-
+# %% ../nbs/00_core.ipynb #8c4d4c06
 def unfinished(
     path,  # a run's folder
     config: dict | None = None,  # what the run should have been made with
@@ -1160,6 +1161,14 @@ def build(
 # %% ../nbs/00_core.ipynb #c06e8f25
 class Pearson:
     "Correlation per column, from blocks of rows; the same as NumPy's over all rows at once."
+
+    n: int  # rows so far
+    first: np.ndarray  # (2, columns), of x and y: their first row, from which the others are counted
+    mean: np.ndarray  # (2, columns)
+    squares: np.ndarray  # (2, columns) sums of squared deviations from the mean
+    products: np.ndarray  # (columns,) sum of products of the deviations
+    low: np.ndarray  # (2, columns)
+    high: np.ndarray  # (2, columns)
 
     def __init__(self):
         self.n = 0

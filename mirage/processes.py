@@ -17,7 +17,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:
-    fcntl = None  # Windows
+    fcntl = None  # type: ignore[assignment]  # Windows
 
 # %% ../nbs/00a_processes.ipynb #aa000004
 def cores() -> int:  # at least 1
@@ -151,6 +151,7 @@ def atomic(
     "The file appears under its name when the block ends well, and not at all otherwise."
     path = Path(path)
     make_folder(path.parent)
+    remove_leftovers(path.parent, path.stem)
     part = temporary(path)
     try:
         part.touch()

@@ -185,6 +185,18 @@ def test_results_lie_where_runs_do(trained):
     assert list(penalties.parcel) == [1, 2, 3, 4, 5, 6] and (penalties.penalty > 0).all()
 
 
+@pytest.mark.promise('adapt', ('kill', 'signal', 'full disk', 'two at once'))
+@pytest.mark.filterwarnings('ignore')
+def test_an_adaptation_that_is_killed_stopped_out_of_room_or_started_twice_ends_the_same(trained):
+    from test_promises import keeps_its_promises
+
+    def act():
+        adapt(trained.run.path, 'five', subjects=['dan'], minutes=1.0, name='promised', workers=0)
+
+    act()
+    keeps_its_promises(act, run_path('five', 'adapt', 'promised'), times=(1, 4))
+
+
 def test_a_training_begins_from_given_weights_with_the_encoder_frozen_or_free(trained):
     given, path = load_model(trained.run).state_dict(), trained.run.path
     frozen = train('five', subjects=['bob', 'dan'], start=str(path), frozen=True, **SMALL)

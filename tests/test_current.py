@@ -2,6 +2,7 @@
 what is refused is refused in one line."""
 
 import os
+import subprocess
 from dataclasses import asdict
 
 import numpy as np
@@ -16,10 +17,10 @@ from mirage.data.cohort import Cohort
 from mirage.evaluation.sanity import Pairs, find_delay, shuffle_runs
 from mirage.evaluation.statistics import resample
 from mirage.features.store import ChangedInUse, inputs_of, open_features
-from mirage.plotting.figures import COLUMN, DRAWN_FROM, input_run, new_figure, save_figure
+from mirage.plotting.figures import COLUMN, DRAWN_FROM, figure_folder, input_run, new_figure, save_figure
 from mirage.plotting.overview import set_aside_items, write_overview
-from mirage.plotting.results import publish, write_results
-from mirage.processes import InUse, hold
+from mirage.plotting.results import publish, verify, write_results
+from mirage.processes import InUse, hold, temporary
 from mirage.training.runs import open_current
 from owncohorts import execute
 from test_inputs import Study
@@ -179,3 +180,21 @@ def test_two_pages_of_one_folder_are_not_made_at_once(study):
     with hold(folder / '.lock', 'the page of mydata'):
         with pytest.raises(InUse, match=f'in use by process {os.getpid()}'):
             execute('09d_mine', cohort=str(study.folder), preset='smoke', folds=3)
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_what_a_killed_drawing_left_is_no_item_and_goes_with_the_next_one(study):
+    cohort, name = Cohort.open(str(study.folder)), str(study.folder)
+    draw(cohort)
+    ended = subprocess.Popen(['true'])
+    ended.wait()
+    for end in ('json', 'csv', 'png'):
+        for folder in (figure_folder(name), study.folder / 'kept'):
+            folder.mkdir(exist_ok=True)
+            left = temporary(folder / f'fig3_bars.{end}')
+            left.with_name(left.name.replace(f'.{os.getpid()}-', f'.{ended.pid}-')).write_text('half')
+    assert write_overview(name).read_text().count('<section') == 1
+    publish(name, study.folder / 'kept')
+    assert verify(name, study.folder / 'kept').verdict.tolist() == ['the same']
+    draw(cohort)
+    assert not [p.name for p in figure_folder(name).iterdir() if '.tmp' in p.name]

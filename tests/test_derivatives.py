@@ -192,6 +192,16 @@ def test_surfaces_give_the_arrays_of_nilearns_masker(tmp_path):
     ]
 
 
+def test_each_vertex_can_be_a_parcel_of_its_own(tmp_path):
+    tree = write_tree(tmp_path / 'fmriprep', ('gifti',), people=1, runs=1)
+    made = import_derivatives(tree, 'vertices', 'mine', features='text=2', confounds='none', standardize='none')
+    cohort = Cohort.open(made)
+    files = [tree / f'sub-01/func/sub-01_task-walk_run-1_hemi-{h}_space-fsaverage5_bold.func.gii' for h in 'LR']
+    theirs = np.concatenate([nib.load(file).agg_data() for file in files]).T
+    np.testing.assert_array_equal(cohort.rows(first_run(made)), theirs[3:])
+    assert cohort.names[:2] == ('L1', 'L2') and cohort.names[-1] == 'R50' and cohort.parcels == 110
+
+
 def write_dlabel(path):
     models = cifti_models()
     keys = np.concatenate([SURFACE['L'][5:], SURFACE['R'], [9, 9]])

@@ -18,7 +18,7 @@ from mirage.core import Contexts, finish_run, get_preset, run_path, start_run, u
 from mirage.features.extract import identity
 from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
 from mirage.data.cohort import SET_TITLES
-from mirage.data.parcels import MEANING, Prediction
+from mirage.data.parcels import MEANING, SIMULATED_MEANING, Prediction
 from mirage.plotting.page import animation_mp4, page_html, stencil
 from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_movies
 from mirage.prediction.predict import prepare, read_movies, stop_if_failed, transcribe, write_prediction
@@ -639,7 +639,7 @@ def test_a_real_movie_becomes_numbers_a_page_and_an_animation(made):
             np.array_equal(f['bold/sub-02'][()], p.bold['sub-02'])
             and f['seconds'].shape == (9,)
             and f.attrs['simulated']
-            and f.attrs['meaning'] == MEANING
+            and f.attrs['meaning'] == SIMULATED_MEANING
         )
         assert f['parcel'][0] == b'7Networks_LH_Vis_1' and len(f['parcel']) == 1000
     assert np.array_equal(np.load(run.path / 'bold_sub-05.npy'), p.bold['sub-05'])
@@ -654,11 +654,19 @@ def test_a_real_movie_becomes_numbers_a_page_and_an_animation(made):
 
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+ALONE = (
+    '--disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
+)
+ALONE.append('--host-resolver-rules=MAP * ~NOTFOUND')
 PROBE = """<script>addEventListener('load', () => setTimeout(() => { const at = i => { $('t').value = i; $('t').dispatchEvent(new Event('input')); return pixels.reduce((h, v) => (h*31 + v) % 2147483647, 7) };
 const a = at(4), b = at(7), c = at(4), r = map.getBoundingClientRect(), hit = HIT, still = $('still').src.length;
 map.dispatchEvent(new PointerEvent('pointermove', {clientX: r.left + (hit % D.width + .5)/D.width*r.width, clientY: r.top + (Math.floor(hit/D.width) + .5)/D.height*r.height}));
 const tip = $('tip').textContent, value_ = value(699, 4); $('who').value = 'sub-03'; $('who').dispatchEvent(new Event('change')); const other = at(4);
-document.body.dataset.found = JSON.stringify({moves: a !== b, returns: a === c, other: other !== a, tip, value: value_, when: $('when').textContent, still, lines: document.querySelectorAll('#courses polyline').length}) }, 300))</script>"""  # noqa: E501
+const keys = k => { document.body.dispatchEvent(new KeyboardEvent('keydown', {key: k, bubbles: true})); return now };
+const right = (at(4), keys('ArrowRight')), home = keys('Home'), end = keys('End'); keys(' '); const began = $('play').getAttribute('aria-label'); keys(' ');
+at(4); speak(2.5, true); const spoken = $('said').textContent; $('regions').value = '0'; $('regions').dispatchEvent(new Event('change')); const pinned = $('pins').textContent;
+const rows = mapTable(), wide = document.documentElement.scrollWidth - innerWidth, asked = courseTable();
+document.body.dataset.found = JSON.stringify({right, home, end, began, ended: $('play').getAttribute('aria-label'), spoken, pinned, rows: rows.length, columns: asked[0].length, wide, sound: !!sound, unnamed: [...document.querySelectorAll('button,select,input')].filter(e => !(e.getAttribute('aria-label') || e.textContent || (e.labels && e.labels.length))).length, moves: a !== b, returns: a === c, other: other !== a, tip, value: value_, when: $('when').textContent, still, lines: document.querySelectorAll('#courses polyline').length}) }, 300))</script>"""  # noqa: E501
 
 
 @pytest.mark.skipif(not BROWSER, reason='no Chromium: the interactive page is not opened')
@@ -676,12 +684,7 @@ def test_the_slider_moves_the_map_in_a_browser(made, tmp_path):
             '--headless',
             '--no-sandbox',
             '--disable-gpu',
-            '--disable-quic',
-            '--no-first-run',
-            '--disable-background-networking',
-            '--disable-component-update',
-            '--disable-sync',
-            '--host-resolver-rules=MAP * ~NOTFOUND',
+            *ALONE,
             f'--user-data-dir={tmp_path / "profile"}',
             '--enable-logging=stderr',
             '--window-size=1300,900',
@@ -695,7 +698,10 @@ def test_the_slider_moves_the_map_in_a_browser(made, tmp_path):
     )
     assert not re.search(r'CONSOLE.*(Uncaught|[Ee]rror)', done.stderr), done.stderr[-2000:]
     found = json.loads(re.search(r'data-found="([^"]*)"', done.stdout)[1].replace('&quot;', '"'))
-    assert found['moves'] and found['returns'] and found['other'] and found['still'] > 1000 and found['lines'] == 8
+    assert found['moves'] and found['returns'] and found['other'] and found['still'] > 1000 and found['lines'] == 9
+    assert (found['right'], found['home'], found['end']) == (5, 0, 8) and found['began'] == 'pause'
+    assert found['ended'] == 'play' and 'the quick brown' in found['spoken'] and found['sound'] and not found['unnamed']
+    assert ' cortex' in found['pinned'] and found['rows'] == 1001 and found['columns'] == 9 and found['wide'] <= 0
     assert pd.read_csv(run.path / 'parcels.csv').name[699] in found['tip'] and 'right hemisphere' in found['tip']
     assert abs(found['value'] - p.bold['sub-01'][4, 699]) <= np.abs(p.bold['sub-01']).max() / 254 + 1e-6 and found[
         'when'
@@ -779,7 +785,7 @@ def test_the_notebook_predicts_a_movie_and_a_table(given, tmp_path, monkeypatch,
     assert (
         {'bold_sub-02.npy', 'page.html'} <= set(everything(tmp_path / 'results/movies/predict/clip'))
         and len(list((tmp_path / 'features/movies').rglob('*.h5'))) == 3
-        and MEANING in capsys.readouterr().out
+        and SIMULATED_MEANING in capsys.readouterr().out
     )
     (tmp_path / 'movies.csv').write_text(f'video,transcript\nmute.mkv,\n{given / "clip.mkv"},{given / "clip.srt"}\n')
     with pytest.raises(Exception, match='1 of 2 movies failed(.|\n)*mute: MovieError'):
@@ -797,12 +803,8 @@ PRESET = replace(get_preset('paper'), contexts=RECIPE.contexts, epochs=7, lr=1e-
 SCORED = dict(val_r=0.15, ceiling=0.6, parameters=9, best_epoch=5, r=dict(val=0.15), per_subject={'sub-01': 0.15})
 
 
-def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch):
-    """Chapter 06b cuts the ends of every movie and training does not, so that the two scores differ: the notebook must
-    look for the one that it prints."""
-
-    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
-    shutil.copy(ROOT / 'data_manifest.yaml', tmp_path)
+def write_scored():
+    "A training run of the embedded cohort with scores."
     people = ('sub-01', 'sub-02')
     config = dict(
         cohort='embedded',
@@ -816,7 +818,16 @@ def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch
     run = start_run(run_path('embedded', 'train', 'mirage-native-s0'), config)
     save_weights(Mirage(SHAPE), run.path / 'weights.safetensors')
     pd.DataFrame(dict(subject=people, parcel=1, set='val', r=[0.57, 0.58])).to_parquet(run.path / 'scores.parquet')
-    run = finish_run(run, SCORED | dict(val_r=0.575))
+    return finish_run(run, SCORED | dict(val_r=0.575))
+
+
+def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch):
+    """Chapter 06b cuts the ends of every movie and training does not, so that the two scores differ: the notebook must
+    look for the one that it prints."""
+
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    shutil.copy(ROOT / 'data_manifest.yaml', tmp_path)
+    run = write_scored()
     execute('09c_card', cohort='embedded')  # never evaluated: the card prints the score of training
     found = start_run(run_path('embedded', 'evaluate', 'mirage-native-s0'), dict(runs='train/mirage-native-s0'))
     pd.DataFrame([
@@ -1098,8 +1109,7 @@ def test_names_of_a_shared_model_do_nothing_in_the_page(tmp_path):
                 '--headless',
                 '--no-sandbox',
                 '--disable-gpu',
-                '--no-first-run',
-                '--host-resolver-rules=MAP * ~NOTFOUND',
+                *ALONE,
                 f'--user-data-dir={tmp_path / "profile"}',
                 '--virtual-time-budget=5000',
                 '--dump-dom',
@@ -1110,4 +1120,5 @@ def test_names_of_a_shared_model_do_nothing_in_the_page(tmp_path):
             timeout=120,
             env=os.environ | {'HOME': str(tmp_path)},
         )
-        assert '<title>RAN' not in done.stdout and done.stdout.count('<option') == 2 and 'TR 3, BOLD at' in done.stdout
+        people = re.search('<select id="who">(.*?)</select>', done.stdout)[1].count('<option')
+        assert ('<title>RAN' in done.stdout, people, ', BOLD at' in done.stdout) == (False, 2, True)

@@ -11,6 +11,7 @@ import shutil
 import signal
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 import mirage.core
 import mirage.prediction.predict
 from mirage.core import Contexts, atomic, open_run, run_path, seal, unfinished, write_sealed
-from mirage.data.cohort import open_truth
+from mirage.data.cohort import Cohort, open_truth
 from mirage.data.release import stimulus_paths
 from mirage.data.simulate import make_stimulus
 from mirage.data.stimuli import movie_source
@@ -29,13 +30,17 @@ from mirage.evaluation.submission import read_submission, write_submission
 from mirage.features.extract import extract_splits
 from mirage.features.store import Store
 from mirage.models.model import Mirage, ModelConfig
-from mirage.plotting.overview import account
+from mirage.plotting.figures import COLUMN, figure_folder, new_figure, save_figure
+from mirage.plotting.overview import account, write_overview
+from mirage.plotting.results import publish
 from mirage.prediction.predict import compute, make, prepare
 from mirage.prediction.recipe import Recipe, check_shared
+from mirage.training.crossvalidate import cross_validate
 from mirage.training.train import load_state
 from test_extract import CONTEXTS, NAME
 from test_inputs import Study
 from test_manifest import check_files, get, mirror, toy
+from toycohorts import EverySet
 
 FORK = get_context('fork')  # a copy of this process as it stands
 NBS = Path(mirage.core.__file__).resolve().parents[1] / 'nbs'
@@ -146,19 +151,20 @@ def study(tmp_path_factory):
         yield study
 
 
-def before_writing(name, /, **parameters):
-    "A chapter up to the cell that begins its run; what is left to do."
+def before_writing(name, /, begins='start_run(', ends='finish_run(', instead=None, **parameters):
+    "A chapter up to the cell that begins its run; what is left to do, perhaps with other functions instead of its own."
     source = json.loads((NBS / f'{name}.ipynb').read_text())['cells']
     cells = [c for c in source if c['cell_type'] == 'code']
     texts = [re.sub(r'^%.*$', '', ''.join(c['source']), flags=re.M) for c in cells]
-    last = max(i for i, text in enumerate(texts) if 'start_run(' in text and 'import' not in text)
+    last = max(i for i, text in enumerate(texts) if begins in text and 'import' not in text)
     space = {'display': lambda *a: None, '__name__': '__main__'}
     for cell, text in zip(cells[:last], texts):
         exec(compile(text, f'{name}.ipynb', 'exec'), space)
         if 'parameters' in cell['metadata'].get('tags', []):
             space.update(parameters)
-    end = max(i for i, text in enumerate(texts) if 'finish_run(' in text and 'import' not in text)
+    end = max(i for i, text in enumerate(texts) if ends in text and 'import' not in text)
     rest = [compile(text, f'{name}.ipynb', 'exec') for text in texts[last : end + 1]]
+    space |= instead or {}
     return lambda: [exec(code, space) for code in rest]
 
 
@@ -187,6 +193,95 @@ def test_a_training_that_is_killed_stopped_out_of_room_or_started_twice_has_the_
         study.train(epochs=2, seed=7, save_every=1)
 
     keeps_its_promises(act, run_path(str(study.folder), 'train', 'mirage-e2-native-s7'), times=(1, 4, 6))
+
+
+@pytest.mark.long
+@pytest.mark.promise('cross-validation', HAZARDS)
+@pytest.mark.filterwarnings('ignore')
+def test_folds_that_are_gathered_are_there_whole_or_not_at_all(study):
+    def act():
+        cross_validate(str(study.folder), 3, preset='smoke', epochs=1, members=1, name='folds', workers=0)
+
+    keeps_its_promises(act, run_path(str(study.folder), 'ensemble', 'folds'))
+
+
+@pytest.mark.promise('figure', HAZARDS)
+@pytest.mark.filterwarnings('ignore')
+def test_a_figure_is_there_with_its_account_or_has_none(study, monkeypatch):
+    monkeypatch.setattr('mirage.plotting.figures.display', lambda *a: None)
+    given = dict(begins='save_figure(', ends='save_figure(', cohort=str(study.folder), preset='smoke')
+    act, folder = before_writing('figures/sanity', **given), figure_folder(str(study.folder))
+    act()
+    names = {p.name for p in folder.iterdir()}
+    assert names == {f'sanity.{end}' for end in ('json', 'png', 'pdf', 'csv')}
+    keeps_its_promises(act, folder)
+
+
+def draw_toy(root):  # whose data it shows
+    "One figure of nobody's."
+    people = SimpleNamespace(name='toy', root=root, simulated=True, subjects=('a', 'b'), atlas=None)
+    numbers = pd.DataFrame(dict(x=range(9), y=range(9)))
+    save_figure(
+        new_figure(COLUMN, 1.0), 'fig1_bars', 'toy', numbers, 'Bars', 'Bars.', people, params=dict(cohort='toy')
+    )
+    return people
+
+
+@pytest.mark.promise('page', HAZARDS)
+@pytest.mark.filterwarnings('ignore')
+def test_a_page_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    monkeypatch.setattr('mirage.plotting.figures.display', lambda *a: None)
+    made = dict(time='now', commit='c', dirty=False, python='3', platform='here', versions={})
+    monkeypatch.setattr('mirage.plotting.overview.provenance', lambda: made)
+    people = draw_toy(tmp_path)
+
+    def act():
+        write_overview('toy', page=tmp_path / 'page' / 'index.html')
+        publish('toy', tmp_path / 'page', people)
+
+    keeps_its_promises(act, tmp_path / 'page')
+
+
+@pytest.mark.promise('submit', HAZARDS)
+@pytest.mark.filterwarnings('ignore')
+def test_a_submission_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    toy = EverySet(tmp_path / 'data/toy', parcels=1000)
+    toy.write_run('train', 'mirage-native-s0')
+    monkeypatch.setattr(Cohort, 'open', lambda *a, **k: toy)
+    monkeypatch.setattr('mirage.training.runs.why_not', lambda *a, **k: '')  # a toy cohort has no files
+    keeps_its_promises(
+        before_writing('06d_submission', cohort='toy'), run_path('toy', 'submission', 'mirage-native-s0'), times=(1, 4)
+    )
+
+
+@pytest.mark.promise('share', HAZARDS)
+@pytest.mark.filterwarnings('ignore')
+def test_a_shared_model_and_its_card_are_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    from test_predict import write_scored
+
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    shutil.copy(NBS.parent / 'data_manifest.yaml', tmp_path)
+    write_scored()
+    act = before_writing('09c_card', cohort='embedded')
+    keeps_its_promises(act, run_path('embedded', 'hub', 'mirage-native-s0'), times=(1, 3, 7))
+
+
+@pytest.mark.promise('from a folder to a page', HAZARDS)
+@pytest.mark.filterwarnings('ignore')
+def test_all_chapters_for_a_folder_end_as_if_nothing_had_happened(study):
+    """Each chapter is a process of its own and keeps the promises of its stage; here it writes what it was asked for,
+    and the chapter that asks them is stopped between."""
+
+    def chapter(job, cohort, where, overwrite=False):
+        with atomic(where / f'{len(list(where.glob("*.ipynb"))):02d}.ipynb') as tmp:
+            tmp.write_text(job.notebook)
+
+    instead = dict(run_chapter=chapter, in_test=lambda: False)
+    given = dict(begins='with hold(', ends='with hold(', cohort=str(study.folder), preset='smoke', folds=3)
+    act = before_writing('09d_mine', instead=instead, **given)
+    keeps_its_promises(act, run_path(str(study.folder), 'notebooks', 'mine'))
 
 
 @pytest.mark.promise('simulate', HAZARDS)
@@ -375,10 +470,16 @@ def ours(kind, d):  # (file, how it is read)
         about = dict(item='item', title='t', caption='c', cohort='toy', simulated=True, command='x', files={})
         write_sealed(folder / 'item.json', about | dict(faults=[], claims=[]))
         return folder / 'item.json', lambda: account('toy', 'item')
+    if kind in ('picture of a figure', 'numbers of a figure'):
+        draw_toy(d)
+        end = dict(zip(('picture of a figure', 'numbers of a figure'), ('png', 'csv')))[kind]
+        return figure_folder('toy') / f'fig1_bars.{end}', lambda: account('toy', 'fig1_bars')
     if kind == 'weights of somebody else':
         return shared_model(d / 'm') / 'model.safetensors', lambda: check_shared(str(d / 'm'))
     if kind == 'recipe of somebody else':
         return shared_model(d / 'm') / 'recipe.yaml', lambda: check_shared(str(d / 'm'))
+    if kind == 'digests of somebody else':
+        return shared_model(d / 'm') / 'digests.json', lambda: check_shared(str(d / 'm'))
     if kind == 'submission':
         x = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
         write_submission(d / 'a.zip', {'sub-01': {'wot1': x}}, {'sub-01': {'wot1': 20}}, 3)
@@ -390,8 +491,11 @@ OURS = (
     'resume.pt',
     'truth of a simulation',
     'account of a figure',
+    'picture of a figure',
+    'numbers of a figure',
     'weights of somebody else',
     'recipe of somebody else',
+    'digests of somebody else',
     'submission',
 )
 

@@ -243,3 +243,10 @@ def test_every_cut_of_a_textgrid_is_refused_or_changes_nothing(tmp_path):
             assert 'a.TextGrid' in str(e)
             refused += 1
     assert refused > len(text) - 60
+
+
+@pytest.mark.parametrize('name', ['V1\u200b', 'V\u202e1', 'x' * 300])
+def test_a_parcel_whose_name_does_not_show_is_refused(tmp_path, name):
+    (tmp_path / 'a.csv').write_text(f'V2,{name}\n' + '0.5,0.25\n0.75,0.125\n0.25,0.5\n')
+    with pytest.raises(ValueError, match='a.csv names a parcel'):
+        read_table(tmp_path / 'a.csv', None)

@@ -81,7 +81,7 @@ def read_about(
 ) -> dict:  # tr, parcels, atlas, simulated, header, features, regions, imported, labels
     "What a folder of own data says about itself."
     about = read_yaml(file)
-    default = dict(tr=None, parcels=None, atlas=None, simulated=False, header=None, features=None)
+    default: dict = dict(tr=None, parcels=None, atlas=None, simulated=False, header=None, features=None)
     default |= dict(regions=None, imported=None, labels=None)
     if not isinstance(about, dict) or set(about) - set(default):
         raise ValueError(f'{file} says {shown(about)}; it may say {", ".join(default)} and nothing else')

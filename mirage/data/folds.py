@@ -49,7 +49,7 @@ def same_movie(
     found = {}
     for row in runs.drop_duplicates('split').itertuples(index=False):
         split, video = row.split, getattr(row, 'video', None)
-        facts = [(str(video), *seconds[split])] if video is not None else []
+        facts: list = [(str(video), *seconds[split])] if video is not None else []
         if features is not None:
             facts.append((tuple(features.digest(m, split) for m in features.streams), *seconds[split]))
         same = [first for first, known in found.items() if meet(facts, known[1])]

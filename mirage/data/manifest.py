@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 import mirage.core
-from ..core import progress, read_yaml, root, write_json
+from ..core import file_stamp, progress, read_yaml, root, write_json
 from ..processes import cores
 
 # %% ../../nbs/01j_manifest.ipynb #9d786cab
@@ -157,14 +157,9 @@ class Remembered:
         except (OSError, ValueError):
             pass  # nothing is remembered, so everything is read
 
-    @staticmethod
-    def stamp(path) -> list:
-        s = os.stat(path)
-        return [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
-
     def get(self, path) -> str | None:
         known = self.known.get(str(path.resolve()))
-        return known[1] if known and known[0] == self.stamp(path) else None
+        return known[1] if known and known[0] == file_stamp(path) else None
 
     def add(self, path, stamp: list, md5: str):
         self.known[str(path.resolve())] = [stamp, md5]
@@ -219,9 +214,9 @@ def check_files(
         bar, tick = byte_bar('MD5', sum(files[p]['bytes'] for p in todo))
 
         def read(p):
-            before = remembered.stamp(folder / p)
+            before = file_stamp(folder / p)
             found = md5_of(folder / p, tick)
-            if remembered.stamp(folder / p) == before:
+            if file_stamp(folder / p) == before:
                 remembered.add(folder / p, before, found)
 
         try:
@@ -392,7 +387,7 @@ def fetch_https(
             return
         try:
             fetch_file(tasks[p], paths[p], files[p]['bytes'], files[p]['md5'], tick, patience)
-            remembered.add(paths[p], remembered.stamp(paths[p]), files[p]['md5'])
+            remembered.add(paths[p], file_stamp(paths[p]), files[p]['md5'])
         except FetchError as e:
             failed[p] = str(e)
         except OSError as e:

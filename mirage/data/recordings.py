@@ -66,17 +66,17 @@ def names_columns(
         return True
     if all(cell.strip()[:1] in ('"', "'") for cell in first):
         return True
-    first, n = np.array(numbers), len(numbers)
-    if np.isnan(first).any() or (first != np.round(first)).any() or (first < 0).any():
+    top, n = np.array(numbers), len(numbers)
+    if np.isnan(top).any() or (top != np.round(top)).any() or (top < 0).any():
         return False
-    if n > 1 and (first == first[0]).all():
+    if n > 1 and (top == top[0]).all():
         return False
-    different, up, whole = len(np.unique(first)) == n, rising(first), bool((body == np.round(body)).all())
+    different, up, whole = len(np.unique(top)) == n, rising(top), bool((body == np.round(body)).all())
     if not whole:
-        return True if different and (up and n >= 3 or n >= 5 and not like_below(first, body)) else None
-    if up and not any(rising(row) for row in body[:100]) and (n >= 8 or n >= 3 and not near_below(first, body)):
+        return True if different and (up and n >= 3 or n >= 5 and not like_below(top, body)) else None
+    if up and not any(rising(row) for row in body[:100]) and (n >= 8 or n >= 3 and not near_below(top, body)):
         return True
-    return False if not up and n >= 5 and like_below(first, body) else None
+    return False if not up and n >= 5 and like_below(top, body) else None
 
 # %% ../../nbs/01b_recordings.ipynb #4ec00009
 # (rows, columns) float64; tuple of text, or None; whether a column of row numbers was left out
@@ -146,6 +146,10 @@ def parse_numbers(path: Path, lines: list, sep: str) -> np.ndarray:  # (rows, co
 def column_names(path: Path, first: list) -> tuple:
     "The names of a header; a number is one however it is written."
     names = [cell.strip().lstrip('#').strip().strip('"\'').strip() for cell in first]
+    if hidden := [name for name in names if not name.isprintable() or len(name) > 200]:
+        raise ValueError(
+            f'{path} names a parcel {shown(ascii(hidden[0]))}: it has characters that do not show, or many'
+        )
     return tuple(str(int(float(name))) if re.fullmatch(r'\d+(\.0*)?', name) else name for name in names)
 
 
@@ -334,9 +338,10 @@ def bold_shape(
     if path.suffix not in BINARIES:
         raise ValueError(f'{path} is no BOLD file. Use .h5, .npy, .csv or .tsv.')
     shapes = h5_shapes(path)
-    if not shapes.get(key):
+    shape = shapes.get(key) if key else None
+    if not shape:
         raise ValueError(f'{path} has no array {key!r}; it has {", ".join(k for k in list(shapes)[:5] if shapes[k])}')
-    return shapes[key]
+    return shape
 
 
 def read_rows(
@@ -405,7 +410,7 @@ def match_parcels(
     named = truly_named(named)
     if not named:
         if wanted == 'common' and len(set(widths.values())) > 1:
-            files = [min(widths, key=widths.get), max(widths, key=widths.get)]
+            files = [min(widths, key=widths.__getitem__), max(widths, key=widths.__getitem__)]
             raise ValueError(
                 f'{files[0]} has {widths[files[0]]} columns, {files[1]} has {widths[files[1]]}, and no names say '
                 'which are common. '

@@ -140,7 +140,8 @@ class InertPickle:
     "What a pickle describes, made of plain values; nothing that it names is looked up."
 
     def __init__(self, file: Bounded):
-        self.file, self.stack, self.marks, self.memo = file, [], [], {}
+        self.file, self.marks, self.memo = file, [], {}
+        self.stack: list = []
         self.room = 2 * file.left  # bytes of arrays; the same bytes can be named many times
 
     def spend(self, made):
@@ -212,10 +213,11 @@ class InertPickle:
             self.stack[-1].keys.append(key)
 
     def fill(self, kind: type, values: list):
-        if type(self.stack[-1]) is not kind:
+        top = self.stack[-1]
+        if type(top) is not kind:
             raise ValueError(f'it fills what is no {kind.__name__}')
-        if kind is list:
-            self.stack[-1].extend(values)
+        if isinstance(top, list):
+            top.extend(values)
         elif len(values) % 2 or not all(type(k) is str for k in values[::2]):
             raise ValueError('it has a dict whose keys are not words')
         else:
@@ -328,7 +330,7 @@ def _shape(
     return data.shape
 
 
-def h5_shapes(path: Path) -> dict[str, tuple]:  # name → shape, None for what is no array of numbers
+def h5_shapes(path: Path) -> dict[str, tuple | None]:  # name → shape, None for what is no array of numbers
     "What an HDF5 file holds."
     try:
         with h5py.File(path, 'r') as f:

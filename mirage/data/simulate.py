@@ -459,8 +459,8 @@ def simulate_stimuli(
     release = Path(folder) / 'algonauts_2025.competitors'
     with ThreadPoolExecutor(workers) as pool:
         jobs = [
-            pool.submit(make_stimulus, release, *row, seed)
-            for row in splits[['split', 'movie', 'n_tr']].itertuples(index=False)
+            pool.submit(make_stimulus, release, split, movie, n_tr, seed)
+            for split, movie, n_tr in splits[['split', 'movie', 'n_tr']].itertuples(index=False)
         ]
         for job in progress(jobs, 'movies'):
             job.result()

@@ -328,8 +328,11 @@ def _inline_times(cue: Cue) -> list:  # within the cue
 
 def cue_words(cues: list) -> tuple:  # list of (word, onset, offset), what was decided: a list of sentences
     "Every word once, at the time when it is said."
-    reported, seen, words = [], set(), []
-    distinct = [c for c in cues if not ((key := (c.begins, c.ends, *c.lines)) in seen or seen.add(key))]
+    reported, words = [], []
+    firsts: dict = {}
+    for cue in cues:
+        firsts.setdefault((cue.begins, cue.ends, *cue.lines), cue)
+    distinct = list(firsts.values())
     double = len(cues) - len(distinct)
     if double:
         reported.append(f'cues that stand twice, with the same times, are read once ({double})')

@@ -58,10 +58,9 @@ def _row_words(row: dict, begins: float) -> list:  # [(word, onset, duration)]
 # %% ../../nbs/01f_words.ipynb #13730bdb
 def _split(text: str, delimiter: str, quoted: bool) -> list:  # rows of fields
     if quoted:
-        fields = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
+        rows = list(filter(None, csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)))
     else:
-        fields = (line.split(delimiter) for line in re.split(r'\r\n|\r|\n', text) if line)
-    rows = [row for row in fields if row]
+        rows = [line.split(delimiter) for line in re.split(r'\r\n|\r|\n', text) if line]
     width = len(rows[0]) if rows else 0
     for row in rows:
         while len(row) > width and not row[-1].strip():
@@ -296,15 +295,15 @@ def _as_word(word: dict) -> dict:  # of a recogniser: the key may be text
 
 def _segment_words(segment: dict) -> list:  # rows
     "The words of a recogniser's segment; those without times share what is left between their neighbours."
-    words = map(_as_word, segment['words'])
-    words = [dict(word=str(w['word']), onset=w.get('start'), offset=w.get('end')) for w in words]
+    given = map(_as_word, segment['words'])
+    words: list[dict] = [dict(word=str(w['word']), onset=w.get('start'), offset=w.get('end')) for w in given]
     words = [w for w in words if not re.fullmatch(r'\s*(\[[^][]*\]|\([^()]*\))\s*', w['word'])]
     known = [i for i, w in enumerate(words) if None not in (w['onset'], w['offset'])]
     for before, after in zip([-1, *known], [*known, len(words)]):
         lost = words[before + 1 : after]
         begins = words[before]['offset'] if before >= 0 else segment.get('start')
         ends = words[after]['onset'] if after < len(words) else segment.get('end')
-        if not lost or None in (begins, ends):
+        if not lost or begins is None or ends is None:
             continue
         stops = list(itertools.accumulate((max(1, len(w['word'])) for w in lost), initial=0))
         shown = Shown([w['word'] for w in lost], list(zip(stops, stops[1:])), [], [])
@@ -380,7 +379,7 @@ def praat_tiers(text: str, path) -> dict:  # name → list of (begins, ends, lab
         for t in [t for t in found if t['class'] == 'IntervalTier']:
             entries = [(float(a), float(b), label) for a, b, label in t['entries']]
             tiers.append((t['name'], float(t['xmax']), entries))
-        count = int(re.search(r'<exists>\s*(?:size = )?(\d+)', text)[1])
+        count = int(re.findall(r'<exists>\s*(?:size = )?(\d+)', text)[0])
     except Exception as e:  # a damaged file may fail in any way
         raise ValueError(
             f'{path} is a TextGrid that cannot be read ({str(e)[:80]}); save it again with Praat'

@@ -96,7 +96,8 @@ def challenge_score(
     sums = {}
     for subject, pairs in paired(predictions, bold, trim).items():
         for split, (x, y) in pairs.items():
-            sums.setdefault((subject, movies[split] if style == 'ood' else 'all'), Pearson()).update(x, y)
+            joined = movies[split] if movies and style == 'ood' else 'all'
+            sums.setdefault((subject, joined), Pearson()).update(x, y)
     keys = pd.MultiIndex.from_tuples(sums, names=['subject', 'movie'])
 
     def table(constant):

@@ -283,11 +283,11 @@ def movie_sums(
     empty = [np.zeros((0, len(mean))) for mean, _ in units]
     parts = []
     for split, n in cells.items():
-        scaled = [
+        x, y = (
             np.where(std == 0, 0.0, (v - mean) / np.where(std == 0, 1.0, std))
             for v, (mean, std) in zip(pairs.get(split, empty), units)
-        ]
-        parts.append(cell_sums(*scaled, n))
+        )
+        parts.append(cell_sums(x, y, n))
     return [np.concatenate(p) for p in zip(*parts)]
 
 
@@ -310,18 +310,17 @@ def resample(
     weights, df = movie_weights(cells, block // STEP, draws, rng)
     scores, resampled = [], []
     for p in pairs.values():
-        whole, drawn = units_of(list(p.values())), []
+        whole = units_of(list(p.values()))
+        drawn: list = []
         for movie in cells:
             if p.keys().isdisjoint(cells[movie]):
                 continue
             units = whole if pooled else units_of([v for split, v in p.items() if split in cells[movie]])
             sums, rows = movie_sums(p, cells[movie], units)
-            drawn.append((
-                (weights[movie] @ sums.reshape(len(sums), -1)).reshape(draws + 1, 5, -1),
-                weights[movie] @ rows,
-            ))
+            of_draws = (weights[movie] @ sums.reshape(len(sums), -1)).reshape(draws + 1, 5, -1)
+            drawn.append((of_draws, weights[movie] @ rows))
         if pooled:
-            drawn = [[sum(v) for v in zip(*drawn)]]
+            drawn = [tuple(map(sum, zip(*drawn)))]
         r = np.mean([r_of_sums(*d) for d in drawn], axis=0)
         scores.append(r[0])
         resampled.append(r[1:].astype(np.float32))

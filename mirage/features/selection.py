@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['newest_tokens', 'tower_pick', 'newest_patches', 'sequence', 'values_of', 'times_of', 'paired_frames', 'Block',
-           'planned_chunks', 'steps_of', 'MovieBlocks', 'by_64', 'Extraction', 'PerTimePoint', 'InChunks', 'Qwen3Omni',
-           'Qwen25Omni']
+           'planned_chunks', 'steps_of', 'MovieBlocks', 'with_progress', 'by_64', 'Extraction', 'PerTimePoint',
+           'InChunks', 'Qwen3Omni', 'Qwen25Omni']
 
 # %% ../../nbs/02e_selection.ipynb #1858fc9e
-import math
+import math, multiprocessing
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np, torch
 
-from ..core import HZ, Contexts
+from ..core import HZ, Contexts, progress
 from ..data.stimuli import RATE
 from .backbones import BLINK, Cache, Schedule, TimePoint, Work, batches, decode_in_order, get_protocol
 from .backbones import prefetch
@@ -188,6 +188,13 @@ class MovieBlocks:
             yield mine, Block([chunk.points for chunk in mine], shown, paired_frames(take, shown), mels)
 
 # %% ../../nbs/02e_selection.ipynb #5a752cf6
+def with_progress(blocks, seconds: float, what: str):
+    "A bar over the blocks of a movie that takes long, where nobody else draws one."
+    n = math.ceil(seconds / MovieBlocks.block)
+    alone = multiprocessing.parent_process() is None and n > 2
+    return progress(blocks, what, total=n) if alone else blocks
+
+
 def by_64(compute, items: list) -> list:
     "The results of a function that takes a list, given 64 at a time."
     return [result for k in range(0, len(items), 64) for result in compute(items[k : k + 64])]
@@ -244,7 +251,9 @@ class PerTimePoint(Extraction):
     def native(self):
         "Every stream is the language module's."
         model, plan, texts = self.model, self.plan, self.plan.texts
-        for block in prefetch(self.blocks.per_time_point(plan.points)):
+        for block in with_progress(
+            prefetch(self.blocks.per_time_point(plan.points)), self.plan.movie.seconds, 'movie, in pieces of 30 s'
+        ):
             looks = self.see(block, model.vision.encode)
             sound, rows = self.listen(block.mels) or [()] * len(block.points), []
             for (point,), tokens, pairs in zip(block.points, sound, block.pairs):
@@ -264,7 +273,9 @@ class PerTimePoint(Extraction):
         model, plan = self.model, self.plan
         points = [point for point in plan.points if point.kind == 'step']
         steps = max(1, round(plan.protocol.tower_span * plan.contexts.fps / 2))
-        for block in prefetch(self.blocks.per_time_point(points, steps)):
+        for block in with_progress(
+            prefetch(self.blocks.per_time_point(points, steps)), self.plan.movie.seconds, 'movie, in pieces of 30 s'
+        ):
             looks, mine = self.see(block, model.vision.states), [point for (point,) in block.points]
             picks = [tower_pick(plan, point) for point in mine if self.hears]
             for k in range(0, len(picks), 32):
@@ -291,7 +302,9 @@ class InChunks(Extraction):
     def native(self):
         "Every stream is the language module's."
         model, texts = self.model, self.plan.texts
-        for chunks, block in prefetch(self.blocks.in_chunks()):
+        for chunks, block in with_progress(
+            prefetch(self.blocks.in_chunks()), self.plan.movie.seconds, 'movie, in pieces of 30 s'
+        ):
             looks = self.see(block, model.vision.encode)
             sound = self.listen(block.mels) or [()] * len(chunks)
             rows = [self.sequence(chunk, len(tokens), texts) for chunk, tokens in zip(chunks, sound)]
@@ -335,7 +348,9 @@ class InChunks(Extraction):
 
     def towers(self):
         "The same stretches and spans, each modality in its own tower."
-        for chunks, block in prefetch(self.blocks.in_chunks()):
+        for chunks, block in with_progress(
+            prefetch(self.blocks.in_chunks()), self.plan.movie.seconds, 'movie, in pieces of 30 s'
+        ):
             looks = self.see(block, self.model.vision.states)
             of_steps = [steps_of(chunk) for chunk in chunks]
             for chunk, steps, mel in zip(chunks, of_steps, block.mels):

@@ -189,7 +189,7 @@ class SubjectReadout(nn.Module):
         return y.take_along_dim(subjects[..., None, None], 1) if subjects is not None and subjects.ndim == 2 else y
 
 # %% ../../nbs/03c_model.ipynb #236d1763
-class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'brain-encoding']):
+class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'brain-encoding']):  # type: ignore[call-arg]
     "The encoder of the paper; parameters bear the published names."
 
     def __init__(self, config: ModelConfig):

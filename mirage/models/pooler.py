@@ -234,7 +234,7 @@ class TextbookPooler(nn.Module):
 class FixedPooler(nn.Module):
     "Mean over all layers ('mean'), or over each of two groups of relative depth ('groups'); groups are concatenated."
 
-    GROUPS = {'mean': [(0, 2)], 'groups': [(0.5, 0.75), (0.75, 2)]}  # from (included), to (excluded)
+    GROUPS: dict = {'mean': [(0, 2)], 'groups': [(0.5, 0.75), (0.75, 2)]}  # from (included), to (excluded)
 
     def __init__(self, width: int, aggregate: str):
         super().__init__()

@@ -289,7 +289,7 @@ def flatmap(
         ):
             # as vectors they weigh megabytes
             ax.add_collection(
-                LineCollection(lines, colors=[colour], linewidths=width * thin, capstyle='round', rasterized=True)
+                LineCollection(list(lines), colors=[colour], linewidths=width * thin, capstyle='round', rasterized=True)
             )
     (x0, _, y0, y1), x1 = patch('left').extent, patch('right').extent[1]
     ax.set(xlim=(x0 - 4, x1 + 4), ylim=(y0 - 4, y1 + 4), aspect='equal')
@@ -315,8 +315,8 @@ def colour_bar(
     bar.outline.set_linewidth(0.4)
     bar.ax.tick_params(width=0.4, length=2, pad=1.5)
     bar.set_label(label, labelpad=2)
-    middle = 0.0 if mappable.norm.vmin < 0 < mappable.norm.vmax else (mappable.norm.vmin + mappable.norm.vmax) / 2
-    bar.set_ticks([mappable.norm.vmin, middle, mappable.norm.vmax])
+    low, high = map(float, mappable.get_clim())
+    bar.set_ticks([low, 0.0 if low < 0 < high else (low + high) / 2, high])
     bar.ax.xaxis.set_major_formatter('{x:.2g}')
     return bar
 

@@ -116,7 +116,7 @@ def accounts(
 ) -> list[dict]:
     "All of them, in the paper's order."
     folder = figure_folder(cohort)
-    items = items or [p.stem for p in folder.glob('*.json')]
+    items = items or [p.stem for p in folder.glob('[!.]*.json')]
     if not items:
         raise FileNotFoundError(
             f'no figure was drawn for {cohort}: there is no account in {folder}. Draw them: '
@@ -305,7 +305,7 @@ def _link(target, here, shown):
 def _counts(claims):
     return Counter(c['verdict'] for c in claims)
 
-
+# %% ../../nbs/08d_overview.ipynb #f331cc01
 def tally(
     said: list,  # accounts
 ) -> dict[str, Counter]:  # whose claims → verdict → how many numbers
@@ -324,7 +324,7 @@ def in_words(counts: Counter) -> str:
         f'{counts["undecided"]} are undecided'
     )
 
-
+# %% ../../nbs/08d_overview.ipynb #f331cc02
 def text_table(table: dict) -> str:  # HTML
     "A table of an item as text that can be searched, copied and read aloud."
     head = ''.join(f'<th>{html.escape(c)}</th>' for c in table['columns'])
@@ -379,7 +379,7 @@ def section(
 {_link(files / f'{item}.png', here, picture)}<p class="caption">{e(said['caption'])}</p>{faults}{table}
 {claims if said['claims'] else ''}<p class="links">{' '.join(links)}</p><pre><code>{e(said['command'])}</code></pre></section>"""  # noqa: E501
 
-
+# %% ../../nbs/08d_overview.ipynb #f331cc03
 def overview(
     said: list,  # accounts
     here: Path,  # folder of the page

@@ -341,7 +341,7 @@ def item_difference(item: str, fresh: Path, kept: Path, tolerances: pd.DataFrame
     found = [compare_tables(item, read_text(fresh / f'{item}.csv'), read_text(kept / f'{item}.csv'), tolerances)]
     old, new = (read_text(folder / 'claims.csv') for folder in (kept, fresh))
     mine = [claims[claims['item'] == item].reset_index(drop=True) for claims in (new, old)]
-    found += [compare_claims(*mine, tolerances), page_faults((kept / 'README.md').read_text(), mine[1])]
+    found += [compare_claims(mine[0], mine[1], tolerances), page_faults((kept / 'README.md').read_text(), mine[1])]
     moved = pd.concat([f for f in found if len(f)], ignore_index=True)
     worst = moved.loc[moved.share.astype(float).idxmax()]
     verdict = 'the same' if worst.share == 0 else 'within tolerance' if worst.share <= 1 else 'DIFFERS'
@@ -359,7 +359,7 @@ def verify(
             if not (folder / name).is_file():
                 raise FileNotFoundError(f'{folder / name} is missing: there is nothing to compare. Make it: {way}')
     tolerances = tolerance_table()
-    names = {p.stem for p in (*fresh.glob('*.json'), *kept.glob('*.csv'))} - {'claims'}
+    names = {p.stem for p in (*fresh.glob('[!.]*.json'), *kept.glob('[!.]*.csv'))} - {'claims'}
     return pd.DataFrame([item_difference(item, fresh, kept, tolerances) for item in sorted(names, key=item_order)])
 
 # %% ../../nbs/08e_results.ipynb #d49d0ac1
@@ -372,7 +372,7 @@ def publish(
     kept, about = Path(kept or committed_folder(cohort)), about or Cohort.open(cohort)
     said, fresh = accounts(cohort_id(cohort)), figure_folder(cohort)
     drawn = {f'{a["item"]}.{end}' for a in said for end in ('png', 'pdf', 'csv')}
-    there = {p.name for end in ('png', 'pdf', 'csv') for p in kept.glob(f'*.{end}')}
+    there = {p.name for end in ('png', 'pdf', 'csv') for p in kept.glob(f'[!.]*.{end}')}
     if left := sorted(there - drawn - {'claims.csv'}):
         raise FileNotFoundError(
             f'{kept / left[0]} is committed, but was not drawn for {cohort}. Draw it (make paper), or remove it '

@@ -25,7 +25,7 @@ from ..features.backbones import family
 from ..features.store import FeatureSet, Store, check_inputs, inputs_of, open_features, store_path
 from ..models.model import Mirage, load_model, save_weights
 from ..models.readout import AVERAGE, LEAST_ROWS, average_readout, encoder_of, fit_readout
-from ..models.readout import only, people_only, widened, with_people
+from ..models.readout import only, people_only, readout_spread, widened, with_people
 from ..training.loader import Loader, Reader, make_windows
 from ..training.train import build_inputs, parcel_r, predict_windows, write_predictions
 from .recipe import find_folder, open_shared
@@ -247,14 +247,14 @@ def fit_people(known: Known, cohort: Cohort, minutes: float | None, loader: Load
     taken = {s: first_minutes(cohort, s, minutes) for s in cohort.subjects}
     used = [row.Index for rows in taken.values() for row, _ in rows]
     z = encoded(known, cohort, cohort.runs.loc[used], loader)
-    start, fitted = average_readout(known.model), {}
+    start, spread, fitted = average_readout(known.model), readout_spread(known.model), {}
     for subject, rows in taken.items():
         there = cohort.measured_in(subject) if rows else np.ones(cohort.parcels, bool)
         pieces = []
         for row, n in rows:
             bold = standardised(cohort.bold_window(row, 0, n)[:, there], f'{subject} {row.split}')
             pieces.append((z[row.split, getattr(row, 'onset', 0.0)][:n], bold))
-        fitted[subject] = fit_readout(pieces, only(start, there), tr=cohort.tr), there
+        fitted[subject] = fit_readout(pieces, only(start, there), tr=cohort.tr, spread=spread), there
     return fitted
 
 

@@ -243,7 +243,7 @@ def compare_cuts(first: Prediction, second: Prediction) -> Comparison:
     if lengths[0] != lengths[1]:
         notes = (f'{first.name} has {lengths[0]} samples, {second.name} {lengths[1]}: the first {n} are compared',)
     bold = {s: first.bold[s][:n] - second.bold[s][:n] for s in first.bold}
-    whole = replace(first, name=f'{first.name} − {second.name}', bold=bold)
+    whole = replace(first, name=f'{first.name} − {second.name}', bold=bold, quantity='difference of predicted BOLD')
     return Comparison(whole, over_time(whole, black_at(first)[:n] | black_at(second)[:n]), notes)
 
 

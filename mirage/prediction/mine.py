@@ -80,7 +80,7 @@ def odd_features(
                 f'{m}: {width} column{"s" * (width > 1)}: each layer is normalised over its columns, which takes the '
                 'level away. Write it as tuning curves (chapter 01l)'
             )
-    loud, quiet = max(loudness, key=loudness.get), min(loudness, key=loudness.get)
+    loud, quiet = max(loudness, key=loudness.__getitem__), min(loudness, key=loudness.__getitem__)
     if loudness[loud] > 100 * max(loudness[quiet], 1e-9):
         said.append(f'{loud} varies {loudness[loud] / max(loudness[quiet], 1e-9):.0f} times as much as {quiet}')
     return said
@@ -428,7 +428,8 @@ def ask_for_brains(folder: Path) -> str:  # fetch, or empty
 def text_model() -> str:  # folder of MiniLM's weights, below the root; empty where they are not installed
     "Weights that came by pip, linked to a place that is the same on every machine."
     found = importlib.util.find_spec(MINILM)
-    folder = Path(found.submodule_search_locations[0]) / 'model' if found else None
+    places = found.submodule_search_locations if found else None
+    folder = Path(places[0]) / 'model' if places else None
     if not folder or not (folder / 'config.json').is_file():
         return ''
     link = root() / 'data' / 'models' / 'minilm'

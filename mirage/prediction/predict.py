@@ -21,7 +21,7 @@ from ..core import open_run, plain_name, read_sealed, root, run_path, split_list
 from ..core import write_sealed
 from ..processes import DiskFull
 from ..data.cohort import pick_subjects
-from ..data.parcels import MEANING, Prediction, parcel_table
+from ..data.parcels import MEANING, SIMULATED_MEANING, Prediction, parcel_table
 from ..data.media import check_words
 from ..data.stimuli import RATE, Movie, Transcript, window_table
 from ..data.timeline import open_shown
@@ -409,7 +409,7 @@ def write_prediction(p: Prediction, folder):
     "The numbers."
     folder, names = Path(folder), parcel_names(p)
     with atomic(folder / 'predictions.h5') as tmp, h5py.File(tmp, 'w') as f:
-        f.attrs.update(tr=p.tr, units='z-scored BOLD', source=p.source, simulated=p.simulated, meaning=MEANING)
+        f.attrs.update(tr=p.tr, units='z-scored BOLD', source=p.source, simulated=p.simulated, meaning=p.meaning)
         f.attrs.update(streams=' '.join(p.streams), absent=p.absent)
         f['seconds'], f['parcel'] = p.times, np.char.encode(names.name.to_numpy(dtype=str), 'utf-8')
         for s, y in p.bold.items():
