@@ -468,6 +468,7 @@ NUMBERS = dict(
 CHOICES = dict(
     preset=('auto', *PRESETS),
     fusion=('native', 'tower'),
+    kept_as=('float16', 'int8'),
     planted=('native', 'tower'),
     action=('check', 'fetch'),
     device=('auto', 'cpu', 'cuda'),

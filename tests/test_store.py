@@ -335,3 +335,65 @@ def test_a_family_of_three_stores_reads_as_one(tmp_path, monkeypatch):
     other = Store.create(tmp_path / 'other', {}, dict(text=(1, 4)), hz=4.0)
     with pytest.raises(ValueError, match='different grids'):
         Joined(dict(text=other, audio=f.parts['audio']))
+
+
+def half_store(folder, **given):
+    return Store.create(folder, dict(a=1), dict(text=(5, 8)), **given)
+
+
+def test_int8_takes_half_the_bytes_and_any_window_is_what_was_decoded_by_hand(tmp_path):
+    x = states(shape=(900, 5, 8)) * np.geomspace(1e-3, 100, 8).astype(np.float32)
+    x[:, 2, 3] = 0  # a channel that says nothing
+    plain, half = half_store(tmp_path / 'exact'), half_store(tmp_path / 'half', stored='int8')
+    for store in (plain, half):
+        store.write('text', 'm', x, 'movie')
+    with h5py.File(plain.file('text', 'm')) as e, h5py.File(half.file('text', 'm')) as f:
+        assert f['states'].nbytes + f['scales'].nbytes <= 0.51 * e['states'].nbytes
+        byhand = (f['states'][:] * f['scales'][:]).astype(np.float16)
+    exact = x.astype(np.float16).astype(np.float64)
+    assert (np.abs(byhand - exact) <= np.abs(exact).max(0) * (0.5 / 127 + 2**-10)).all() and not byhand[:, 2, 3].any()
+    again = Store.open(tmp_path / 'half')
+    assert again.stored == 'int8' and again.has('text', 'm', 'movie', verify=True)
+    for a, b in ((0, 900), (63, 65), (-7, 130), (880, 950)):
+        window = np.zeros((b - a, 5, 8), np.float16)
+        window[max(-a, 0) : min(900, b) - a] = byhand[max(a, 0) : min(900, b)]
+        assert (again.read('text', 'm', a, b) == window).all()
+
+
+def test_the_largest_numbers_of_float16_do_not_overflow_in_int8(tmp_path):
+    store = half_store(tmp_path, stored='int8')
+    store.write('text', 'm', np.full((3, 5, 8), 65504.0), 'movie')
+    assert (store.read('text', 'm', 0, 3) == 65504).all()
+
+
+def test_int8_and_float16_are_not_mixed(tmp_path):
+    plain, half = half_store(tmp_path / 'exact'), half_store(tmp_path / 'half', stored='int8')
+    file = plain.write('text', 'm', states(), 'movie')
+    half.file('text', 'm').parent.mkdir()
+    half.file('text', 'm').write_bytes(file.read_bytes())
+    assert plain.id != half.id and 'does not hold int8 states' in half.fault('text', 'm')
+    with pytest.raises(ValueError, match='float16 and int8 are not read together'):
+        Joined(dict(text=plain, audio=SimpleNamespace(streams=dict(audio=(2, 2)), hz=2.0)) | dict(more=fake(half)))
+    with pytest.raises(ValueError, match='it may be float16 or int8'):
+        half_store(tmp_path / 'other', stored='int4')
+    assert not (tmp_path / 'other').exists()
+
+
+def fake(store):  # with a stream of another name
+    store.streams['more'] = store.streams['text']
+    return store
+
+
+def test_scales_that_are_missing_or_altered_are_found(tmp_path):
+    store = half_store(tmp_path, stored='int8')
+    file = store.write('text', 'm', states(), 'movie')
+    with h5py.File(file, 'r+') as f:
+        f['scales'][2, 3] *= 2
+    assert 'was altered' in store.fault('text', 'm', verify=True)
+    with h5py.File(file, 'r+') as f:
+        del f['scales']
+    assert 'its scales lie elsewhere' in store.fault('text', 'm')
+
+
+def test_a_store_of_float16_is_named_as_before(tmp_path):
+    assert 'stored' not in (half_store(tmp_path).path / 'store.json').read_text()

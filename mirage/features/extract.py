@@ -263,6 +263,7 @@ def extract_splits(
     device: str = 'cpu',
     revision: str = '',
     tr: float = TR,
+    kept_as: str = 'float16',  # or int8, half the bytes
 ) -> Store:
     "All streams of the shard's stimuli; the store has them when this returns."
     model = (backbone, device, settle_revision(backbone, revision, path))
@@ -270,7 +271,8 @@ def extract_splits(
     check_sources(splits, extractor, fusion)
     said = ['split', 'video', 'transcript', *(k for k in Stimulus._fields[3:] if k in splits)]
     rows = [Stimulus(**row) for row in my_share(splits, shard)[said].to_dict('records')]
-    store = Store.create(path, identity(extractor, fusion, protocol, contexts), extractor.streams(fusion))
+    made_by = identity(extractor, fusion, protocol, contexts)
+    store = Store.create(path, made_by, extractor.streams(fusion), stored=kept_as)
     report_elsewhere(store, [row.split for row in rows])
     how, failed = (fusion, protocol, contexts, tr), {}
     for row, done in progress(_results(model, store, rows, how, workers), f'{backbone} {fusion}', total=len(rows)):
