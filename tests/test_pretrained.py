@@ -498,3 +498,15 @@ def test_the_laptop_familys_models_are_in_the_manifest_with_their_licences_and_w
     for name in family('laptop').values():
         asset = listed[f'hub:{find_spec(name).repo}']
         assert asset['licence'] and asset['revision'].startswith('not pinned')
+
+
+def test_a_link_within_the_project_keeps_its_name_wherever_it_leads_and_whoever_asks(tmp_path, monkeypatch):
+    project, weights = tmp_path / 'project', tmp_path / 'environment' / 'model'
+    (project / 'models').mkdir(parents=True)
+    weights.mkdir(parents=True)
+    (project / 'models' / 'minilm').symlink_to(weights)
+    monkeypatch.setenv('MIRAGE_ROOT', str(project))
+    for where, given in ((project, 'models/minilm'), (tmp_path, 'models/minilm'), (tmp_path, weights)):
+        monkeypatch.chdir(where)
+        expected = weights if given is weights else 'models/minilm'
+        assert family(f'text={given}') == dict(text=f'text={expected}')

@@ -431,7 +431,6 @@ def dominance_map(
     )
     ax.set(xlabel='share of the drop', ylabel='parcels')
     ax.legend(frameon=False)
-    ax.xaxis.set_major_locator(MaxNLocator('auto', integer=True, min_n_ticks=1))
     ax.spines[['top', 'right']].set_visible(False)
     ax.set_title('no map: the cohort has no Schaefer atlas', color='.4', size='medium')
 

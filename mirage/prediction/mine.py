@@ -248,7 +248,8 @@ def item_parameters(names: Names, cross: bool, backbone: str = '') -> dict:  # i
     own = {item: dict(run=mirage) for item in ('fig3_modalities', 'fig5_attention', 'fig7_heads', 'fig9_depth')}
     own |= dict(fig4_gains=dict(run=mirage, linear=linear))
     own |= dict(fig8_maps=dict(linear=names.linear, single=names.mirage))
-    own |= dict(table2_hyperparameters=dict(backbone=backbone) if backbone else {})
+    if backbone:
+        own |= dict(table2_hyperparameters=dict(backbone=backbone), fig1_pipeline=dict(backbone=backbone))
     shown = names[2:] if cross else names[:2]
     own |= dict(table1_scores=dict(linear_native=shown[0], mirage_native=shown[1]))
     own |= dict(fig10_ceiling=dict(linear=shown[0], run=shown[1], which='cv' if cross else 'val'))
