@@ -96,7 +96,7 @@ RUNS = {s: dict(zip(VAL_SPLITS, VAL_SPLITS)) for s in SUBJECTS}  # {subject: {sp
 class Planted:
     "What both have: a name, two subjects, and a truth."
 
-    name, tr, simulated, subjects, rates = 'toy', 1.49, True, SUBJECTS, {}
+    name, tr, simulated, subjects, rates, labels = 'toy', 1.49, True, SUBJECTS, {}, ()
 
     def write_truth(self, columns, weights):  # (parcels, columns)
         (self.root / 'truth').mkdir(parents=True)

@@ -14,7 +14,6 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np, pandas as pd
-from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
 from scipy.stats import false_discovery_control
 
 from ..core import atomic
@@ -73,6 +72,9 @@ def answers(
     hrf: str = 'glover',
 ) -> dict:  # subject → (showings, parcels): what each showing did
     "One least-squares fit per subject, with a regressor for every showing."
+    # of the extra `plots`
+    from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
+
     if hrf not in RESPONSES:
         raise ValueError(f'hrf is {hrf!r}; it may be {" or ".join(RESPONSES)}')
     shown = table[table.condition != 'rest'].reset_index(drop=True)
