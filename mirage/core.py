@@ -84,7 +84,7 @@ def check_name(
         f'{kind} is {shown(value)}. Use letters, digits, dots and hyphens, beginning with a letter or a digit.'
     )
 
-
+# %% ../nbs/00_core.ipynb #1208a240
 def split_list(text: str) -> list:  # of str
     "The parts of a list with commas, as a parameter gives them: blanks around them do not count."
     return [part.strip() for part in text.split(',') if part.strip()]
@@ -159,7 +159,7 @@ def count_nodes(
     sizes[id(node)] = size
     return size
 
-
+# %% ../nbs/00_core.ipynb #68935ce0
 def read_yaml(
     path,
     loader=WholeLoader,  # class of the loader
@@ -348,7 +348,7 @@ def get_preset(
         )
     return replace(PRESETS[name], **changes)
 
-
+# %% ../nbs/00_core.ipynb #41950be3
 # cohort → preset and precision
 OWN = dict(embedded=('tiny', 'no'), smoke=('smoke', 'no'), algonauts2025=('paper', 'fp16'))
 
@@ -546,7 +546,7 @@ def check_value(
             own = f', or {other}' * (NoneType in kinds or other is not None and not low <= other <= high)
             raise WrongParameter(f'parameter {name} = {shown(value)}, expected a number from {low:g} to {high:g}{own}')
 
-
+# %% ../nbs/00_core.ipynb #77ab4760
 def declared_values(cells: list) -> dict:  # name → value
     "The annotated literals at the top of the cells of a notebook: its parameters' defaults."
     found = {}
@@ -599,7 +599,7 @@ def file_digest(path) -> str:  # SHA-256 in hexadecimal
     with open(path, 'rb') as f:
         return hashlib.file_digest(f, 'sha256').hexdigest()
 
-
+# %% ../nbs/00_core.ipynb #d292ef84
 WATCHED = 'JPY_SESSION_NAME' in os.environ or sys.stderr.isatty()  # somebody looks on
 
 
@@ -639,7 +639,7 @@ def find_cohort(
         raise ValueError(f'{name} is a cohort in {home} and another in {found[-1]}: give the path of one')
     return found[0] if found else None
 
-
+# %% ../nbs/00_core.ipynb #55dbedc7
 def folder_id(folder: Path) -> str:
     "What features and results of the cohort in a folder go by."
     folder, data = folder.resolve(), (root() / 'data').resolve()
@@ -858,7 +858,7 @@ def run_path(cohort: str, stage: str, name: str) -> Path:
 def as_written(value):  # as YAML and JSON give it back
     return json.loads(json.dumps(value, default=str))
 
-
+# %% ../nbs/00_core.ipynb #81860a8f
 def _leaves(value, at=''):  # yields (field, value): dictionaries are opened, lists are not
     if not isinstance(value, dict):
         yield at, value
@@ -1062,7 +1062,7 @@ def follow(lines) -> str:  # everything that was not about progress
             said.append(line)
     return ''.join(said)
 
-
+# %% ../nbs/00_core.ipynb #b1004501
 def stop_pipeline(
     job,  # a process that leads a group of its own
     patience: float = 20.0,  # seconds to end in good order

@@ -132,7 +132,7 @@ def no_room(folder: Path) -> bool:
     finally:
         probe.unlink(missing_ok=True)
 
-
+# %% ../nbs/00a_processes.ipynb #e9c8bf65
 def make_folder(folder) -> Path:
     "The folder, made where it is not there; an error that says what to do where it cannot be."
     folder = Path(folder)
@@ -206,7 +206,7 @@ def read_holder(text: str) -> dict:  # empty where it was cut short
     except (ValueError, KeyError, TypeError):
         return {}
 
-
+# %% ../nbs/00a_processes.ipynb #b81d9265
 def silent_for(path: Path) -> float:  # seconds, on the clock of the disk
     "Since when nobody has touched a file."
     probe = temporary(path)
@@ -287,7 +287,7 @@ def give(path):
         if (holder.get('machine'), holder.get('pid')) in ((machine(), pid), (None, None)):
             path.unlink(missing_ok=True)
 
-
+# %% ../nbs/00a_processes.ipynb #dcc394e9
 def gives_locks_back(function):  # the same function
     "What a function has taken is given back when it ends, however it ends."
 
@@ -389,7 +389,7 @@ def hold_for_a_moment(path: Path):
     with locked(path):
         yield
 
-
+# %% ../nbs/00a_processes.ipynb #05078ff2
 def end_group_with(
     parent: int,  # whose child the leader of this group of processes is
     patience: float = 20.0,  # seconds to end in good order

@@ -1,5 +1,6 @@
 """Functions of more than 40 lines, in notebooks and tests: those that are left are listed, and the list only shrinks.
-No comprehension inside another one. Lines of the pipeline, which ruff does not read, have at most 120 characters."""
+A cell of a notebook defines at most three functions or classes. No comprehension inside another one. Lines of the
+pipeline, which ruff does not read, have at most 120 characters."""
 
 import ast
 import json
@@ -9,7 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES = 40
+DEFINITIONS = 3
 LIST = Path(__file__).with_name('long_functions.txt')
+DEFINED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 WIDTH = 120
 
@@ -59,6 +62,17 @@ def nested_comprehensions():
             yield f'{path.relative_to(ROOT)} has a comprehension inside another one, {first} …: name the inner one'
 
 
+def crowded_cells():
+    "Cells of notebooks with too many definitions."
+    for path, source in pieces():
+        named = [n.name for n in ast.parse(source).body if isinstance(n, DEFINED)] if path.suffix == '.ipynb' else []
+        if len(named) > DEFINITIONS:
+            yield (
+                f'{path.relative_to(ROOT)} defines {len(named)} functions or classes in one cell, {", ".join(named)}; '
+                f'at most {DEFINITIONS} are allowed: divide the cell'
+            )
+
+
 def problems(found, listed):
     "What is longer than the list allows, and what the list allows without need."
     for key in sorted(found.keys() | listed.keys()):
@@ -90,6 +104,6 @@ if __name__ == '__main__':
     found = long_functions()
     if sys.argv[1:] == ['list']:
         write_list(found)
-    wrong = [*problems(found, read_list()), *nested_comprehensions(), *long_lines()]
+    wrong = [*problems(found, read_list()), *nested_comprehensions(), *crowded_cells(), *long_lines()]
     print('\n'.join(wrong) or f'{len(found)} functions have more than {LINES} lines, all of them listed')
     sys.exit(bool(wrong))

@@ -110,7 +110,7 @@ def read_about(
         check_number(f'{file}: features: {stream}, frames per second,', rate, 0.001, 1000)
     return about
 
-
+# %% ../../nbs/01c_cohort.ipynb #7c9558d5
 def label_files(folder: Path, given: str | None) -> tuple:
     "The files of the atlas that maps are drawn of: one, or left and right."
     parts = [part.strip() for part in given.split(',')] if given else []
@@ -136,7 +136,7 @@ def own_regions(
         )
     return regions
 
-
+# %% ../../nbs/01c_cohort.ipynb #e002e770
 def own_values(
     r: dict,  # column → text
     where: str,  # file and line, for messages
@@ -188,7 +188,7 @@ def own_run(
     who = r['subject'], r['task'], r['movie'], r['split'], int(r['repeat']), r['set']
     return *who, r.get('key'), bold, shape[0], video, transcript, float(r['onset'])
 
-
+# %% ../../nbs/01c_cohort.ipynb #997f6a9a
 def in_atlas_order(
     found: Parcels,
     named: dict,  # file → names
@@ -250,7 +250,7 @@ def own_parcels(
         )
     return found
 
-
+# %% ../../nbs/01c_cohort.ipynb #821ba61f
 def check_cells(file: Path):  # runs.csv
     "Refuse a line with more cells than there are columns: a decimal comma, or a comma in a name."
     with open(file, newline='', encoding='utf-8-sig') as lines:

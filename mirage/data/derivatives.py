@@ -237,7 +237,7 @@ def check_surface(source: Source, images: list, atlas: Atlas):
     if counts[0] != counts[1]:
         raise ValueError(f'{source.files[0].name} has {counts[0]} samples, the other hemisphere {counts[1]}')
 
-
+# %% ../../nbs/01q_derivatives.ipynb #45a9fb49
 def volumes_of(source: Source, images: list) -> int:
     "How many samples a run has."
     image = images[0]
@@ -310,7 +310,7 @@ def refuse_empty(path: Path, atlas: Atlas, there):
             'atlas, or give one on the grid of the data.'
         )
 
-
+# %% ../../nbs/01q_derivatives.ipynb #70efac8a
 def volume_means(source: Source, image, atlas: Atlas, cleaning) -> np.ndarray:  # (volumes, parcels)
     "The mean over the voxels of each parcel."
     nibabel, _ = imaging()
@@ -363,7 +363,7 @@ def grayordinate_means(source: Source, image, atlas: Atlas) -> np.ndarray:  # (v
     means = csr_array((share, (parcel[on] - 1, on)), shape=(atlas.size, len(parcel)))
     return (means @ image.get_fdata().T).T
 
-
+# %% ../../nbs/01q_derivatives.ipynb #7506a501
 def read_means(source: Source, atlas: Atlas, cleaning) -> np.ndarray:  # (volumes, parcels)
     "A whole run, averaged and not yet cleaned."
     images = [open_image(path) for path in source.files]
@@ -494,7 +494,7 @@ def read_confounds(source: Source, cleaning: Cleaning) -> tuple:  # table or Non
             f'{" ".join(str(e).split())}'
         ) from None
 
-
+# %% ../../nbs/01q_derivatives.ipynb #5a9d47ed
 Rows = namedtuple(
     'Rows', 'first kept scrubbed'
 )  # volumes left out at the beginning; those kept; those taken from the middle
@@ -597,7 +597,7 @@ def same_key(said: str, there: str) -> bool:
 def fits_line(row, own: dict) -> bool:
     return all(same_key(row[key], own[key]) for key in KEYS)
 
-
+# %% ../../nbs/01q_derivatives.ipynb #2311487d
 def match_runs(sources: list, table: pd.DataFrame, file: Path) -> tuple[list, list]:  # (source, row) pairs, notes
     "The line of the table for each run."
     pairs, used, left = [], set(), []
@@ -838,7 +838,7 @@ def plan_job(
     )  # fmt: skip
     return job, tr, not row['began'] and file is None
 
-
+# %% ../../nbs/01q_derivatives.ipynb #2c8d14c8
 def generator_of(folder: Path) -> str:
     "What made the derivatives, as their description says."
     file = folder / 'dataset_description.json'
@@ -989,7 +989,7 @@ def link_stimulus(path: Path | None, split: str, folder: Path) -> str:  # below 
     os.symlink(path, link)
     return f'movies/{link.name}'
 
-
+# %% ../../nbs/01q_derivatives.ipynb #84307ba1
 def on_schaefer(atlas: Atlas) -> bool:
     "Whether the columns are the 1,000 parcels that maps are drawn of."
     theirs, ours = atlas.table.name, parcel_table().name
@@ -1030,7 +1030,7 @@ def write_labels(plan: Plan) -> str:  # of cohort.yaml
             tmp.write_bytes(nibabel.gifti.GiftiImage(darrays=[array]).to_bytes())
     return ','.join(names)
 
-
+# %% ../../nbs/01q_derivatives.ipynb #ffda666f
 def write_cohort(plan: Plan, arrays: list):
     "Tables and cohort.yaml, which makes the folder a cohort."
     folder = plan.folder
@@ -1095,7 +1095,7 @@ def check_former(plan: Plan, arrays: list, overwrite: bool) -> bool:  # whether 
         f'{folder} was imported {why}. It was left as it is. Choose another name, or say overwrite: True.'
     )
 
-
+# %% ../../nbs/01q_derivatives.ipynb #0991cc54
 def run_import(plan: Plan, overwrite: bool = False) -> Path:  # the cohort's folder
     "Carry out a plan: what is there already is not made again."
     print(plan.cost, flush=True)

@@ -107,7 +107,7 @@ def check_folds(
         "the cohort's own sets"
     )
 
-
+# %% ../../nbs/01n_folds.ipynb #3d588480
 def make_folds(
     cohort,  # Cohort
     folds,  # 'runs', or how many

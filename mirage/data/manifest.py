@@ -50,7 +50,7 @@ def load_manifest(
         raise ValueError(f'{path} is no manifest: {e}. Restore it: git checkout {path.name}') from None
     return manifest
 
-
+# %% ../../nbs/01j_manifest.ipynb #2f89eaa3
 def select(
     a: dict,  # an asset
     group: str,
@@ -101,7 +101,7 @@ def bundled(files) -> str:  # of a distribution
             found.append(text)
     return '; '.join(found)
 
-
+# %% ../../nbs/01j_manifest.ipynb #c48729da
 def package_licence(about) -> str:  # metadata of a distribution
     "What a package says of its licence: an expression, its classifiers, or the first line of a text."
     classes = [c.split(' :: ')[-1] for c in about.get_all('Classifier') or [] if c.startswith('License ::')]
@@ -182,7 +182,7 @@ def byte_bar(desc: str, total: int):  # a progress bar in bytes that threads can
 
     return bar, tick
 
-
+# %% ../../nbs/01j_manifest.ipynb #f9b1a34e
 def place(folder: Path, path: str) -> Path:
     "Where a file of the manifest is or goes: below the folder, though the file itself may be a link into git-annex."
     target = Path(folder) / path
@@ -248,7 +248,7 @@ def address(template: str, path: str, f: dict) -> str:
 def part_of(path: Path, md5: str) -> Path:  # where a file grows until it is whole
     return path.with_name(f'.{path.name}.{md5[:8]}.part')
 
-
+# %% ../../nbs/01j_manifest.ipynb #65a7d8f8
 def _append(
     url: str,
     f,  # open file
@@ -347,7 +347,7 @@ def _size(n: float) -> str:
 def _duration(s: float) -> str:
     return f'{s:.0f} s' if s < 120 else f'{s / 60:.0f} min' if s < 7200 else f'{s / 3600:.0f} h'
 
-
+# %% ../../nbs/01j_manifest.ipynb #b03e423c
 def cost(
     files: dict,
     lacking: list,  # those to fetch
@@ -368,7 +368,7 @@ def cost(
         f'{_size(free)} free. About {_duration(need / 1e7)} at 10 MB/s, {_duration(need / 1e8)} at 100 MB/s.'
     )
 
-
+# %% ../../nbs/01j_manifest.ipynb #a92028a2
 def fetch_https(
     files: dict,
     folder,

@@ -180,7 +180,7 @@ def _track(stream) -> Track:
         track.channels, track.layout = codec.layout.nb_channels, codec.layout.name
     return track
 
-
+# %% ../../nbs/01g_movies.ipynb #1d50309b
 @lru_cache(64)
 def _survey(path: str, identity) -> Survey:  # of the file's bytes, as far as the disk knows
     with open_movie(path) as c:
@@ -234,7 +234,7 @@ def listed(tracks) -> str:
     "Tracks by number."
     return '; '.join(f'{k} ({features(t)})' for k, t in enumerate(tracks, 1)) or 'none'
 
-
+# %% ../../nbs/01g_movies.ipynb #84fcadaa
 def pick_picture(tracks, path) -> Track:
     "The movie among the tracks."
     shown = [t for t in tracks if t.kind == 'video']
@@ -376,7 +376,7 @@ def read_matrix(
         return Stand(True, bool(c < 0), bool(b < 0))
     return Stand(False, bool(a < 0), bool(d < 0))
 
-
+# %% ../../nbs/01g_movies.ipynb #110e4b58
 def _read_first(frame, path):  # (height, width), Stand, what is to be reported
     matrix, notes = frame.side_data.get(Type.DISPLAYMATRIX), []
     if frame.interlaced_frame:

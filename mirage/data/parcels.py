@@ -364,7 +364,7 @@ def packaged_atlas() -> Atlas:
     table = parcel_table().rename(columns=dict(parcel='label', net='network'))
     return Atlas('schaefer1000', 'surface', table[['label', 'name', 'network', 'hemi']], labels, space='fsaverage5')
 
-
+# %% ../../nbs/01o_parcels.ipynb #3bb2869f
 def with_networks(atlas: Atlas) -> Atlas:
     "Networks and hemispheres as the names of Schaefer's parcels have them, where no table gives them."
     found = atlas.table.name.str.extract(r'^(?:\d+Networks_)?(LH|RH)_([A-Za-z]+)_\w+$')

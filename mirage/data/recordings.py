@@ -39,7 +39,7 @@ def as_number(cell: str) -> float | None:  # NaN where the cell says that nothin
 def rising(values) -> bool:
     return bool((np.diff(values) > 0).all())
 
-
+# %% ../../nbs/01b_recordings.ipynb #f0b69261
 def near_below(
     first,  # (columns,) whole numbers
     body,  # (rows, columns)
@@ -129,7 +129,7 @@ def check_columns(path: Path, lines: list, sep: str):
             'The file was cut short, or written with row names; write it again.'
         )
 
-
+# %% ../../nbs/01b_recordings.ipynb #7789f3ca
 def parse_numbers(path: Path, lines: list, sep: str) -> np.ndarray:  # (rows, columns) float64
     if not lines:
         return np.zeros((0, 0))
@@ -152,7 +152,7 @@ def column_names(path: Path, first: list) -> tuple:
         )
     return tuple(str(int(float(name))) if re.fullmatch(r'\d+(\.0*)?', name) else name for name in names)
 
-
+# %% ../../nbs/01b_recordings.ipynb #73799f2c
 COUNTERS = frozenset(
     'time times timestamp timepoint timepoints onset second seconds sec secs tr trs volume volumes vol vols scan scans '
     'frame frames sample samples index row rows run runs session subject'.split()
@@ -203,7 +203,7 @@ def refuse_counters(
             'without it (in pandas: index=False).'
         )
 
-
+# %% ../../nbs/01b_recordings.ipynb #62f9ce25
 def without_index(
     path: Path,
     values,
@@ -247,7 +247,7 @@ def refuse_second_header(
             'row of names. If it is a sample, write it with decimals, or say header: true in cohort.yaml.'
         )
 
-
+# %% ../../nbs/01b_recordings.ipynb #06abc08b
 def split_row(line: str, sep: str) -> list:  # cells, in their quotation marks
     return re.findall(rf'(?:^|{sep})( *"[^"]*" *|[^{sep}]*)', line)
 
@@ -257,7 +257,7 @@ def all_quoted(lines: list, sep: str) -> bool:
     cells = [cell.strip() for line in lines for cell in split_row(line, sep)]
     return len(lines) > 1 and all(cell[:1] == '"' for cell in cells)
 
-
+# %% ../../nbs/01b_recordings.ipynb #f10a85b2
 @functools.lru_cache(maxsize=128)
 def _table(
     path: Path,
@@ -368,7 +368,7 @@ def by_place(names: tuple) -> bool:
 def in_order(names) -> tuple:  # numbers ascending, words as they come
     return tuple(sorted(names, key=int)) if all(name.isdecimal() for name in names) else tuple(names)
 
-
+# %% ../../nbs/01b_recordings.ipynb #eb619624
 def common_names(
     named: dict,  # file → names
 ) -> tuple:
@@ -381,7 +381,7 @@ def some(names, n: int = 8) -> str:
     names = list(names)
     return ', '.join(names[:n]) + (f' and {len(names) - n} more' if len(names) > n else '')
 
-
+# %% ../../nbs/01b_recordings.ipynb #3d67229e
 # names or None; file → columns to take, in order; what is to be reported
 Parcels = namedtuple('Parcels', 'count names picks notes')
 

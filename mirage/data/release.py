@@ -110,7 +110,7 @@ class Held:
     def __init__(self, value):
         self.value = value
 
-
+# %% ../../nbs/01a_release.ipynb #b6ff9e25
 def checked_dtype(args, state) -> np.dtype:
     "A dtype of numbers, or of objects, from what a pickle says of it."
     name = args[0] if isinstance(args, tuple) and args else None
@@ -356,7 +356,7 @@ def runs_table(
     )
     return runs.sort_values(['subject', 'task', 'split', 'repeat'], ignore_index=True)
 
-
+# %% ../../nbs/01a_release.ipynb #9925694d
 def keyed_runs(
     path: Path,  # ..._task-friends_..._bold.h5
 ) -> dict:  # (split, repeat) → (key, TRs)

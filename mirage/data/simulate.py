@@ -310,7 +310,7 @@ def to_bold(
     frames = (np.arange(len(slow)) + 1) / hz
     return np.stack([np.interp(np.arange(n_tr) * tr, frames, column, left=0, right=0) for column in slow.T], 1)
 
-
+# %% ../../nbs/01i_simulate.ipynb #7a05f7cd
 @dataclass
 class Truth:
     "The planted parameters."
@@ -346,7 +346,7 @@ def make_latents(
     both = [fast[m][:, i] * fast[n][:, j] for m, n in PAIRS for i, j in ((0, 0), (1, 1))]
     return np.concatenate([*fast.values(), *slow.values(), np.stack(both, 1)], 1)
 
-
+# %% ../../nbs/01i_simulate.ipynb #fbdc3960
 def own_directions(
     z: dict,  # modality -> (T, L, D) standardised states
     m: str,
@@ -467,7 +467,7 @@ def simulate_stimuli(
     uncut = release / 'stimuli/movies/ood/wot/wot_uncut.mkv'
     shutil.copyfile(stimulus_paths(release, 'wot1')[0], uncut)
 
-
+# %% ../../nbs/01i_simulate.ipynb #67a0077c
 def write_responses(
     folder: Path,  # data/<cohort>
     runs: pd.DataFrame,  # of one subject

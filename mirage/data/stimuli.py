@@ -76,7 +76,7 @@ def tell_faults(
             stacklevel=3,
         )
 
-
+# %% ../../nbs/01h_stimuli.ipynb #39c464da
 def decoded_frames(
     packets,  # of one stream
     jumped: bool,  # to somewhere in the middle: what is made from pictures before it is left out
@@ -144,7 +144,7 @@ class Phase:
             raise MovieError(f'{said}, and their mean is silence; {way}')
         warnings.warn(f'{said} and are silent there; {way}', stacklevel=3)
 
-
+# %% ../../nbs/01h_stimuli.ipynb #33b08636
 @dataclass
 class Movie:
     "A movie's pictures, sound and words."
@@ -452,7 +452,7 @@ def first_frame(
     "The feature frame that is paired with BOLD sample `start`; negative before the movie begins."
     return math.floor((onset + start * tr - delay) * hz + 0.5)
 
-
+# %% ../../nbs/01h_stimuli.ipynb #f0c82f2d
 def window_mask(
     n_tr: int,  # length of one subject's run
     start: int,

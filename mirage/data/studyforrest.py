@@ -87,7 +87,7 @@ def half_seconds(
     total = np.bincount(place[inside], weights=values[inside], minlength=steps)
     return pd.Series(np.where(count > 0, total / np.maximum(count, 1), np.nan)).ffill().fillna(0.0).to_numpy()
 
-
+# %% ../../nbs/01k_studyforrest.ipynb #c66a0ee6
 def sound_features(
     table,  # rms and left–right difference, every 40 ms
     steps: int,

@@ -56,7 +56,7 @@ def _times(line: str) -> tuple:  # begins, ends, what follows
     rest = ' '.join(word for word in (parts[9] or '').split() if ':' not in word)
     return begins, ends, rest
 
-
+# %% ../../nbs/01e_subtitles.ipynb #214bcfb0
 def _without_index(body: list, number: int, indexed: bool, last: bool) -> list:  # lines
     "The lines before a time, less the index that belongs to that time."
     full = len(body)
@@ -151,7 +151,7 @@ def _plain(lines: list) -> tuple:  # text with U+E000 where a time stands, those
         text = SOUND.sub(_blank, text)
     return text, stamps
 
-
+# %% ../../nbs/01e_subtitles.ipynb #67a641fc
 @dataclass
 class Shown:
     "The words of one cue; positions count the letters of its words."
@@ -236,7 +236,7 @@ def _marked(cue: Cue) -> tuple:  # text without marks, where the one marked part
 def _stamp(seconds: float) -> str:
     return f'<{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{seconds % 60:09.6f}>'
 
-
+# %% ../../nbs/01e_subtitles.ipynb #bbd42168
 def _as_line(group: list) -> Cue:  # of (cue, text, marked span or None)
     "One cue with inline times for cues that show one line and mark its words in turn."
     text, out, at = group[0][1], '', 0
@@ -289,7 +289,7 @@ def _overlap(before: list, now: list) -> int:  # words
 def _last_line(shown: Shown) -> int:  # words in it
     return sum(line == shown.line[-1] for line in shown.line) if shown.line else 0
 
-
+# %% ../../nbs/01e_subtitles.ipynb #e834e86e
 def _stays(before: Shown, now: Shown, held: bool) -> int:  # words
     "How many words of a cue only stay on the screen, if captions roll."
     stays = _overlap(before.words, now.words)
@@ -321,7 +321,7 @@ def _cut_overlaps(cues: list) -> tuple:  # cues, how many were cut
     nexts = {id(a): b.begins for a, b in pairs}
     return [replace(c, ends=max(nexts.get(id(c), c.ends), *_inline_times(c))) for c in cues], len(pairs)
 
-
+# %% ../../nbs/01e_subtitles.ipynb #ae9b8013
 def _inline_times(cue: Cue) -> list:  # within the cue
     return [cue.begins] + [t for t in _plain(cue.lines)[1] if t <= cue.ends]
 

@@ -63,7 +63,7 @@ def decoded(data: bytes, encoding: str):  # str, or None
         return None
     return None if CONTROL.search(text) else text
 
-
+# %% ../../nbs/01d_text.ipynb #99685185
 def _marked(data: bytes, path):  # (text, encoding), or None
     "What begins with a mark, or has the zero bytes of UTF-16 or UTF-32."
     escapes = [mark for mark in BYTE_ORDER_MARKS if mark[:1] == b'\x1b' and mark in data]
@@ -119,7 +119,7 @@ def _guessed(data: bytes, path) -> tuple:  # text, encoding
         )
     return data.decode(best[0]), best[0]
 
-
+# %% ../../nbs/01d_text.ipynb #d8502788
 def read_text(path) -> tuple:  # text, what was guessed: a list of sentences
     "A text file in any common encoding; what is not UTF-8 is recognised and reported, or refused."
     path = Path(path)

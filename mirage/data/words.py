@@ -185,7 +185,7 @@ def _decimal_comma(texts: list) -> bool:  # whether 1,5 is one and a half
     commas = [t for t in texts if isinstance(t, str) and ',' in t and ':' not in t]
     return any(not re.fullmatch(r'[+-]?[1-9]\d{0,2}(,\d{3})+', t.strip()) for t in commas)
 
-
+# %% ../../nbs/01f_words.ipynb #00fecae5
 @dataclass
 class Entry:
     "A word, or a line of several, as the file has it."
@@ -212,7 +212,7 @@ def _entry(row: dict, columns: dict, comma: bool, where: str) -> Entry:
         raise ValueError(f'{str(text)[:40]!r} is no text')
     return Entry('' if text is None else str(text), onset, ends, word is None, where)
 
-
+# %% ../../nbs/01f_words.ipynb #b088d4a6
 def only_words(rows: list, names: list, path) -> tuple:  # rows, what was left out: a list of sentences
     "Of a table with tiers or types, such as words and phones, the words; several kinds without them are refused."
     tiers = ('type', 'tier', 'tiername', 'tiertype', 'level')
@@ -236,7 +236,7 @@ def tell_tiers(left: list) -> list:  # of sentences
     named = ', '.join(repr(kind) for kind in sorted(set(left))[:4])
     return [f'{len(left)} rows of other tiers than the words are left out ({named})']
 
-
+# %% ../../nbs/01f_words.ipynb #59ad0f9d
 def is_whole(value) -> bool:  # such as 24, '24' and 24.0
     return isinstance(value, int) or bool(re.fullmatch(r'\s*\d+(\.0*)?\s*', str(value)))
 
@@ -322,7 +322,7 @@ def _segments(segments: list) -> list:  # rows
             rows.append(dict(text=s.get('text'), onset=s.get('start'), offset=s.get('end')))
     return rows
 
-
+# %% ../../nbs/01f_words.ipynb #65f66523
 def is_word_tier(name: str) -> bool:
     "Whether a tier of an aligner or of Praat is one of words by its name: `words`, `Ann - words`."
     return bool(re.search(r'(^|[\W_])(words?|orth|orthography|ort)$', name.strip(), re.IGNORECASE))
@@ -334,7 +334,7 @@ def _tier_words(tiers: dict) -> list:  # rows
     entries = itertools.chain.from_iterable(tiers[name]['entries'] for name in names)
     return [dict(onset=begins, offset=ends, word=label) for begins, ends, label in entries]
 
-
+# %% ../../nbs/01f_words.ipynb #590acc26
 def json_rows(data) -> list:  # rows as dicts
     "What aligners and recognisers write, as the rows of one table."
     if isinstance(data, list):
@@ -558,7 +558,7 @@ def _parse(path, tr: float) -> tuple:
     words, decided = entry_words(entries)
     return words, 0.0, reported + left + left_out + unit + decided + ([] if words else ['it holds no words']), None
 
-
+# %% ../../nbs/01f_words.ipynb #391fbf14
 def _table(path, tr: float) -> tuple:  # words as a DataFrame, seconds of the release's rows, what was decided
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no transcript {path}; fetch it, or give None for a movie without words')

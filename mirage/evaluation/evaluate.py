@@ -214,7 +214,7 @@ def average_predictions(
         average[split] = sum(splits[split][:rows] for splits in own) / people
     return average
 
-
+# %% ../../nbs/06b_evaluate.ipynb #ea03b7c3
 def in_all(dictionaries: list) -> list:
     "The keys that all of them have."
     keys = dictionaries[0].keys()
@@ -240,7 +240,7 @@ def for_everybody(
             kept.setdefault(subject, {})[split] = splits[split][:rows]
     return predictions, kept
 
-
+# %% ../../nbs/06b_evaluate.ipynb #4311017f
 def evaluate_set(
     run,  # Run, or a run's folder
     cohort,  # Cohort

@@ -115,7 +115,7 @@ def planned_chunks(plan: Schedule) -> list[Chunk]:
     chunks = movie_chunks(plan.points, plan.words, plan.steps / HZ, plan.protocol.chunk, plan.contexts)
     return chunks if 'vision' in plan.streams else [chunk._replace(pairs=[]) for chunk in chunks]
 
-
+# %% ../../nbs/02e_selection.ipynb #c73610f7
 def steps_of(chunk: Chunk) -> list[TimePoint]:
     return [point for point in chunk.points if point.kind == 'step']
 

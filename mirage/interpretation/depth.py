@@ -115,7 +115,7 @@ def score_weights(
         weights[s] = {k: np.pad(p, ((trim, trim), (0, 0))).astype(np.float32) for k, p in zip(movies, pieces)}
     return weights
 
-
+# %% ../../nbs/07b_depth.ipynb #947cb786
 class Parts:
     """Each window's part of r by stream and layer, averaged over the subjects in whom a parcel was measured; NaN where
     it was in none."""

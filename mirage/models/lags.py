@@ -89,7 +89,7 @@ def lag_samples(
         raise ValueError(f'lags from {first} to {last} s: the first is later than the last')
     return np.arange(round(first * rate), round(last * rate) + 1)
 
-
+# %% ../../nbs/03g_lags.ipynb #398934ec
 def cosine_basis(lags: int, count: int) -> np.ndarray:  # (lags, count)
     "Raised cosines, evenly over the lags; as many as lags: each lag by itself."
     if count >= lags:

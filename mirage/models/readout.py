@@ -167,7 +167,7 @@ class Residuals:
         moments = collect(self)
         return decompose(moments, frozenset(moments.design), ['new'])
 
-
+# %% ../../nbs/03e_readout.ipynb #b89ea2dd
 def check_pieces(pieces: Sequence, start: Readout):
     "Refuse what is too little, or does not fit."
     for z, y in pieces:
@@ -246,7 +246,7 @@ def widened(
     weights[:, columns], bias[columns] = readout.weights, readout.bias
     return Readout(weights, bias)
 
-
+# %% ../../nbs/03e_readout.ipynb #c07556f6
 def readouts_of(model: Mirage) -> dict:  # name → Readout
     "Those of a model's people."
     weights, bias = (p.detach().cpu().numpy() for p in (model.head.weights, model.head.bias_param))

@@ -149,7 +149,7 @@ def _outline(points, triangles):  # (R, 2): the sides that belong to one triangl
         ring.append(next(i for i in following[ring[-1]] if i != ring[-2]))
     return points[ring]
 
-
+# %% ../../nbs/08a_cortex.ipynb #e0068574
 def make_patch(
     hemi: str,  # left or right
     labels,  # (10242,) parcel of every vertex of fsaverage5, 0 for none
@@ -242,7 +242,7 @@ def checked(values, count: int = PARCELS, atlas: str = 'the Schaefer atlas') -> 
         )
     return values
 
-
+# %% ../../nbs/08a_cortex.ipynb #94f7d680
 def _draw_sulci(ax, p: Patch, width: float):
     "The edges of the sulci, and the side of the brain at the hemisphere's lower corner."
     step = 2 * PIXELS
@@ -259,7 +259,7 @@ def _write_sides(ax):
     for side, x in (('L', x0 + 8), ('R', x1 - 8)):
         ax.text(x, y1 - 4, side, ha='center', va='top', size=7, weight='bold', color='.25')
 
-
+# %% ../../nbs/08a_cortex.ipynb #93c71599
 def flatmap(
     values,  # (1000,) numbers, or (1000, 3) colours
     ax=None,
@@ -508,7 +508,7 @@ def _pieces(
         shade=_packed(shade[own // 2048], 'u1'),
     )
 
-
+# %% ../../nbs/08a_cortex.ipynb #41c16b04
 def hover_texts(
     values,  # (1000,) numbers, or (1000, 3) colours
     label: str,

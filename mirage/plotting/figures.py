@@ -82,7 +82,7 @@ def panel(ax, letter: str, title: str = '', dx: float = 0.0, dy: float = 2.0):
     if title:
         ax.annotate(title, xytext=(dx + 11, dy), size=7.5, **place)
 
-
+# %% ../../nbs/08b_figures.ipynb #bdec3507
 def source_of(
     cohort,  # Cohort
 ) -> str:  # such as 'real BOLD: studyforrest, 8 people'
@@ -112,7 +112,7 @@ def write_tag(
         bbox=dict(boxstyle='round,pad=.25', fc=paper, ec=ink, lw=0.5),
     )
 
-
+# %% ../../nbs/08b_figures.ipynb #77baef71
 def simulated_tag(fig):
     "Says inside the picture that nobody was scanned for it."
     write_tag(fig, 'simulated data', True)
@@ -297,7 +297,7 @@ def input_run(
     DRAWN_FROM[f'{made}/{stage}/{name}'] = digest(identity_of(run), 16)
     return run
 
-
+# %% ../../nbs/08b_figures.ipynb #57dbaecf
 def attribution_of(
     cohort: str,
     name: str,  # of a training run
@@ -430,7 +430,7 @@ def figure_folder(cohort) -> Path:
     "Where the figures of a cohort are drawn: results/<cohort>/figures. `make figures` copies them into figures/."
     return root() / 'results' / cohort_id(cohort) / 'figures'
 
-
+# %% ../../nbs/08b_figures.ipynb #7f11a045
 def write_picture(fig, base: Path, title: str) -> list[Path]:
     "A PDF and a PNG without dates, so that the same numbers give the same bytes."
     dated = dict(CreationDate=None, ModDate=None, Creator='mirage', Producer=None, Title=title)
@@ -461,7 +461,7 @@ def tag_and_look(fig, item: str, shown) -> list:  # faults of the picture
         warnings.warn(f'{item}: {fault}', stacklevel=3)
     return found
 
-
+# %% ../../nbs/08b_figures.ipynb #7e3eb5ce
 def save_figure(
     fig,
     item: str,  # fig3_modalities

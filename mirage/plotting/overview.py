@@ -30,7 +30,7 @@ def item_order(item: str):  # sorts fig2 before fig10, figures before tables bef
     kind, number, rest = re.match(r'(fig|table|)(\d*)(.*)', item).groups()
     return ('fig', 'table', '').index(kind if number else ''), int(number or 0), rest
 
-
+# %% ../../nbs/08d_overview.ipynb #7f239b2a
 VERDICTS = {'holds': '#1B7837', 'fails': '#B2182B', 'undecided': '#666666'}
 # of an account
 PARTS = dict(
@@ -80,7 +80,7 @@ def check_account(
         check_name(f'{where}: a file', name)
     check_name(f'{where}: cohort', said['cohort'])
 
-
+# %% ../../nbs/08d_overview.ipynb #cf3fcc72
 def account(cohort: str, item: str) -> dict:
     "What an item's notebook said when it ended; its files must be the ones it wrote."
     check_name('cohort', cohort)
@@ -191,7 +191,7 @@ def describe_pictures(nb):
                     shown = f'<img alt="{alt}" src="data:{kind};base64,{output.data[kind].strip()}">'
                     output.data = nbformat.from_dict({'text/html': shown})
 
-
+# %% ../../nbs/08d_overview.ipynb #05e50b8c
 TAGS = {
     *'h1 h2 h3 h4 h5 h6 p div span b strong i em u s sub sup code pre br hr a img ul ol li blockquote'.split(),
     *'table caption thead tbody tr th td'.split(),
@@ -239,7 +239,7 @@ def disarm(nb):
                 if not re.fullmatch(r'[A-Za-z0-9+/=\s]*', output.data.get(kind, '')):
                     del output.data[kind]
 
-
+# %% ../../nbs/08d_overview.ipynb #6bd8fb62
 class PageExporter(HTMLExporter):
     "Notebooks as pages; the Markdown of a notebook is as little trusted as its output."
 
@@ -347,7 +347,7 @@ def item_name(item):  # fig3_modalities → Figure 3
     kind, number, rest = re.match(r'(fig|table|)(\d*)_?(.*)', item).groups()
     return f'{dict(fig="Figure", table="Table")[kind]} {number}' if kind and number else item.capitalize()
 
-
+# %% ../../nbs/08d_overview.ipynb #e28b236d
 def section(
     said: dict,  # an account
     here: Path,  # folder of the page

@@ -58,7 +58,7 @@ def pictures_at(
     else:
         yield from np.full((len(times), *(size or (90, 160)), 3), 17, np.uint8)
 
-
+# %% ../../nbs/08c_page.ipynb #511e737f
 @dataclass(frozen=True)
 class Stencil:
     "All that a flatmap is but for the colours of its parcels."
@@ -120,7 +120,7 @@ def stencil(
     light[labels == 0] = 0
     return Stencil(labels, black, light)
 
-
+# %% ../../nbs/08c_page.ipynb #f1d6b5e6
 def encoded(picture, kind: str, **how) -> str:  # base64
     out = io.BytesIO()
     Image.fromarray(picture).save(out, kind, **how)
@@ -233,7 +233,7 @@ def runs_of(
     cuts = np.unique(np.r_[cuts, np.arange(0, flat.size, 65_535)])
     return np.stack([flat[cuts[:-1]], np.diff(cuts)], 1).ravel()
 
-
+# %% ../../nbs/08c_page.ipynb #ffdc6498
 def stills(
     p: Prediction,
     times,  # seconds, ascending

@@ -47,7 +47,7 @@ def pipe_rows(header: list, rows) -> str:
     lines = [header, ['---'] * len(header), *rows]
     return '\n'.join('| ' + ' | '.join(map(str, line)) + ' |' for line in lines)
 
-
+# %% ../../nbs/08e_results.ipynb #64ee53c0
 def data_name(cohort: str) -> str:
     "What a cohort's data are called: by the manifest, where it knows them."
     known = [a['name'] for name, a in load_manifest().items() if name == cohort or name.startswith(f'{cohort}-')]
@@ -94,7 +94,7 @@ def text_of(table: dict) -> str:  # Markdown, folded
     shown = pipe_rows(list(map(plain_text, table['columns'])), rows)
     return f'<details><summary>as text</summary>\n\n{shown}\n\n</details>'
 
-
+# %% ../../nbs/08e_results.ipynb #9a83f133
 def item_section(
     said: dict,  # an account
     here: Path,  # folder of the page
@@ -303,7 +303,7 @@ def compare_claims(fresh: pd.DataFrame, committed: pd.DataFrame, tolerances: pd.
         rest = pd.concat([rest, pd.DataFrame([dict(column='verdict', row=k, share=np.inf) | both])])
     return rest.assign(column='claims: ' + rest.column)
 
-
+# %% ../../nbs/08e_results.ipynb #780ee779
 def shown_claims(page: str, item: str) -> list:  # cells of the rows of an item's claims
     "What a page shows of an item."
     section = page.partition(f'\n## {item_name(item)}. ')[2].partition('\n## ')[0]

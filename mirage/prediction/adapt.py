@@ -75,7 +75,7 @@ def identities(cohort: str, settings: dict) -> dict:  # backbone → identity, o
     paths = {b: store_path(cohort, b, fusion, p['protocol'], contexts) for b in family(p['backbone']).values()}
     return {b: Store.open(path).identity for b, path in paths.items() if (path / 'store.json').is_file()}
 
-
+# %% ../../nbs/09e_adapt.ipynb #75be3d52
 def known_run(run: Run) -> Known:
     "What a training run, or an earlier adaptation, says of itself."
     config = run.config
@@ -315,7 +315,7 @@ def prepare_adaptation(
     path = run_path(cohort, 'adapt', auto_name(known, data.subjects, minutes) if name == 'auto' else name)
     return Adaptation(path, config, known, data, features)
 
-
+# %% ../../nbs/09e_adapt.ipynb #05400a3e
 def score(run: Run, task: Adaptation, fitted: dict, loader: Loader) -> dict:
     "Predictions and scores of the new people on the sets that are there, beside the average person's."
     cohort, model = task.cohort, task.known.model

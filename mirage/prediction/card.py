@@ -68,7 +68,7 @@ def pipe_table(table: pd.DataFrame) -> str:  # markdown
 def bullets(items) -> str:  # markdown
     return '\n'.join(f'- {i}' for i in items)
 
-
+# %% ../../nbs/09c_card.ipynb #ec4b7b25
 def limits_of(
     subjects,
     null_tokens: bool = True,  # whether the weights have learned them

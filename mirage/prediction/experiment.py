@@ -227,7 +227,7 @@ class Comparison:
     table: pd.DataFrame  # seconds, movie, network, difference, low, high, black
     notes: tuple  # what is to be reported
 
-
+# %% ../../nbs/09f_experiment.ipynb #d5f82c88
 def compare_cuts(first: Prediction, second: Prediction) -> Comparison:
     "The first less the second, as long as both last; of the same weights and subjects."
     if list(first.bold) != list(second.bold) or first.source != second.source or first.tr != second.tr:

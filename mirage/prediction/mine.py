@@ -220,7 +220,7 @@ def check_enough(
             'name another run, of the set val, in runs.csv'
         )
 
-
+# %% ../../nbs/09d_mine.ipynb #d8f9fe45
 class Names(NamedTuple):
     "What the runs are called, stage/name."
 
@@ -255,7 +255,7 @@ def item_parameters(names: Names, cross: bool, backbone: str = '') -> dict:  # i
     own |= dict(fig10_ceiling=dict(linear=shown[0], run=shown[1], which='cv' if cross else 'val'))
     return own
 
-
+# %% ../../nbs/09d_mine.ipynb #ab1bc49d
 def fitting_jobs(names: Names, folds: str | None, base: dict, opened: bool, depth: bool) -> list[Job]:
     "Baseline and model: on folds, and where a single model is opened, on the folder's own sets."
     linear, mirage, cross_linear, cross_mirage = (name.partition('/')[2] for name in names)
@@ -424,7 +424,7 @@ def ask_for_brains(folder: Path) -> str:  # fetch, or empty
     print(f'{said}. Going on with the people who are there; make data GROUP={BRAINS} ACTION=fetch fetches the rest')
     return ''
 
-
+# %% ../../nbs/09d_mine.ipynb #73cb8877
 def text_model() -> str:  # folder of MiniLM's weights, below the root; empty where they are not installed
     "Weights that came by pip, linked to a place that is the same on every machine."
     found = importlib.util.find_spec(MINILM)

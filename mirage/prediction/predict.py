@@ -219,7 +219,7 @@ def row_of(movie: Movie | Transcript) -> dict:  # video, transcript, audio_track
         return row
     return row | dict(streams='+'.join(movie.streams), reading_rate=getattr(movie, 'reading_rate', None))
 
-
+# %% ../../nbs/09b_predict.ipynb #728def24
 def readers_of(backbones: dict, fusion: str, movie) -> dict:  # name → Backbone
     "The backbones that read a stream of this stimulus."
     return {name: b for name, b in backbones.items() if set(b.streams(fusion)) & set(movie.streams)}
@@ -243,7 +243,7 @@ def pick_given(
         raise ValueError(f'streams is {streams!r}; {movie.path} has for these weights: {", ".join(there)}')
     return () if len(set(wanted)) == len(needs) else tuple(m for m in needs if m in wanted)
 
-
+# %% ../../nbs/09b_predict.ipynb #16e9cd3e
 def speed(device: str) -> float:  # TFLOP/s
     "A large matrix product on this device: what a real run stays below."
     gpu = torch.cuda.is_available() and device != 'cpu'
@@ -281,7 +281,7 @@ def for_people(weights: Weights, subjects: str | list | tuple) -> tuple[Weights,
         weights = replace(weights, model=model)
     return weights, pick_subjects(subjects, weights.model.config.subjects, weights.source)
 
-
+# %% ../../nbs/09b_predict.ipynb #9f58b5cf
 def prepare(
     video,
     transcript=None,
@@ -368,7 +368,7 @@ def predict_bold(
         )
     return {s: bold[people.subjects.index(s)] for s in subjects}
 
-
+# %% ../../nbs/09b_predict.ipynb #37b6354a
 def compute(job: Job) -> Prediction:
     features, split = movie_features(job)
     r = job.weights.recipe
@@ -442,7 +442,7 @@ def read_prediction(folder, job: Job) -> Prediction:
             job.absent,
         )
 
-
+# %% ../../nbs/09b_predict.ipynb #083ffc21
 def drawers() -> dict:  # file → what draws it
     "Pictures are an extra: who wants numbers only can do without."
     from mirage.plotting.page import animation_mp4, page_html
@@ -522,7 +522,7 @@ def read_movies(path) -> pd.DataFrame:  # video, transcript, name, audio_track
         ['video', 'transcript', 'name', 'audio_track']
     ]
 
-
+# %% ../../nbs/09b_predict.ipynb #963290ed
 def predict_movies(
     movies,  # table: video, transcript, name, perhaps audio_track
     weights: Weights,

@@ -166,7 +166,7 @@ class Weights:
     source: str  # in words
     digest: str  # of the parameters' file
 
-
+# %% ../../nbs/09a_recipe.ipynb #dcdee6d4
 def _fetch(source: str, name: str, revision: str | None):  # a file of a folder or of the hub; None where there is none
     if Path(source).is_dir():
         return Path(source) / name if (Path(source) / name).is_file() else None
@@ -193,7 +193,7 @@ def _git_digest(path: Path) -> str:  # SHA-1 in hexadecimal
     data = path.read_bytes()
     return hashlib.sha1(b'blob %d\0' % len(data) + data).hexdigest()
 
-
+# %% ../../nbs/09a_recipe.ipynb #1316c718
 def fetched_commit(path: Path) -> str:  # 40 digits; '' for a file that did not come from the hub
     "The hub's cache keeps the files of a commit in a folder of its name."
     return path.parent.name if re.fullmatch('[0-9a-f]{40}', path.parent.name) else ''
@@ -213,7 +213,7 @@ def check_shared(source: str, revision: str | None = None) -> str:  # SHA-256 of
             raise ValueError(f'{found[name]} was altered or cut short since it was shared: fetch it again')
     return sha['model.safetensors']
 
-
+# %% ../../nbs/09a_recipe.ipynb #77a2ccc8
 def found_recipe(source: str, commit: str | None, preset: str) -> Recipe:
     "The recipe beside the weights; without one, the published form means features cut as `released`."
     written, published = _fetch(source, 'recipe.yaml', commit), _fetch(source, 'config.yaml', commit)
@@ -260,7 +260,7 @@ def check_fit(
             f'{weights}: the recipe names {len(recipe.parcels)} parcels; the model has {model.config.parcels}'
         )
 
-
+# %% ../../nbs/09a_recipe.ipynb #6bdda6de
 def backbone_revision(recipe: Recipe, revision: str) -> str:  # a commit, or '' for a tiny random model
     "`latest` is what the model was trained on, where that is known; else what features are of, or the newest."
     if revision != 'latest' or recipe.revision:
@@ -383,7 +383,7 @@ def check_features(
                     f'have {short(given[k])}. Extract the movies with {k} {short(v)}'
                 )
 
-
+# %% ../../nbs/09a_recipe.ipynb #0a6168fb
 def short(value) -> str:  # a protocol by its name
     return value.get('name', str(value)) if isinstance(value, dict) else str(value)
 

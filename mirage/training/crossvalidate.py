@@ -75,7 +75,7 @@ def train_folds(
             members.setdefault(fold, []).append(train(cohort, seed=seed, fold=fold, **parameters))
     return members
 
-
+# %% ../../nbs/05a_crossvalidate.ipynb #98464ebb
 def gathered_inputs(
     cohort: str,
     data: Cohort,

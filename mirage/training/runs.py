@@ -449,7 +449,7 @@ def open_current(
         raise ValueError(f'{why}. Make it again with the notebook of its stage ({stage})')
     return run
 
-
+# %% ../../nbs/04b_runs.ipynb #131325fb
 def identity_of(run: Run) -> dict:  # file → digest
     "What others read of a run: its numbers and weights, but not the time they took."
     return {k: f['sha256'][:16] for k, f in run.provenance['files'].items() if k not in ('metrics.json', 'history.csv')}
