@@ -379,7 +379,10 @@ def test_all_folds_are_gathered_and_the_run_says_so(folder, monkeypatch):
     for module in (mirage.training.train, crossvalidate):
         monkeypatch.setattr(module, 'Cohort', in_folds())
     monkeypatch.setattr(crossvalidate, 'open_features', lambda *a, **k: TrainedFeatures())
+    looked_at = []  # the toy cohort has no files that could change
+    monkeypatch.setattr(crossvalidate, 'changed_inputs', lambda cohort, run: looked_at.append(run.path.name))
     run = crossvalidate.cross_validate('toy', 'runs', members=2, preset='toy', epochs=1)
+    assert len(set(looked_at)) == 10
     assert run.path.parent.name == 'ensemble' and run.path.name == 'mirage-cv-e1-native-m2'
     assert run.config['folds'] == [['a'], ['b'], ['c'], ['v'], ['t']] and len(run.config['inputs']['of']) == 10
     told = pd.read_csv(run.path / 'folds.csv')

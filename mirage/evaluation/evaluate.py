@@ -175,7 +175,7 @@ class Evaluation:
 def of_people(
     score: Bootstrap,  # a score, or a difference of two
 ) -> dict:  # estimate, low, high, people, p
-    "The mean over parcels of each person, and what another group of people might have given (two-sided sign flips)."
+    "The mean over people of their mean over parcels, its interval over people, and p of two-sided sign flips."
     means = mean_of(score.r)
     interval = people_interval(means)
     p = float(sign_flip_p(means[:, None], sided=2)[0])

@@ -389,7 +389,7 @@ def fit_null_tokens(
 def first_model(
     config: dict,  # of a training run: its `model` and its `seed`
 ) -> Mirage:
-    "The model as its training finds it."
+    "The model before training, with the random parameters of its seed."
     torch.manual_seed(config['seed'])
     return Mirage(ModelConfig(**config['model']))
 
