@@ -78,6 +78,14 @@ def test_adding_people_changes_no_bit_of_the_others(trained):
     assert set(run.metrics['r']['test']) == set(NEW) == set(run.metrics['people'])
 
 
+def test_features_that_came_with_another_cohort_are_said_to_be_taken_for_the_same(trained):
+    other = trained.root / 'data/others'
+    other.mkdir()
+    write_cohort(other, ('fay',))
+    with pytest.warns(UserWarning, match='cohort others, of the same widths, are taken to be of the same kind'):
+        adapt(trained.run.path, 'others', subjects='fay', minutes=2)
+
+
 def test_a_person_without_minutes_is_the_average_person_to_the_last_bit(trained):
     run = adapt(trained.run.path, 'five', subjects='dan', minutes=0)
     average, model = average_readout(load_model(trained.run)), load_model(run)

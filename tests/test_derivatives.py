@@ -16,7 +16,7 @@ from mirage.core import read_json
 from mirage.data.cohort import Cohort
 from mirage.data.derivatives import (
     Cleaning,
-    changed_inputs,
+    changed_sources,
     first_row,
     import_derivatives,
     parse_bids_name,
@@ -282,7 +282,7 @@ def test_an_import_that_was_stopped_goes_on_and_a_changed_file_is_noticed(tmp_pa
     before = (made / 'cohort.yaml').read_bytes()
     events = next(tree.glob('sub-01/func/*run-2_events.tsv'))
     events.write_text('onset\tduration\n7.0\t50\n')
-    assert [events.name in path for path in changed_inputs(made)] == [True]
+    assert [events.name in path for path in changed_sources(made)] == [True]
     with pytest.raises(FileExistsError, match='files that changed since: .*run-2_events.tsv.*overwrite'):
         import_derivatives(tree, atlas, 'mine', features='text=2')
     assert (made / 'cohort.yaml').read_bytes() == before and len(Cohort.open(made).runs) == 3
@@ -360,6 +360,15 @@ def milliseconds(tree, atlas):
     path.write_text(json.dumps(dict(RepetitionTime=1490)))
 
 
+def no_unit(tree, atlas):
+    path = next(tree.glob('sub-02/func/*run-2*bold.nii.gz'))
+    image = nib.load(path)
+    image = nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine, image.header)
+    image.header.set_xyzt_units('mm', 'unknown')
+    image.to_filename(path)
+    next(tree.glob('sub-02/func/*run-2*bold.json')).unlink()
+
+
 def no_confounds(tree, atlas):
     next(tree.glob('sub-02/func/*run-2*timeseries.tsv')).unlink()
 
@@ -420,6 +429,7 @@ FAULTS = {
     no_orientation: 'run-2.*bold.nii.gz: its header says in no space where the voxels are',
     other_tr: 'its header says TR 1.49 s, .*run-2.*json says 2 s',
     milliseconds: r'run-2.*json: the repetition time, seconds, is 1490',
+    no_unit: r'run-2.*its header has a step of 1.49 without a unit, and no JSON file',
     no_confounds: 'no table of confounds for sub-02 task-walk run-2',
     short_confounds: 'run-2.*timeseries.tsv has 39 rows, .* 40 volumes',
     no_motion: 'run-2.*timeseries.tsv does not have what confounds: simple .* needs.*trans_x',

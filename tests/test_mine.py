@@ -77,7 +77,7 @@ def one_run(folder, monkeypatch, onset):
     return Cohort.open('own') if cohort else None
 
 
-def test_one_long_run_is_refused_with_a_way_out_and_cut_into_parts_that_keep_their_time(tmp_path, monkeypatch):
+def test_one_long_run_is_refused_with_a_way_out_and_cut_into_parts_that_keep_their_time(tmp_path, monkeypatch, capsys):
     cohort = one_run(tmp_path, monkeypatch, onset=-4.0)
     ready = ready_features(cohort)
     assert choose_folds(cohort, 'auto', ready) is None
@@ -85,6 +85,7 @@ def test_one_long_run_is_refused_with_a_way_out_and_cut_into_parts_that_keep_the
         check_enough(cohort, None)
     before = sorted(path.read_bytes() for path in (tmp_path / 'data/own').rglob('*.*'))
     folder = cut_runs(cohort, ready, 2 / 3)
+    assert 'no run is of the set val, so the last part, m1-part3, is taken for it' in capsys.readouterr().out
     assert before == sorted(path.read_bytes() for path in (tmp_path / 'data/own').rglob('*.*'))
     parts = Cohort.open(folder)
     cut = ready_features(parts)

@@ -839,35 +839,36 @@ def test_the_card_of_an_evaluated_run_passes_its_own_check(tmp_path, monkeypatch
     assert '| validation | mean | 0.587 |' in (space['folder'] / 'README.md').read_text() and space['score'] == 0.587
 
 
+def trained(cohort):
+    "A finished training of random weights, with scores."
+    run = start_run(
+        run_path(cohort, 'train', 'r'),
+        dict(
+            cohort=cohort,
+            seed=3,
+            fusion='native',
+            precision='no',
+            model=asdict(SHAPE),
+            inputs=SHOWN,
+            preset=asdict(replace(PRESET, backbone=TINY if cohort == 'embedded' else 'qwen3-omni-thinking')),
+        ),
+    )
+    torch.manual_seed(0)
+    save_weights(Mirage(SHAPE), run.path / 'weights.safetensors')
+    pd.DataFrame(
+        [
+            (s, k + 1, which, 0.1 * i + 0.05 * (which == 'ood'))
+            for i, s in enumerate(SHAPE.subjects)
+            for k in range(2)
+            for which in ('val', 'ood')
+        ],
+        columns=['subject', 'parcel', 'set', 'r'],
+    ).to_parquet(run.path / 'scores.parquet')
+    return finish_run(run, SCORED | dict(ceiling=0.6 if cohort == 'embedded' else None))
+
+
 def test_a_card_says_what_the_run_says(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
-
-    def trained(cohort):
-        run = start_run(
-            run_path(cohort, 'train', 'r'),
-            dict(
-                cohort=cohort,
-                seed=3,
-                fusion='native',
-                precision='no',
-                model=asdict(SHAPE),
-                inputs=SHOWN,
-                preset=asdict(replace(PRESET, backbone=TINY if cohort == 'embedded' else 'qwen3-omni-thinking')),
-            ),
-        )
-        torch.manual_seed(0)
-        save_weights(Mirage(SHAPE), run.path / 'weights.safetensors')
-        pd.DataFrame(
-            [
-                (s, k + 1, which, 0.1 * i + 0.05 * (which == 'ood'))
-                for i, s in enumerate(SHAPE.subjects)
-                for k in range(2)
-                for which in ('val', 'ood')
-            ],
-            columns=['subject', 'parcel', 'set', 'r'],
-        ).to_parquet(run.path / 'scores.parquet')
-        return finish_run(run, SCORED | dict(ceiling=0.6 if cohort == 'embedded' else None))
-
     run = trained('embedded')
     folder = share(run, tmp_path / 'hub')
     text = (folder / 'README.md').read_text()
@@ -877,7 +878,8 @@ def test_a_card_says_what_the_run_says(tmp_path, monkeypatch):
         '| validation | mean | 0.150 | not computed |' in text
         and f'| {SET_TITLES["ood"]} | sub-05 | 0.350 |' in text
         and '7 (best 5)' in text
-        and MEANING in text
+        and SIMULATED_MEANING in text
+        and MEANING not in text
     )
     back = open_weights(folder)
     assert back.recipe == replace(RECIPE, cohort='embedded') and all(
@@ -894,6 +896,10 @@ def test_a_card_says_what_the_run_says(tmp_path, monkeypatch):
     assert 'learning rate 0.001,' in text and 'over 7 epochs' in text and '592 TRs a person (15 min)' in text
     finish_run(found, {}, inputs={'weights.safetensors': dict(sha256='of other weights')})
     assert evaluation_of(run) is None
+
+
+def test_a_card_of_real_bold_says_whose_it_is_and_under_which_licences(tmp_path, monkeypatch):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     real = trained('algonauts2025')
     with pytest.raises(ValueError, match='choose a licence'):
         share(real, tmp_path / 'real')
@@ -905,6 +911,7 @@ def test_a_card_says_what_the_run_says(tmp_path, monkeypatch):
         and 'CC0' in text
         and 'Apache-2.0' in text
         and 'Simulated' not in text
+        and MEANING in text
     )
 
 

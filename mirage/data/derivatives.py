@@ -12,8 +12,8 @@ __all__ = ['BidsName', 'EXTENSIONS', 'READ_BY', 'UNITS', 'NEAR', 'EVERY_VERTEX',
            'clean', 'read_run_table', 'same_key', 'fits_line', 'match_runs', 'guess_runs', 'events_file', 'movie_began',
            'first_row', 'Job', 'Plan', 'stimulus', 'read_rates', 'check_splits', 'plan_job', 'generator_of',
            'account_of', 'notes_of', 'plan_jobs', 'plan_import', 'array_names', 'write_array', 'link_stimulus',
-           'on_schaefer', 'label_arrays', 'write_labels', 'write_cohort', 'record_of', 'changed_inputs', 'check_former',
-           'run_import', 'import_derivatives']
+           'on_schaefer', 'label_arrays', 'write_labels', 'write_cohort', 'record_of', 'changed_sources',
+           'check_former', 'run_import', 'import_derivatives']
 
 # %% ../../nbs/01q_derivatives.ipynb #5d8e0002
 import gzip, hashlib, math, os, re, warnings, zlib
@@ -192,6 +192,11 @@ def repetition_time(source: Source, image, given: float | None = None) -> float:
         if values and not near:
             raise ValueError(f'{source.files[0]} says TR {next(iter(values.values())):g} s, but tr is {given:g}')
         return given
+    if list(values) == ['header'] and source.kind == 'volume' and image.header.get_xyzt_units()[1] == 'unknown':
+        raise ValueError(
+            f'{source.files[0]}: its header has a step of {values["header"]:g} without a unit, and no JSON file says a '
+            'repetition time. Give it: tr'
+        )
     if not values:
         raise ValueError(f'{source.files[0]} says no repetition time, in its header or a JSON file. Give it: tr')
     return round(float(values['json'] if 'json' in values else values['header']), 6)
@@ -230,8 +235,7 @@ def check_surface(source: Source, images: list, atlas: Atlas):
         if vertices != {len(atlas.parcels[side])}:
             raise ValueError(
                 f'{path} has {some(map(str, vertices))} vertices, the atlas {atlas.name} {len(atlas.parcels[side])} '
-                'on the '
-                f'{side}: another mesh. Take labels on {source.space.partition("_")[0]}.'
+                f'on the {side}: another mesh. Take labels on {source.space.partition("_")[0]}.'
             )
     counts = [volumes_of(source, [image]) for image in images]
     if counts[0] != counts[1]:
@@ -495,9 +499,8 @@ def read_confounds(source: Source, cleaning: Cleaning) -> tuple:  # table or Non
         ) from None
 
 # %% ../../nbs/01q_derivatives.ipynb #5a9d47ed
-Rows = namedtuple(
-    'Rows', 'first kept scrubbed'
-)  # volumes left out at the beginning; those kept; those taken from the middle
+# volumes left out at the beginning; those kept; those taken from the middle
+Rows = namedtuple('Rows', 'first kept scrubbed')
 
 
 def rows_to_keep(
@@ -518,8 +521,7 @@ def rows_to_keep(
     if len(scrubbed) and cleaning.scrubbed == 'refuse':
         raise ValueError(
             f'{source.label}: scrubbing takes {len(scrubbed)} of {volumes} volumes out, first volume {scrubbed[0]}, '
-            'and the '
-            'rows would no longer be one TR apart. Take another strategy, or say scrubbed: interpolate.'
+            'and the rows would no longer be one TR apart. Take another strategy, or say scrubbed: interpolate.'
         )
     return Rows(first, kept, scrubbed)
 
@@ -667,7 +669,7 @@ def movie_began(
     event: str = '',  # trial_type or stim_file of the movie
 ) -> float:  # second of the scan
     "When the movie began."
-    table = pd.read_csv(file, sep='\t', dtype=str, keep_default_na=False)
+    whole = table = pd.read_csv(file, sep='\t', dtype=str, keep_default_na=False)
     if 'onset' not in table or not len(table):
         raise ValueError(f'{file} has no column onset, or no line')
     kinds = [c for c in ('trial_type', 'stim_file') if c in table]
@@ -677,7 +679,7 @@ def movie_began(
             fits |= (table[column] == event) | (table[column].map(lambda text: Path(text).stem) == event)
         table = table[fits]
     if len(table) != 1:
-        seen = sorted(set(pd.read_csv(file, sep='\t', dtype=str, keep_default_na=False)[kinds].to_numpy().ravel()))
+        seen = sorted(set(whole[kinds].to_numpy().ravel()))
         raise ValueError(
             f'{file} has {len(table)} events{f" {event!r}" if event else ""}, and one says when the movie began. Name '
             'it, event: '
@@ -697,7 +699,7 @@ def first_row(
 ) -> tuple[int, float]:  # row of the scan, second of the movie
     "The first row that the movie was on for, and what it showed."
     row = max(first, math.ceil(began / tr - 1e-6))
-    return row, max(0.0, round(row * tr - began, 6)) if row * tr - began > -1e-5 else 0.0
+    return row, max(0.0, round(row * tr - began, 6))
 
 # %% ../../nbs/01q_derivatives.ipynb #5d8e001f
 @dataclass(frozen=True)
@@ -757,8 +759,7 @@ class Plan:
         write = sum(job.n_tr for job in self.jobs) * self.atlas.size * 8
         return (
             f'{len(self.jobs)} runs of {len({job.source.subject for job in self.jobs})} people: {read / 1e6:,.1f} MB '
-            'to read, '
-            f'one run at a time, and at most {write / 1e6:,.1f} MB to write to {self.folder}'
+            f'to read, one run at a time, and at most {write / 1e6:,.1f} MB to write to {self.folder}'
         )
 
 # %% ../../nbs/01q_derivatives.ipynb #5d8e0020
@@ -801,8 +802,7 @@ def check_splits(pairs: list) -> None:
         if key in seen:
             raise ValueError(
                 f'{seen[key].label} and {source.label} are both {key[1]} of {source.subject}. Give the table a column '
-                'split '
-                '(parts of a movie), or repeat (1, 2: the same part again).'
+                'split (parts of a movie), or repeat (1, 2: the same part again).'
             )
         seen[key] = source
 
@@ -867,8 +867,7 @@ def notes_of(jobs: list, guessed: list, cleaning: Cleaning) -> list:
     if guessed:
         notes.append(
             f'nothing says when the movie began in {len(guessed)} runs: it is taken to begin with the first volume of '
-            'the '
-            f'scan ({some(guessed, 3)})'
+            f'the scan ({some(guessed, 3)})'
         )
     late = [job for job in jobs if job.onset]
     if late:
@@ -969,8 +968,7 @@ def write_array(job: Job, plan: Plan, path: Path):
     if 2 * lost > x.shape[1]:
         raise ValueError(
             f'{job.source.files[0]}: {lost} of {x.shape[1]} parcels have no signal: the atlas lies elsewhere than the '
-            'brain, or '
-            'the recording is empty'
+            'brain, or the recording is empty'
         )
     with atomic(path) as tmp, open(tmp, 'wb') as f:
         np.save(f, x)
@@ -1071,7 +1069,7 @@ def record_of(plan: Plan, arrays: list) -> dict:
     return dict(arrays=list(arrays), inputs={str(path.resolve()): known_digest(path) for path in files})
 
 # %% ../../nbs/01q_derivatives.ipynb #5d8e0026
-def changed_inputs(folder: Path) -> list:  # paths
+def changed_sources(folder: Path) -> list:  # paths
     "Files that a cohort was imported from and that are no longer what they were; those that are gone do not count."
     made = read_json(folder / 'import.json')['inputs']
     return [path for path, known in made.items() if Path(path).is_file() and known_digest(path) != known]
@@ -1089,7 +1087,7 @@ def check_former(plan: Plan, arrays: list, overwrite: bool) -> bool:  # whether 
         return True
     if same or overwrite:
         return False
-    changed = changed_inputs(folder)
+    changed = changed_sources(folder)
     why = f'from files that changed since: {some(changed, 3)}' if changed else 'with other files, runs or settings'
     raise FileExistsError(
         f'{folder} was imported {why}. It was left as it is. Choose another name, or say overwrite: True.'

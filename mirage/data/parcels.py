@@ -179,8 +179,7 @@ def named_labels(
     if not known:
         raise ValueError(
             f'{path} has labels and no names. Give a table, names: label,name[,network]; or say names: {NO_NAMES} to '
-            'go '
-            'by the labels'
+            'go by the labels'
         )
     table = pd.DataFrame(dict(label=list(known), name=list(known.values()), network='', hemi=''))
     return choose_regions(labels, path, table, path), notes
@@ -313,8 +312,7 @@ def surface_atlas(
     if shared and hemispheres == 'auto':
         raise ValueError(
             f'{files[0].name} and {files[1].name} share {len(shared)} labels: {some(map(str, shared))}. Say '
-            'hemispheres: '
-            'apart, and each side has its own parcels; or together, and a parcel is the mean over both.'
+            'hemispheres: apart, and each side has its own parcels; or together, and a parcel is the mean over both.'
         )
     space = entity_of(files[0], 'space', 'tpl')
     name = files[0].name.partition('.')[0] if files[0].suffix != '.annot' else files[0].stem.partition('.')[2]

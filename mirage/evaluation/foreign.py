@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_npy', 'h5_arrays', 'read_hdf5', 'parcel_columns', 'read_csv', 'asked_rows', 'faults', 'fault_of', 'only',
-           'read_foreign', 'write_predictions_of', 'parcels_of', 'sentence']
+           'read_foreign', 'write_predictions_of', 'parcels_of']
 
 # %% ../../nbs/06g_foreign.ipynb #06c70003
 from pathlib import Path
@@ -179,13 +179,3 @@ def parcels_of(score: Bootstrap, names=None) -> pd.DataFrame:  # parcel, estimat
     "Every parcel, mean over subjects, with its interval and false discovery rate."
     table = score.per_parcel().query('subject == "mean"').drop(columns='subject').reset_index(drop=True)
     return table.assign(name=list(names)) if names is not None and len(names) == len(table) else table
-
-
-def sentence(difference: Bootstrap, theirs: str, ours: str) -> str:
-    "A paired comparison in words."
-    i, table = difference.interval(), parcels_of(difference)
-    known = table[table.q < 0.05]
-    return (
-        f'{theirs} − {ours}: {i.estimate:+.4f} [{i.low:+.4f}, {i.high:+.4f}]; at q < .05 better in '
-        f'{int((known.estimate > 0).sum())} parcels and worse in {int((known.estimate < 0).sum())} of {len(table)}'
-    )

@@ -30,11 +30,8 @@ from .cortex import parcel_map
 
 # %% ../../nbs/08f_atlases.ipynb #a4200005
 VERTICES = 10242  # of a hemisphere of fsaverage5
-ICOSAHEDRA = (
-    10242,
-    40962,
-    163842,
-)  # fsaverage5, fsaverage6, fsaverage: each begins with the vertices of the one before
+# fsaverage5, fsaverage6, fsaverage: each begins with the vertices of the one before
+ICOSAHEDRA = (10242, 40962, 163842)
 
 
 def project(atlas: Atlas) -> dict:  # left and right -> (10242,) parcel, 0 for none

@@ -173,6 +173,12 @@ def open_like(known: Known, cohort: Cohort) -> FeatureSet:
             f'{known.source} reads streams of width {known.model.config.streams}, the features of cohort '
             f'{cohort.name} are {given}: they are of another backbone'
         )
+    if known.ready and known.trained_on != cohort.name:
+        warnings.warn(
+            f'{known.source} reads features that came with their cohort, and nothing says of what model: those of '
+            f'cohort {cohort.name}, of the same widths, are taken to be of the same kind',
+            stacklevel=3,
+        )
     for name, made in known.made.items():
         parts = getattr(features, 'parts', {'': features}).values()
         found = [p.identity for p in parts if getattr(p, 'identity', {}).get('backbone') == made.get('backbone')]

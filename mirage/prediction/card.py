@@ -15,7 +15,7 @@ from ..data.cohort import SET_TITLES
 from ..data.manifest import load_manifest
 from ..evaluation.methods import methods_paragraph
 from ..models.model import load_model
-from ..data.parcels import MEANING
+from ..data.parcels import MEANING, SIMULATED_MEANING
 from .recipe import Recipe
 
 # %% ../../nbs/09c_card.ipynb #53723e52
@@ -71,12 +71,14 @@ def bullets(items) -> str:  # markdown
 # %% ../../nbs/09c_card.ipynb #ec4b7b25
 def limits_of(
     subjects,
-    null_tokens: bool = True,  # whether the weights have learned them
+    *,
+    null_tokens: bool,  # whether the weights have learned them
+    simulated: bool,
 ) -> list[str]:
     "What a prediction is, and what it is not."
     instead = 'learned null tokens' if null_tokens else 'zeros, for these weights have no null tokens'
     return [
-        MEANING,
+        SIMULATED_MEANING if simulated else MEANING,
         f'It speaks for {len(subjects)} people ({", ".join(subjects)}) and does not transfer to others.',
         'Movies unlike those it was trained on are predicted worse; compare the test sets above.',
         'It was trained on movies with picture and sound. A sound, a text or pictures alone can be given; what is '
@@ -181,7 +183,7 @@ Pearson r between predicted and measured BOLD, mean over parcels.
 ## Methods
 {methods_paragraph(trained, recipe)}
 ## Limits
-{bullets(limits_of(shape['subjects'], shape['null_tokens']))}
+{bullets(limits_of(shape['subjects'], null_tokens=shape['null_tokens'], simulated=recipe.simulated))}
 
 ## Licences
 {bullets(licences_of(recipe, licence, manifest))}

@@ -146,7 +146,9 @@ def write_parts(
         lines.append((row.subject, part, row.repeat, row.set, f'bold/{bold.name}', f'{onset:.3f}'))
     table = pd.DataFrame(lines, columns=['subject', 'split', 'repeat', 'set', 'bold', 'onset'])
     if len(table) and not (table['set'] == 'val').any():
-        table.loc[table.split == table.split.iloc[-1], 'set'] = 'val'
+        last = table.split.iloc[-1]
+        table.loc[table.split == last, 'set'] = 'val'
+        print(f'note: no run is of the set val, so the last part, {last}, is taken for it')
     table.to_csv(folder / 'runs.csv', index=False)
     about = dict(tr=cohort.tr, parcels=cohort.parcels, atlas=cohort.atlas, simulated=cohort.simulated)
     about |= dict(header=True, features=dict.fromkeys(features.streams, float(hz)))
