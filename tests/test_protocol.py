@@ -381,8 +381,8 @@ class Literal:
             n = max(1, round(2 * time_point))
             out['tower audio'].append(sound[:, min((n - 1) * sound.shape[1] // n, sound.shape[1] - 1)])
             pictures, where = given['pixel_values_videos'], given['video_grid_thw']
-            seen_patches = self.tower(self.net.visual.blocks, lambda: self.net.visual(pictures, grid_thw=where))
-            out['tower vision'].append(seen_patches.mean(1))
+            picture_states = self.tower(self.net.visual.blocks, lambda: self.net.visual(pictures, grid_thw=where))
+            out['tower vision'].append(picture_states.mean(1))
         return {k: torch.stack(v).numpy() for k, v in out.items()}
 
     def text(self, fused):

@@ -79,11 +79,11 @@ def stretches(
     "What is left out at once."
     rows = sum(len(z) for z, _ in pieces)
     length = max(STRETCH / tr, rows / MOST_STRETCHES)
-    pieces = []
+    parts = []
     for z, y in pieces:
         edges = np.linspace(0, len(z), max(1, round(len(z) / length)) + 1).round().astype(int)
-        pieces += [(z[a:b], y[a:b]) for a, b in zip(edges, edges[1:])]
-    return pieces
+        parts += [(z[a:b], y[a:b]) for a, b in zip(edges, edges[1:])]
+    return parts
 
 
 def left_out_errors(
