@@ -225,6 +225,7 @@ class Preset:
     ff_mult: int = 4
     dropout: float = 0.0  # inside the temporal encoder
     modality_dropout: float = 0.3
+    readout_rank: int | None = None  # factors that all readouts share; None: each readout is a map of its own
     epochs: int = 15
     validations: int = 1  # an epoch
     tie: float = 0.0  # of validation r: validations this near to the highest count as equal, and the last is kept

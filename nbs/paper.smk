@@ -172,6 +172,7 @@ def module_file(name):
     return next((p for p in (path.with_suffix('.py'), path / '__init__.py') if p.is_file()), None)
 
 
+@functools.cache
 def imports(source, package=''):
     "The mirage modules that a source imports, dotted or relative to its package, or names as adaptors, module:class."
     from mirage import WHERE

@@ -16,6 +16,7 @@ from mirage.core import Preset, PRESETS, file_digest, open_run, run_path
 from mirage.models.model import Mirage, ModelConfig
 from mirage.processes import DiskFull, InUse
 from mirage.evaluation.statistics import map_runs
+from mirage.features.store import Store
 from mirage.data.folds import SET
 from mirage.training import crossvalidate
 from mirage.training.train import kept_epoch, train
@@ -219,6 +220,40 @@ def test_paired_and_independent_batches_have_the_same_objective():
         (batch,) = loader([mirage.training.train.make_windows(cohort, 'train', 20, 20, kind)])
         loss[kind] = mirage.training.train.squared_error(model(batch.features), batch) / batch.mask.sum()
     assert len(batch.windows) > 20 and torch.isclose(loss['paired'], loss['independent'], rtol=1e-5)
+
+
+def int8_store(folder):
+    "The toy features, held as int8."
+    store = Store.create(folder / 'store', {}, TRAINED_STREAMS, stored='int8')
+    for m in TRAINED_STREAMS:
+        for split in TRAINED_LENGTHS:
+            store.write(m, split, TrainedFeatures().read(m, split, 0, TrainedFeatures().steps(split)))
+    return store
+
+
+@pytest.mark.parametrize('budget', [0, 2e9])
+def test_a_batch_of_an_int8_store_holds_whole_numbers_until_it_is_on_the_device(folder, budget):
+    store, cohort = int8_store(folder), TrainedCohort()
+    windows = mirage.training.train.make_windows(cohort, 'train', 20, 20)[:3]
+    reader = mirage.training.train.Reader(store, TRAINED_LENGTHS, budget)
+    (batch,) = mirage.training.train.Loader(cohort, reader, 20)([windows])
+    decoded, alone = batch.to('cpu'), batch[1].to('cpu')
+    for m, x in batch.features.items():
+        byhand = np.stack([store.read(m, w.split, w.frame, w.frame + x.shape[1]) for w in windows])
+        assert x.dtype == torch.int8 and decoded.features[m].dtype == torch.float16 and not decoded.scales
+        assert (decoded.features[m].numpy() == byhand).all() and (alone.features[m][0].numpy() == byhand[1]).all()
+    assert reader.distinct == sum(store.steps(s) for s in TRAINED_LENGTHS) * sum(
+        L * D for L, D in TRAINED_STREAMS.values()
+    )
+
+
+def test_training_on_int8_has_the_bits_of_training_on_what_it_decodes_to(folder, monkeypatch):
+    store = int8_store(folder)
+    monkeypatch.setattr(mirage.training.train, 'open_features', lambda *a, **k: store)
+    coded = load_file(train('toy', 'toy', 3, epochs=1, name='coded').path / 'weights.safetensors')
+    monkeypatch.setattr(Store, 'coded', lambda self, stream: False)
+    plain = load_file(train('toy', 'toy', 3, epochs=1, name='plain').path / 'weights.safetensors')
+    assert all(torch.equal(coded[k], plain[k]) for k in plain)
 
 
 def test_a_cut_resume_file_says_so(folder):

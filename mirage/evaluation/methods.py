@@ -184,11 +184,13 @@ def model_sentences(config: dict, parameters: int) -> str:
         f'{shape["depth"]} blocks with {shape["heads"]} heads (feed-forward ×{shape["ff_mult"]}, dropout '
         f'{config["preset"]["dropout"]:g})'
     )
+    rank = shape.get('readout_rank')
+    factors = f', of {rank} factors of its output that all subjects share,' * bool(rank)
     return (
         f'Per modality, {pooling}. Each modality is projected and the three are concatenated to {shape["hidden"]:,} '
         f'dimensions; during training modalities are left out with probability {shape["modality_dropout"]:g}, at least '
         f'one stays. A transformer of {temporal}, shared by all subjects, puts them in temporal context, and one '
-        f'linear readout per subject predicts the parcels ({parameters:,} parameters in all).'
+        f'linear readout per subject{factors} predicts the parcels ({parameters:,} parameters in all).'
     )
 
 

@@ -26,7 +26,7 @@ AVERAGE = 'average'  # what the mean of the known people goes by
 class Readout:
     "A linear map from the encoder's output to parcels."
 
-    weights: np.ndarray  # (H, P) float32
+    weights: np.ndarray  # (H, P) float32; H: hidden units, or factors where the readouts share some (chapter 03c)
     bias: np.ndarray  # (P,) float32
 
     def predict(
@@ -56,16 +56,16 @@ def people_only(
         other = Mirage(shape)
     for name in ('layer_poolers', 'projectors', 'temporal_encoder', 'null_tokens'):
         setattr(other, name, getattr(model, name))
-    head = SubjectReadout(len(shape.subjects), shape.hidden, shape.parcels, shape.n_output)
-    head.load_state_dict(dict(weights=weights, bias_param=bias))
+    head = SubjectReadout(len(shape.subjects), shape.hidden, shape.parcels, shape.n_output, shape.readout_rank)
+    head.load_state_dict(model.head.state_dict() | dict(weights=weights, bias_param=bias))
     other.head = head.to(model.head.weights.device)
     return other.eval()
 
 
-def encoder_of(model: Mirage) -> Mirage:  # whose one subject has a parcel for each hidden unit
+def encoder_of(model: Mirage) -> Mirage:  # whose one subject has a parcel for each hidden unit, or factor
     "The model without its people: what it predicts is what its readout reads."
-    hidden = model.config.hidden
-    return people_only(model, dict(encoder=Readout(np.eye(hidden, dtype=np.float32), np.zeros(hidden, np.float32))))
+    read = model.head.weights.shape[1]
+    return people_only(model, dict(encoder=Readout(np.eye(read, dtype=np.float32), np.zeros(read, np.float32))))
 
 # %% ../../nbs/03e_readout.ipynb #cb3a8063
 STRETCH = 60.0  # seconds

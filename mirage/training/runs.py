@@ -69,6 +69,7 @@ class TrainingParameters:
     hidden: int | None = number('h', 1, 2**16)  # width of the temporal encoder
     dropout: float | None = number('do', 0, 0.99)  # inside the temporal encoder
     pool_start: float | None = number('ps', 0, 1000)  # of the pooler's queries; 0: as torch starts attention
+    readout_rank: int | None = number('rank', 1, 4096)  # factors that all readouts share; None: none
     validations: int | None = number('v', 1, 1000)  # per epoch
     patience: int | None = number('p', 0, 10**6)  # validations without a better one; 0: to the end
     words: int | None = number('words', 1, 10**6)  # of context, for the backbone

@@ -56,7 +56,8 @@ def open_start(weights: str | Path) -> Start:
     return Start(model, str(weights), file_digest(parameters), features)
 
 # %% ../../nbs/04c_start.ipynb #13464a40
-SHAPE = 'queries', 'pool_heads', 'hidden', 'depth', 'heads', 'ff_mult'  # fields of a preset that the weights decide
+# fields of a preset that the weights decide
+SHAPE = 'queries', 'pool_heads', 'hidden', 'depth', 'heads', 'ff_mult', 'readout_rank'
 
 
 def check_start(start: Start, chosen: Preset, asked: TrainingParameters, streams: dict):
@@ -98,9 +99,10 @@ def begin_from(
 ) -> Mirage:  # the same, with the given parameters
     "Copy the encoder; of the readouts, those of people who are known, and the average person's for the others."
     given = start.model
-    encoder = {k: v for k, v in given.state_dict().items() if not k.startswith('head.')}
+    own = 'head.weights', 'head.bias_param'  # of each person
+    encoder = {k: v for k, v in given.state_dict().items() if k not in own}
     found = model.load_state_dict(encoder, strict=False)
-    lost = [k for k in found.missing_keys if not k.startswith(('head.', 'null_tokens.'))]
+    lost = [k for k in found.missing_keys if not k.startswith((*own, 'null_tokens.'))]
     if lost or found.unexpected_keys:
         raise ValueError(f'start: {start.source} does not fit: {", ".join([*lost, *found.unexpected_keys][:3])}')
     if given.config.parcels == model.config.parcels:
