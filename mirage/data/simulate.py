@@ -6,7 +6,7 @@
 __all__ = ['OOD_MOVIES', 'TOPICS', 'VERBS', 'VOICES', 'FPS', 'NETWORKS', 'LATENTS', 'DEPTH', 'PLAN', 'SUBJECT_GAIN', 'PAIRS',
            'MISSING', 'FUNC', 'embedded_splits', 'smoke_splits', 'Script', 'draw_shots', 'write_script', 'draw_sound',
            'draw_frames', 'write_movie', 'write_transcript', 'make_stimulus', 'depth_profile', 'hrf', 'to_bold',
-           'Truth', 'standardised', 'make_latents', 'own_directions', 'plant', 'simulate_run', 'run_lengths',
+           'Truth', 'layer_z_scores', 'make_latents', 'own_directions', 'plant', 'simulate_run', 'run_lengths',
            'simulate_stimuli', 'write_responses', 'write_truth', 'simulate_bold']
 
 # %% ../../nbs/01i_simulate.ipynb #78ce4d12
@@ -325,7 +325,7 @@ class Truth:
     columns: list  # names of the latents
 
 
-def standardised(states, mean, std):  # (T, L, D)
+def layer_z_scores(states, mean, std):  # (T, L, D)
     "States as z-scores per layer and dimension; frames without any state (silence) stay zero."
     x = (states.astype(np.float32) - mean) / np.maximum(std, 1e-3)
     return np.where(np.abs(states).max((1, 2), keepdims=True) > 0, x, 0)
@@ -337,7 +337,7 @@ def make_latents(
 ):  # (T, columns): fast, slow and interaction latents on the feature grid
     "What drives the simulated brain, before haemodynamics."
     fast = {
-        m: standardised(x, truth.mean[m], truth.std[m]).transpose(0, 2, 1) @ truth.bands[m] @ truth.directions[m].T
+        m: layer_z_scores(x, truth.mean[m], truth.std[m]).transpose(0, 2, 1) @ truth.bands[m] @ truth.directions[m].T
         for m, x in states.items()
     }
     fast = {m: z * np.float32(2.0) / (1 + np.abs(z)) for m, z in fast.items()}
@@ -380,7 +380,7 @@ def plant(
     columns = [f'{speed} {m} {k}' for speed in ('fast', 'slow') for m in MODALITIES for k in range(LATENTS)] + [
         f'{m}×{n} {k}' for m, n in PAIRS for k in range(2)
     ]
-    z = {m: standardised(x, mean[m], std[m]) for m, x in hidden.items()}
+    z = {m: layer_z_scores(x, mean[m], std[m]) for m, x in hidden.items()}
     directions = {m: own_directions(z, m, bands[m], rng).astype(np.float32) for m in z}
     shares = np.array([PLAN[n] for n in networks])
     if not interactions:

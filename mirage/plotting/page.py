@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SIMULATED_NOTE', 'MEGABYTES', 'STILLS', 'KILOBITS', 'PLAYER_PAGE', 'on_the_atlas', 'has_pictures', 'pictures_at',
-           'Stencil', 'stencil', 'encoded', 'map_colours', 'key_samples', 'clock', 'strip', 'draw_courses', 'courses',
-           'packed', 'runs_of', 'stills', 'still', 'sound_mp3', 'words_of', 'regions_of', 'page_html', 'page_data',
+           'Stencil', 'stencil', 'base64_picture', 'map_colours', 'key_samples', 'clock', 'strip', 'draw_courses',
+           'courses', 'runs_of', 'stills', 'still', 'sound_mp3', 'words_of', 'regions_of', 'page_html', 'page_data',
            'animation_frame', 'place_of', 'planes', 'lay', 'Scene', 'write_sound', 'animation_mp4']
 
 # %% ../../nbs/08c_page.ipynb #8455fbf5
@@ -24,7 +24,7 @@ from scipy.ndimage import distance_transform_edt
 from ..core import DELAY, MODALITIES, PARCELS, TR, atomic, progress
 from ..data.parcels import Prediction, parcel_table, region_table
 from .cortex import DIVERGING, NETWORK_COLOURS, NETWORK_NAMES, POLICY, by_network, fill_page, flatmap
-from .cortex import patch, script_json
+from .cortex import packed, patch, script_json
 from .figures import PAGE_WIDTH, new_figure, simulated_tag
 from ..data.stimuli import RATE
 
@@ -121,7 +121,7 @@ def stencil(
     return Stencil(labels, black, light)
 
 # %% ../../nbs/08c_page.ipynb #f1d6b5e6
-def encoded(picture, kind: str, **how) -> str:  # base64
+def base64_picture(picture, kind: str, **how) -> str:  # base64
     out = io.BytesIO()
     Image.fromarray(picture).save(out, kind, **how)
     return base64.b64encode(out.getvalue()).decode()
@@ -220,10 +220,6 @@ MEGABYTES = 8.0  # of a page of a movie of ten minutes or less; in proportion be
 STILLS = ((480, 75), (400, 72), (320, 70), (240, 65), (160, 60))  # (width, JPEG quality) to try
 
 
-def packed(array, kind: str = '<i2') -> str:
-    return base64.b64encode(np.ascontiguousarray(array, kind)).decode()
-
-
 def runs_of(
     labels,  # (h, w)
 ):  # (2·runs,) uint16: label, length, label, length, …
@@ -250,7 +246,7 @@ def stills(
 
 def still(picture: Image.Image, width: int, quality: int) -> str:  # base64 JPEG
     size = width, max(1, round(width * picture.height / picture.width))
-    return encoded(np.asarray(picture.resize(size, Image.BILINEAR)), 'jpeg', quality=quality, optimize=True)
+    return base64_picture(np.asarray(picture.resize(size, Image.BILINEAR)), 'jpeg', quality=quality, optimize=True)
 
 # %% ../../nbs/08c_page.ipynb #08c0f001
 KILOBITS = 24  # per second of the sound in a page
@@ -339,7 +335,7 @@ def page_data(
         height=s.labels.shape[0],
         values={k: packed(np.round(127 * y / scale[k]), 'i1') for k, y in p.bold.items()},
         runs=packed(runs_of(s.labels), '<u2'),
-        overlay=encoded(s.overlay, 'png', optimize=True),
+        overlay=base64_picture(s.overlay, 'png', optimize=True),
         colours=packed(np.round(255 * colormaps[DIVERGING](np.linspace(0, 1, 256))[:, :3]), 'u1'),
         names=list(table.name),
         hemi=list(table.hemi),

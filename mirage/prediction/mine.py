@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LEAD', 'FEWEST', 'MANY_MOVIES', 'BRAINS', 'MINILM', 'odd_recordings', 'odd_features', 'look_over', 'part_runs',
-           'write_parts', 'cut_runs', 'Job', 'choose_folds', 'check_enough', 'Names', 'run_names', 'item_parameters',
-           'fitting_jobs', 'plan_jobs', 'seconds_per_step', 'expected_minutes', 'started', 'run_notebook',
-           'run_chapter', 'missing_brains', 'ask_for_brains', 'text_model', 'is_prepared', 'brains']
+           'write_parts', 'cut_runs', 'ChapterCall', 'choose_folds', 'check_enough', 'Names', 'run_names',
+           'item_parameters', 'fitting_jobs', 'plan_chapters', 'seconds_per_step', 'expected_minutes', 'started',
+           'run_notebook', 'run_chapter', 'missing_brains', 'ask_for_brains', 'text_model', 'is_prepared', 'brains']
 
 # %% ../../nbs/09d_mine.ipynb #5e679b6f
 import importlib.util
@@ -26,7 +26,7 @@ import torch
 import yaml
 
 from ..core import code_folder, digest, root
-from ..data.folds import make_folds, same_movie, stretches
+from ..data.folds import make_folds, same_movie, shown_seconds
 from ..data.owndata import survey
 from ..data.manifest import check_files, load_manifest, select
 from ..data.studyforrest import scanned
@@ -114,7 +114,7 @@ def part_runs(
     minutes: float,
 ):  # yields (part, of the run's table a row, rows (n,), first step, stop step) for each person
     "Which samples and which steps of the features make a part."
-    for split, (first, last) in stretches(cohort).items():
+    for split, (first, last) in shown_seconds(cohort).items():
         count = max(1, round((last - first) / 60 / minutes))
         edges = np.linspace(first, last, count + 1)
         runs = cohort.runs[(cohort.runs.split == split) & cohort.runs.bold.notna()]
@@ -186,7 +186,7 @@ def cut_runs(
 MANY_MOVIES = 10
 
 
-class Job(NamedTuple):
+class ChapterCall(NamedTuple):
     "A chapter, and its parameters."
 
     notebook: str  # below nbs/
@@ -262,26 +262,26 @@ def item_parameters(names: Names, cross: bool, backbone: str = '') -> dict:  # i
     return own
 
 # %% ../../nbs/09d_mine.ipynb #ab1bc49d
-def fitting_jobs(names: Names, folds: str | None, base: dict, opened: bool, depth: bool) -> list[Job]:
+def fitting_jobs(names: Names, folds: str | None, base: dict, opened: bool, depth: bool) -> list[ChapterCall]:
     "Baseline and model: on folds, and where a single model is opened, on the folder's own sets."
     linear, mirage, cross_linear, cross_mirage = (name.partition('/')[2] for name in names)
     jobs = []
     if folds:
-        jobs.append(Job('03d_ridge', base | dict(folds=folds, name=cross_linear), 'ridge'))
-        jobs.append(Job('05_train', base | dict(folds=folds, name=cross_mirage), 'folds'))
+        jobs.append(ChapterCall('03d_ridge', base | dict(folds=folds, name=cross_linear), 'ridge'))
+        jobs.append(ChapterCall('05_train', base | dict(folds=folds, name=cross_mirage), 'folds'))
     if opened:
-        jobs.append(Job('03d_ridge', base | dict(name=linear), 'ridge one'))
-        jobs.append(Job('05_train', base | dict(name=mirage, seed=0), 'train'))
-        jobs.append(Job('07a_attribute', dict(run=mirage), 'open'))
+        jobs.append(ChapterCall('03d_ridge', base | dict(name=linear), 'ridge one'))
+        jobs.append(ChapterCall('05_train', base | dict(name=mirage, seed=0), 'train'))
+        jobs.append(ChapterCall('07a_attribute', dict(run=mirage), 'open'))
     if depth:
-        jobs.append(Job('07b_depth', dict(run=mirage), 'open'))
+        jobs.append(ChapterCall('07b_depth', dict(run=mirage), 'open'))
     if jobs:
         shown = names[2:] if folds else names[:2]
-        jobs.append(Job('06b_evaluate', dict(runs=','.join(shown), baseline=shown[0]), 'figure'))
+        jobs.append(ChapterCall('06b_evaluate', dict(runs=','.join(shown), baseline=shown[0]), 'figure'))
     return jobs
 
 
-def plan_jobs(
+def plan_chapters(
     cohort,  # Cohort
     layers: dict,  # stream → how many
     folds: str | None,  # of `choose_folds`
@@ -301,8 +301,8 @@ def plan_jobs(
     given = item_parameters(names, bool(folds), backbone)
     for item in items:
         if item not in not_drawn:
-            jobs.append(Job(f'figures/{item}', dict(preset=preset) | given.get(item, {}), 'figure'))
-    return [*jobs, Job('08d_overview', {}, 'page'), Job('08e_results', {}, 'page')], not_drawn
+            jobs.append(ChapterCall(f'figures/{item}', dict(preset=preset) | given.get(item, {}), 'figure'))
+    return [*jobs, ChapterCall('08d_overview', {}, 'page'), ChapterCall('08e_results', {}, 'page')], not_drawn
 
 # %% ../../nbs/09d_mine.ipynb #e931ec50
 def seconds_per_step(
@@ -327,7 +327,7 @@ def seconds_per_step(
 
 
 def expected_minutes(
-    jobs: list[Job],
+    jobs: list[ChapterCall],
     cohort,  # Cohort
     features: FeatureSet,
     preset,  # Preset
@@ -385,7 +385,7 @@ def run_notebook(
 
 
 def run_chapter(
-    job: Job,
+    job: ChapterCall,
     cohort: str,  # its name or path
     folder: Path,  # for executed notebooks
     overwrite: bool = False,
