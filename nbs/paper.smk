@@ -172,6 +172,7 @@ def module_file(name):
     return next((p for p in (path.with_suffix('.py'), path / '__init__.py') if p.is_file()), None)
 
 
+@functools.cache
 def imports(source, package=''):
     "The mirage modules that a source imports, dotted or relative to its package, or names as adaptors, module:class."
     from mirage import WHERE
@@ -641,12 +642,12 @@ rule challenge:
         **needs('ridge'),
     params:
         cohort=opens,
-        code=code('nbs/03d_ridge.ipynb', 'cohort preset fusion recipe name overwrite'),
+        code=code('nbs/03d_ridge.ipynb', 'cohort preset fusion design name overwrite'),
         other=another('ridge', 'linear-challenge'),
         preset=preset,
     shell:
         'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q}'
-        ' -p fusion tower -p recipe challenge'
+        ' -p fusion tower -p design challenge'
         ' -p name linear-challenge -p overwrite True'
 
 

@@ -138,9 +138,9 @@ def map_colours(
 
 # %% ../../nbs/08c_page.ipynb #c0c35f28
 def key_samples(p: Prediction, n: int = 6) -> np.ndarray:  # (n,) samples, each the middle of an equal part of the movie
-    first = int(np.argmax(p.seen >= 0))
+    first = int(np.argmax(p.movie_times >= 0))
     count = len(p.times) - first
-    if p.seen[-1] < 0:
+    if p.movie_times[-1] < 0:
         raise ValueError(f'{p.name} ends before the first response to it: a movie of {DELAY} s or more can be shown')
     return np.unique(first + ((np.arange(n) + 0.5) * count / n).astype(int))
 
@@ -159,11 +159,11 @@ def strip(
     rows = key_samples(p, n)
     fig = new_figure(PAGE_WIDTH, 1.78)
     wide = 0.985 / len(rows)
-    for k, (i, picture) in enumerate(zip(rows, pictures_at(p, p.seen[rows]))):
+    for k, (i, picture) in enumerate(zip(rows, pictures_at(p, p.movie_times[rows]))):
         ax = fig.add_axes((0.0075 + k * wide, 0.46, wide * 0.96, 0.37))
         ax.imshow(picture)
         ax.axis('off')
-        ax.set_title(f'movie {clock(p.seen[i])}', pad=2, size=6.5)
+        ax.set_title(f'movie {clock(p.movie_times[i])}', pad=2, size=6.5)
         ax = fig.add_axes((0.0075 + k * wide, 0.17, wide * 0.96, 0.29))
         key = flatmap(p.bold[subject][i], ax, DIVERGING, (-p.limit, p.limit))
     bar = fig.colorbar(
@@ -297,7 +297,7 @@ def planes_at(
 def small_movie(
     p: Prediction,
     room: float,  # bytes
-) -> tuple:  # bytes of an .mp4, nothing where it has no room; how much is to be seen at each time of `p.seen`
+) -> tuple:  # bytes of an .mp4, nothing where it has no room; how much is to be seen at each time of `p.movie_times`
     "The moving pictures and the sound, as large and as smooth as there is room for."
     movie = p.movie
     bits = 8 * room / movie.seconds - 1000 * KILOBITS * bool(getattr(movie, 'has_sound', False))
@@ -308,7 +308,7 @@ def small_movie(
         found, detail = encode_small(p, size, rate, 0.85 * bits)
         if len(found) <= room:
             return found, detail
-    return b'', np.zeros(len(p.seen))
+    return b'', np.zeros(len(p.movie_times))
 
 
 def encode_small(
@@ -316,9 +316,9 @@ def encode_small(
     size: tuple,  # (height, width) of the pictures
     rate: Fraction,  # pictures per second
     bits: float,  # per second, at most
-) -> tuple:  # bytes of an .mp4; variance of the picture at each time of `p.seen`
+) -> tuple:  # bytes of an .mp4; variance of the picture at each time of `p.movie_times`
     times = np.arange(max(1, math.floor(p.movie.seconds * rate))) / float(rate)
-    asked, detail = np.searchsorted(times, p.seen).clip(0, len(times) - 1), np.zeros(len(times))
+    asked, detail = np.searchsorted(times, p.movie_times).clip(0, len(times) - 1), np.zeros(len(times))
     kilobits = int(min(bits, 4e6) / 1000)
     how = dict(
         preset='superfast', crf='26', maxrate=f'{kilobits}k', bufsize=f'{2 * kilobits}k', g=str(math.ceil(2 * rate))
@@ -374,7 +374,7 @@ def regions_of() -> tuple:  # names of regions, and the region of each parcel
 # %% ../../nbs/08c_page.ipynb #08c0f002
 def page_html(p: Prediction, path) -> Path:
     "Write the interactive page of a prediction."
-    first = int(np.argmax(on_the_atlas(p).seen >= 0)) if p.seen[-1] >= 0 else len(p.seen)
+    first = int(np.argmax(on_the_atlas(p).movie_times >= 0)) if p.movie_times[-1] >= 0 else len(p.movie_times)
     data = page_data(p, first)
     room = (
         MEGABYTES * 1e6 * max(1.0, len(p.times) * p.tr / 600)
@@ -676,12 +676,12 @@ def animation_mp4(
         voice = out.add_stream('aac', rate=RATE, layout='mono') if sound and p.movie.has_sound else None
         drawn = picture = None
         frames = zip(planes_at(p, times, (h, w)), row, times.astype(int))
-        for seen, *now in progress(frames, 'animation of the map', len(times)):
+        for shown, *now in progress(frames, 'animation of the map', len(times)):
             if now != drawn:
                 whole, drawn, picture = scene.planes(*now), now, None
-            if seen is not picture:
-                lay(seen, whole, top, left)
-                picture = seen
+            if shown is not picture:
+                lay(shown, whole, top, left)
+                picture = shown
             out.mux(video.encode(av.VideoFrame.from_ndarray(whole, 'yuv420p')))
         out.mux(video.encode())
         if voice:
