@@ -14,6 +14,7 @@ import base64, functools, html, io, json, math
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av, numpy as np
 from av.video.reformatter import VideoReformatter
@@ -287,7 +288,7 @@ def planes_at(
                 last, made = picture, planes(picture, convert)
             yield made
         return
-    how = dict(format='yuv420p', dst_colorspace='ITU601', dst_color_range='MPEG')
+    how: dict[str, Any] = dict(format='yuv420p', dst_colorspace='ITU601', dst_color_range='MPEG')
     for frame in movie.iter_decoded(times):
         if frame is not last:
             last, made = frame, convert.reformat(frame, size[1], size[0], **how).to_ndarray()
