@@ -13,7 +13,7 @@ from mirage.processes import machine
 from mirage.features.backbones import FAMILIES
 import mirage.features.store
 from mirage.features.extract import report_elsewhere
-from mirage.features.store import ArrayFeatures, Joined, Store, open_features, store_path
+from mirage.features.store import ArrayFeatures, Joined, Store, from_int8, open_features, store_path, to_int8
 
 STREAMS = dict(text=(5, 8), vision=(3, 4))
 
@@ -236,7 +236,7 @@ def test_resampling_keeps_constants_means_and_cuts(tmp_path, rate):
     assert not f.read('one', 'a', n, n + 3).any() and not f.read('one', 'a', -3, 0).any()
     for a, b in ((0, 7), (5, 6), (11, 30), (n - 4, n + 2)):
         assert (f.read('x', 'a', a, b)[: n - a] == whole[a:b]).all()
-    fine = np.repeat(x, 1000, 0)  # by brute force: a thousand points a sample
+    fine = np.repeat(x, 1000, 0)  # by brute force: a thousand points per sample
     times = (np.arange(len(fine)) + 0.5) / (1000 * rate)
     brute = np.stack([fine[(times >= k / 2) & (times < (k + 1) / 2)].mean(0) for k in range(n)])
     assert np.abs(whole - brute).max() < 0.02
@@ -341,29 +341,51 @@ def half_store(folder, **given):
     return Store.create(folder, dict(a=1), dict(text=(5, 8)), **given)
 
 
-def test_int8_takes_half_the_bytes_and_any_window_is_what_was_decoded_by_hand(tmp_path):
-    x = states(shape=(900, 5, 8)) * np.geomspace(1e-3, 100, 8).astype(np.float32)
-    x[:, 2, 3] = 0  # a channel that says nothing
-    plain, half = half_store(tmp_path / 'exact'), half_store(tmp_path / 'half', stored='int8')
-    for store in (plain, half):
-        store.write('text', 'm', x, 'movie')
-    with h5py.File(plain.file('text', 'm')) as e, h5py.File(half.file('text', 'm')) as f:
-        assert f['states'].nbytes + f['scales'].nbytes <= 0.51 * e['states'].nbytes
-        byhand = (f['states'][:] * f['scales'][:]).astype(np.float16)
-    exact = x.astype(np.float16).astype(np.float64)
-    assert (np.abs(byhand - exact) <= np.abs(exact).max(0) * (0.5 / 127 + 2**-10)).all() and not byhand[:, 2, 3].any()
-    again = Store.open(tmp_path / 'half')
-    assert again.stored == 'int8' and again.has('text', 'm', 'movie', verify=True)
-    for a, b in ((0, 900), (63, 65), (-7, 130), (880, 950)):
-        window = np.zeros((b - a, 5, 8), np.float16)
-        window[max(-a, 0) : min(900, b) - a] = byhand[max(a, 0) : min(900, b)]
-        assert (again.read('text', 'm', a, b) == window).all()
+def test_int8_takes_half_the_bytes_of_short_movies_too_and_any_window_is_what_was_decoded_by_hand(tmp_path):
+    for steps in (101, 900):
+        x = states(shape=(steps, 5, 8)) * np.geomspace(1e-3, 100, 8).astype(np.float32)
+        x[:, 2, 3] = 0  # a channel that says nothing
+        plain, half = half_store(tmp_path / 'exact'), half_store(tmp_path / 'half', stored='int8')
+        for store in (plain, half):
+            store.write('text', 'm', x, 'movie')
+        with h5py.File(plain.file('text', 'm')) as e, h5py.File(half.file('text', 'm')) as f:
+            assert f['states'].nbytes + f['scales'].nbytes <= 0.51 * e['states'].nbytes
+            byhand = (f['states'][:] * f['scales'][:].astype(np.float64)).astype(np.float16)
+        assert not byhand[:, 2, 3].any()
+        again = Store.open(tmp_path / 'half')
+        assert again.stored == 'int8' and again.has('text', 'm', 'movie', verify=True)
+        for a, b in ((0, steps), (63, 65), (-7, 100), (steps - 20, steps + 50)):
+            window = np.zeros((b - a, 5, 8), np.float16)
+            window[max(-a, 0) : min(steps, b) - a] = byhand[max(a, 0) : min(steps, b)]
+            assert (again.read('text', 'm', a, b) == window).all()
+
+
+@pytest.mark.parametrize('largest', [65504.0, 65300.0, 1.0, 1e-3, 6.1e-5, 3e-6, 6e-8])
+def test_int8_is_off_by_half_a_scale_at_most_from_the_smallest_numbers_of_float16_to_the_largest(largest):
+    x = (states(shape=(300, 4, 6)) / np.abs(states(shape=(300, 4, 6))).max((0, 1))).astype(np.float64) * largest
+    half = x.astype(np.float16)
+    whole, scales = to_int8(half)
+    back = np.empty_like(half)
+    from_int8(whole, scales, back)
+    assert scales.dtype == np.float16 and np.isfinite(back).all() and np.abs(whole).max() <= 127
+    exact = whole * scales.astype(np.float64)
+    assert (np.abs(exact - half) <= scales.astype(np.float64) / 2).all()
+    assert (back == exact.astype(np.float16)).all()
 
 
 def test_the_largest_numbers_of_float16_do_not_overflow_in_int8(tmp_path):
     store = half_store(tmp_path, stored='int8')
     store.write('text', 'm', np.full((3, 5, 8), 65504.0), 'movie')
-    assert (store.read('text', 'm', 0, 3) == 65504).all()
+    assert np.abs(store.read('text', 'm', 0, 3).astype(float) / 65504 - 1).max() < 1e-3
+
+
+def test_a_stream_in_float16_is_not_read_as_int8(tmp_path):
+    store = half_store(tmp_path)
+    store.write('text', 'm', states(shape=(9, 5, 8)), 'movie')
+    with pytest.raises(TypeError, match='cannot be read as int8'):
+        store.read('text', 'm', 0, 3, out=np.empty((3, 5, 8), np.int8))
+    with pytest.raises(TypeError, match='it has no scales'):
+        store.scales('text', 'm')
 
 
 def test_int8_and_float16_are_not_mixed(tmp_path):

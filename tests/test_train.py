@@ -16,6 +16,7 @@ from mirage.core import Preset, PRESETS, file_digest, open_run, run_path
 from mirage.models.model import Mirage, ModelConfig
 from mirage.processes import DiskFull, InUse
 from mirage.evaluation.statistics import map_runs
+from mirage.features.store import Store
 from mirage.data.folds import SET
 from mirage.training import crossvalidate
 from mirage.training.train import kept_epoch, train
@@ -203,9 +204,9 @@ def test_what_was_not_measured_does_not_teach():
     (batch,) = loader([[w for w in windows if w.split == 'c']])
     y = torch.randn(3, 3, 20, 6)
     loss = mirage.training.train.squared_error(y, batch)
-    batch.bold[~batch.seen] = 100.0
+    batch.bold[~batch.mask] = 100.0
     assert torch.equal(loss, mirage.training.train.squared_error(y, batch))
-    batch.seen[:, 0, 1] = False
+    batch.mask[:, 0, 1] = False
     assert mirage.training.train.squared_error(y, batch) < loss
 
 
@@ -217,8 +218,42 @@ def test_paired_and_independent_batches_have_the_same_objective():
     loss = {}
     for kind in ('paired', 'independent'):
         (batch,) = loader([mirage.training.train.make_windows(cohort, 'train', 20, 20, kind)])
-        loss[kind] = mirage.training.train.squared_error(model(batch.features), batch) / batch.seen.sum()
+        loss[kind] = mirage.training.train.squared_error(model(batch.features), batch) / batch.mask.sum()
     assert len(batch.windows) > 20 and torch.isclose(loss['paired'], loss['independent'], rtol=1e-5)
+
+
+def int8_store(folder):
+    "The toy features, held as int8."
+    store = Store.create(folder / 'store', {}, TRAINED_STREAMS, stored='int8')
+    for m in TRAINED_STREAMS:
+        for split in TRAINED_LENGTHS:
+            store.write(m, split, TrainedFeatures().read(m, split, 0, TrainedFeatures().steps(split)))
+    return store
+
+
+@pytest.mark.parametrize('budget', [0, 2e9])
+def test_a_batch_of_an_int8_store_holds_whole_numbers_until_it_is_on_the_device(folder, budget):
+    store, cohort = int8_store(folder), TrainedCohort()
+    windows = mirage.training.train.make_windows(cohort, 'train', 20, 20)[:3]
+    reader = mirage.training.train.Reader(store, TRAINED_LENGTHS, budget)
+    (batch,) = mirage.training.train.Loader(cohort, reader, 20)([windows])
+    decoded, alone = batch.to('cpu'), batch[1].to('cpu')
+    for m, x in batch.features.items():
+        byhand = np.stack([store.read(m, w.split, w.frame, w.frame + x.shape[1]) for w in windows])
+        assert x.dtype == torch.int8 and decoded.features[m].dtype == torch.float16 and not decoded.scales
+        assert (decoded.features[m].numpy() == byhand).all() and (alone.features[m][0].numpy() == byhand[1]).all()
+    assert reader.distinct == sum(store.steps(s) for s in TRAINED_LENGTHS) * sum(
+        L * D for L, D in TRAINED_STREAMS.values()
+    )
+
+
+def test_training_on_int8_has_the_bits_of_training_on_what_it_decodes_to(folder, monkeypatch):
+    store = int8_store(folder)
+    monkeypatch.setattr(mirage.training.train, 'open_features', lambda *a, **k: store)
+    coded = load_file(train('toy', 'toy', 3, epochs=1, name='coded').path / 'weights.safetensors')
+    monkeypatch.setattr(Store, 'coded', lambda self, stream: False)
+    plain = load_file(train('toy', 'toy', 3, epochs=1, name='plain').path / 'weights.safetensors')
+    assert all(torch.equal(coded[k], plain[k]) for k in plain)
 
 
 def test_a_cut_resume_file_says_so(folder):
@@ -363,8 +398,8 @@ def test_a_fold_learns_nothing_from_the_bold_that_it_predicts(folder, monkeypatc
     monkeypatch.setattr(mirage.training.train, 'Cohort', in_folds())
     one = train('toy', 'toy', 3, folds='runs', fold=2)
     assert one.path.name == 'mirage-cv-fold2-native-s3'
-    said = one.config['fold']
-    assert said == dict(number=2, of=5, held_out=['b'], validation=['a']) and said['validation'] != said['held_out']
+    fold = one.config['fold']
+    assert fold == dict(number=2, of=5, held_out=['b'], validation=['a']) and fold['validation'] != fold['held_out']
     with h5py.File(one.path / 'predictions.h5') as f:
         assert set(f) == {'val', SET} and set(f[SET]['sub-01']) == {'b'} and 'sub-03' not in f[SET]
     monkeypatch.setattr(mirage.training.train, 'Cohort', in_folds('b'))
@@ -423,8 +458,8 @@ def test_a_training_ends_when_patience_does_and_goes_on_as_it_would_have(folder,
     highest = int(history.val_r.argmax())
     assert len(history) == highest + 3 < 12 and history.epoch.iloc[0] == 0.5
     whole = train('toy', 'toy', 3, epochs=6, validations=2, patience=0, lr=0.3, name='whole')
-    seen = pd.read_csv(whole.path / 'history.csv')
-    assert len(seen) == 12 and np.array_equal(seen.val_r[: len(history)], history.val_r)
+    whole_history = pd.read_csv(whole.path / 'history.csv')
+    assert len(whole_history) == 12 and np.array_equal(whole_history.val_r[: len(history)], history.val_r)
 
 
 def test_weights_that_only_got_worse_and_a_ridge_that_wins_are_said(folder):

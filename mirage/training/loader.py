@@ -10,7 +10,7 @@ __all__ = ['IN_FLIGHT', 'Window', 'make_windows', 'Reader', 'fresh', 'Batch', 'B
 import contextlib, math, time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 
 import numpy as np, torch
@@ -53,8 +53,8 @@ def make_windows(
         rows.setdefault(r.split, []).append((cohort.subjects.index(r.subject), r.repeat - 1, r))
     windows = []
     for split, start, frame, onset in window_table(runs, window, stride, cohort.tr, hz).itertuples(index=False):
-        seen = [run for run in rows[split] if run[2].n_tr > start and getattr(run[2], 'onset', 0.0) == onset]
-        groups = [seen] if batches == 'paired' else [[run] for run in seen]
+        present = [run for run in rows[split] if run[2].n_tr > start and getattr(run[2], 'onset', 0.0) == onset]
+        groups = [present] if batches == 'paired' else [[run] for run in present]
         windows += [Window(split, start, frame, onset, tuple(group)) for group in groups]
     return windows
 
@@ -74,14 +74,15 @@ class Reader:
         self.kept = {} if self.distinct <= budget else None
 
     def size(self, split) -> int:  # bytes of one movie's features
-        return 2 * self.steps[split] * sum(L * D for L, D in self.streams.values())
+        each = [(1 if self.features.coded(m) else 2) * L * D for m, (L, D) in self.streams.items()]
+        return self.steps[split] * sum(each)
 
     def read(
         self,
         stream: str,
         split: str,
         start: int,  # first frame, may be negative
-        out,  # (frames, L, D) float16, filled in place
+        out,  # (frames, L, D) filled in place; float16, or int8 of a coded stream
     ):
         "Fill `out` with the frames from `start` on, zero where there is no movie."
         begin, end = (min(max(k, 0), self.steps[split]) for k in (start, start + len(out)))
@@ -90,11 +91,12 @@ class Reader:
             self.bytes_read += out[: end - begin].nbytes
             return
         with self.lock:
-            if (stream, split) not in self.kept:
-                self.kept[stream, split] = self.features.read(stream, split, 0, self.steps[split])
-                self.bytes_read += self.kept[stream, split].nbytes
+            if (key := (stream, split, out.dtype.char)) not in self.kept:
+                whole = np.empty((self.steps[split], *self.streams[stream]), out.dtype)
+                self.kept[key] = self.features.read(stream, split, 0, len(whole), out=whole)
+                self.bytes_read += whole.nbytes
         out[:] = 0
-        out[begin - start : end - start] = self.kept[stream, split][begin:end]
+        out[begin - start : end - start] = self.kept[key][begin:end]
 
 # %% ../../nbs/04a_loader.ipynb #60a44039
 def fresh(name: str, shape: tuple, dtype) -> torch.Tensor:
@@ -104,10 +106,11 @@ def fresh(name: str, shape: tuple, dtype) -> torch.Tensor:
 @dataclass
 class Batch:
     windows: list  # of Window, B long
-    features: dict  # stream → (B, T, L, D) float16
-    bold: torch.Tensor  # (B, S, repeats, N, P) float32, zero where not seen
-    seen: torch.Tensor  # (B, S, repeats, N) bool
+    features: dict  # stream → (B, T, L, D) float16; int8 of a coded stream, until `to` decodes it
+    bold: torch.Tensor  # (B, S, repeats, N, P) float32, zero outside the mask
+    mask: torch.Tensor  # (B, S, repeats, N) bool
     measured: torch.Tensor | None = None  # (S, P) bool, the same in every window; None: every parcel of everybody
+    scales: dict = field(default_factory=dict)  # coded stream → (B, 1, L, D) float16: what its whole numbers are worth
 
     @classmethod
     def empty(
@@ -119,14 +122,20 @@ class Batch:
         window: int,  # TRs
         parcels: int,
         make=fresh,  # (name, shape, dtype) → a tensor of any content
+        coded=(),  # streams that are read as int8
     ) -> 'Batch':
         "Memory for these windows."
         B, R = len(windows), max((repeat + 1 for w in windows for _, repeat, _ in w.runs), default=1)
+
+        def states(m, L, D):
+            return make(m, (B, frames, L, D), torch.int8 if m in coded else torch.float16)
+
         return cls(
             windows,
-            {m: make(m, (B, frames, L, D), torch.float16) for m, (L, D) in streams.items()},
+            {m: states(m, L, D) for m, (L, D) in streams.items()},
             make('bold', (B, subjects, R, window, parcels), torch.float32).zero_(),
-            make('seen', (B, subjects, R, window), torch.bool).zero_(),
+            make('mask', (B, subjects, R, window), torch.bool).zero_(),
+            scales={m: make(f'{m} scales', (B, 1, *streams[m]), torch.float16) for m in coded},
         )
 
     def to(
@@ -134,21 +143,25 @@ class Batch:
         device,
         copy: bool = False,  # also where it is there already
     ) -> 'Batch':
+        "On a device, all streams as float16: int8 is decoded there, so that the copy is half as large."
+
         def move(x):
             return x.to(device, non_blocking=True, copy=copy)
 
         measured = None if self.measured is None else move(self.measured)
-        return Batch(
-            self.windows, {m: move(x) for m, x in self.features.items()}, move(self.bold), move(self.seen), measured
-        )
+        features = {m: move(x) for m, x in self.features.items()}
+        for m, worth in self.scales.items():
+            features[m] = features[m].to(torch.float16).mul_(move(worth))
+        return Batch(self.windows, features, move(self.bold), move(self.mask), measured)
 
     def __getitem__(self, i: int) -> 'Batch':  # one window
         return Batch(
             self.windows[i : i + 1],
             {m: x[i : i + 1] for m, x in self.features.items()},
             self.bold[i : i + 1],
-            self.seen[i : i + 1],
+            self.mask[i : i + 1],
             self.measured,
+            {m: x[i : i + 1] for m, x in self.scales.items()},
         )
 
 # %% ../../nbs/04a_loader.ipynb #04a0c0d1
@@ -160,7 +173,8 @@ class Buffers:
 
     def make(self, name: str, shape: tuple, dtype) -> torch.Tensor:  # of any content
         size = math.prod(shape)
-        if name not in self.memory or self.memory[name].numel() < size:
+        held = self.memory.get(name)
+        if held is None or held.numel() < size or held.dtype != dtype:
             self.memory[name] = torch.empty(size, dtype=dtype, pin_memory=self.pin)
         return self.memory[name][:size].view(shape)
 
@@ -198,7 +212,7 @@ class Copier:
         if self.gpu:
             now = torch.cuda.current_stream(self.device)
             now.wait_event(copied)
-            for x in (*there.features.values(), there.bold, there.seen):
+            for x in (*there.features.values(), there.bold, there.mask):
                 x.record_stream(now)
         return there
 
@@ -261,6 +275,8 @@ class Loader:
         for m, x in batch.features.items():
             try:
                 self.reader.read(m, w.split, w.frame, x[i].numpy())
+                if m in batch.scales:
+                    batch.scales[m][i, 0] = torch.from_numpy(self.reader.features.scales(m, w.split))
             except Exception as e:
                 e.add_note(f'while reading the {m} stream of {w}')
                 raise
@@ -270,7 +286,7 @@ class Loader:
                 with self.lock:
                     batch.measured = self.without(batch.measured, subject, ~np.isnan(bold).any(0))
             batch.bold[i, subject, repeat, : len(bold)] = torch.from_numpy(np.nan_to_num(bold))
-            batch.seen[i, subject, repeat, : len(bold)] = True
+            batch.mask[i, subject, repeat, : len(bold)] = True
 
     def without(
         self,
@@ -288,7 +304,9 @@ class Loader:
         "Memory for a batch, and threads that fill it."
         buffers = self.copier and self.copier.buffers()
         size = len(self.cohort.subjects), self.frames, self.window, self.cohort.parcels
-        batch = Batch.empty(windows, self.reader.streams, *size, make=buffers.make if buffers else fresh)
+        how = dict(make=buffers.make if buffers else fresh)
+        how |= dict(coded=[m for m in self.reader.streams if self.reader.features.coded(m)])
+        batch = Batch.empty(windows, self.reader.streams, *size, **how)
         return batch, buffers, [pool.submit(self.fill, batch, i) for i in range(len(windows))]
 
     def end(self, batch: Batch, buffers: Buffers | None, tasks: list) -> tuple:  # batch, event of its copy
