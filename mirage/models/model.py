@@ -232,7 +232,7 @@ class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'bra
         self.null_tokens = (
             nn.ParameterDict({m: nn.Parameter(torch.zeros(width)) for m in c.streams}) if c.null_tokens else None
         )
-        self.compiled = {}  # part → its compiled form
+        self.compiled, self.compiled_for = {}, set()  # part → its compiled form; (name, windows) so far
 
     def compile_parts(self, backend: str = 'inductor'):
         """From now on poolers and temporal encoder are compiled for training, each by itself, so that a stream that is

@@ -128,14 +128,14 @@ class Batch:
         B, R = len(windows), max((repeat + 1 for w in windows for _, repeat, _ in w.runs), default=1)
 
         def states(m, L, D):
-            return make(m, (B, frames, L, D), torch.int8 if m in coded else torch.float16)
+            return make(f'states of {m}', (B, frames, L, D), torch.int8 if m in coded else torch.float16)
 
         return cls(
             windows,
             {m: states(m, L, D) for m, (L, D) in streams.items()},
             make('bold', (B, subjects, R, window, parcels), torch.float32).zero_(),
             make('mask', (B, subjects, R, window), torch.bool).zero_(),
-            scales={m: make(f'{m} scales', (B, 1, *streams[m]), torch.float16) for m in coded},
+            scales={m: make(f'scales of {m}', (B, 1, *streams[m]), torch.float16) for m in coded},
         )
 
     def to(
@@ -304,16 +304,17 @@ class Loader:
         "Memory for a batch, and threads that fill it."
         buffers = self.copier and self.copier.buffers()
         size = len(self.cohort.subjects), self.frames, self.window, self.cohort.parcels
-        how = dict(make=buffers.make if buffers else fresh)
-        how |= dict(coded=[m for m in self.reader.streams if self.reader.features.coded(m)])
-        batch = Batch.empty(windows, self.reader.streams, *size, **how)
+        coded = [m for m in self.reader.streams if self.reader.features.coded(m)]
+        batch = Batch.empty(windows, self.reader.streams, *size, buffers.make if buffers else fresh, coded)
         return batch, buffers, [pool.submit(self.fill, batch, i) for i in range(len(windows))]
 
     def end(self, batch: Batch, buffers: Buffers | None, tasks: list) -> tuple:  # batch, event of its copy
         "Wait until a batch is filled, and send it on its way."
         for task in tasks:
             task.result()
-        return (self.copier.send(batch, buffers), buffers.copied) if self.copier else (batch, None)
+        if self.copier is None or buffers is None:
+            return batch, None
+        return self.copier.send(batch, buffers), buffers.copied
 
     def __call__(
         self,
