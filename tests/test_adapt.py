@@ -39,9 +39,11 @@ def write_cohort(folder, people, tr=TR, parcels=PARCELS, width=8, names=None, at
             states = np.repeat(drive[:, None, k], layers, 1).astype(np.float16)
             np.save(folder / f'features/{m}/{split}.npy', np.pad(states, ((0, 0), (0, 0), (0, width - 8))))
         (folder / f'{split}.csv').write_text('word,onset,offset\nhello,1,2\n')
-        seen = drive.reshape(frames, -1)[np.arange(TRS) * frames // TRS] @ shared
+        driven = drive.reshape(frames, -1)[np.arange(TRS) * frames // TRS] @ shared
         for person in people:
-            bold = pd.DataFrame(seen + rng.normal(size=seen.shape), columns=names or [f'p{k}' for k in range(parcels)])
+            bold = pd.DataFrame(
+                driven + rng.normal(size=driven.shape), columns=names or [f'p{k}' for k in range(parcels)]
+            )
             bold.to_csv(folder / f'{person}_{split}.csv', index=False)
             lines.append(f'{person},{split},{SETS[split]},{person}_{split}.csv,{split}.csv')
     (folder / 'runs.csv').write_text('\n'.join(lines))

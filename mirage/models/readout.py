@@ -79,11 +79,11 @@ def stretches(
     "What is left out at once."
     rows = sum(len(z) for z, _ in pieces)
     length = max(STRETCH / tr, rows / MOST_STRETCHES)
-    cut = []
+    parts = []
     for z, y in pieces:
         edges = np.linspace(0, len(z), max(1, round(len(z) / length)) + 1).round().astype(int)
-        cut += [(z[a:b], y[a:b]) for a, b in zip(edges, edges[1:])]
-    return cut
+        parts += [(z[a:b], y[a:b]) for a, b in zip(edges, edges[1:])]
+    return parts
 
 
 def left_out_errors(
@@ -97,8 +97,8 @@ def left_out_errors(
         z, centred = (x - basis.x) @ basis.vectors, y - basis.y
         for a, alpha in enumerate(alphas):
             shrunk = z / (basis.values + alpha)
-            seen = np.eye(len(z)) - shrunk @ z.T - 1 / basis.n
-            errors[k, a] = np.square(np.linalg.solve(seen, centred - shrunk @ basis.c)).sum(0)
+            remaining = np.eye(len(z)) - shrunk @ z.T - 1 / basis.n
+            errors[k, a] = np.square(np.linalg.solve(remaining, centred - shrunk @ basis.c)).sum(0)
     return errors
 
 # %% ../../nbs/03e_readout.ipynb #cedfc281
@@ -224,7 +224,7 @@ def fit_readout(
     which = chosen_penalties(residuals, basis, scale * penalties, tr, may_stay)
     penalty = np.append(penalties, np.inf)[which]
     own = np.isfinite(penalty)
-    change = basis.weights(scale * penalty[own], own)
+    change = basis.coefficients(scale * penalty[own], own)
     weights, bias = start.weights.copy(), start.bias.copy()
     weights[:, own] += change if spread is None else spread @ change
     bias[own] += basis.y[own] - basis.x @ change
