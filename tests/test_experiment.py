@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest, soundfile
 from nilearn.glm.first_level import make_first_level_design_matrix
 from PIL import Image
+from scipy.stats import ttest_1samp
 
 from mirage.core import DELAY, PARCELS
 from mirage.data.localizer import LOCALIZERS, pseudowords, scrambled, speak, write_localizer
@@ -16,7 +17,7 @@ from mirage.data.stimuli import RATE, Movie
 from mirage.data.timeline import counterbalanced, open_shown, open_timeline
 from mirage.evaluation.statistics import slow_noise
 from mirage.prediction.experiment import answers, arrange, by_region, compare_cuts, contrast, doubts_of, of_networks
-from mirage.prediction.experiment import per_clip, showing_matrix, sides, spread_of_places
+from mirage.prediction.experiment import over_clips_and_subjects, per_clip, showing_matrix, sides, spread_of_places
 from mirage.prediction.predict import predict, prepare
 from test_media import parts, place as _place  # noqa: F401 (fixtures)
 from test_predict import SAID, clip
@@ -138,7 +139,7 @@ def test_a_design_that_cannot_be_is_refused_by_its_own_name_and_line_before_anyt
 
 
 def test_clips_of_any_name_and_length_are_arranged(sounds):
-    "Commas, spaces, other letters; lengths that are no multiple of the repetition time; semicolons and a mark of Excel."
+    "Commas, spaces, other letters; lengths that are no multiple of the repetition time; a table that Excel wrote."
     names = 'ä, b.wav', 'Über das Meer.wav', 'x;y.wav', 'ночь.wav'
     for name, seconds in zip(names, (2.3, 1.0, 0.77, 3.01)):
         soundfile.write(sounds / name, np.sin(np.arange(int(seconds * RATE)) / 9), RATE)
@@ -275,6 +276,38 @@ def test_a_planted_category_comes_back_in_its_parcels_and_none_where_none_was_pl
     assert hit[where].mean() >= 0.8 and hit[others].mean() < 0.05 and hit[others].sum() <= 0.1 * hit.sum()
     control, table, _ = small_cohort(0.0, seed=1)
     assert (found_in(control, table).q < 0.05).sum() == 0
+
+
+def two_errors(rng, clips=10):
+    """Four subjects' answers to clips: planted in 100 parcels, a leak of each subject's own in 100, one clip that is
+    unlike all others in 100."""
+    table = pd.DataFrame(dict(clip=np.arange(2 * clips).astype(str), condition=np.repeat(['a', 'b'], clips)))
+    own = 0.3 * rng.standard_normal((2 * clips, 300))
+    own[:clips, :100] += 1.2
+    own[0, 200:] += 9.0
+    beta = {}
+    for k in range(4):
+        beta[f'sub-{k}'] = own + 0.05 * rng.standard_normal(own.shape)
+        beta[f'sub-{k}'][:clips, 100:200] += 1.0 * rng.standard_normal(100)
+    return beta, table
+
+
+def test_a_difference_that_holds_over_clips_but_not_over_subjects_is_not_found_nor_the_other_way_round():
+    beta, table = two_errors(np.random.default_rng(0))
+    found = over_clips_and_subjects(beta, table, ['a'], ['b'], draws=2000)
+    hit = found.q.to_numpy() < 0.05
+    assert hit[:100].mean() >= 0.8 and hit[100:200].mean() < 0.15 and hit[200:].mean() < 0.05
+    assert (found.p_clips[100:200] < 0.01).mean() > 0.3 and (found.p_subjects[200:] < 0.01).mean() > 0.3
+    assert (found.p == found[['p_clips', 'p_subjects']].max(axis=1)).all()
+
+
+def test_over_subjects_the_difference_is_tested_as_scipy_does_and_two_subjects_are_too_few():
+    beta, table = two_errors(np.random.default_rng(1))
+    found = over_clips_and_subjects(beta, table, ['a'], ['b'], draws=500)
+    effects = np.stack([y[:10].mean(0) - y[10:].mean(0) for y in beta.values()])
+    assert np.allclose(found.p_subjects, ttest_1samp(effects, 0).pvalue)
+    few = over_clips_and_subjects(dict(list(beta.items())[:2]), table, ['a'], ['b'], draws=500)
+    assert few.p_subjects.isna().all() and (few.p == few.p_clips).all()
 
 
 @pytest.mark.long

@@ -184,7 +184,7 @@ def write_motion(folder: Path, k: int, seconds: float, rng, voice: str) -> list:
 WRITERS = dict(speech=write_speech, words=write_words, motion=write_motion)
 SYNTHETIC = {
     'espeak-ng': 'the voice is synthetic: espeak-ng',
-    'simulated': 'the voice is synthetic: pulse trains with two formants, no human speech (espeak-ng would speak words)',
+    'simulated': 'the voice is synthetic: pulse trains with two formants, no words (espeak-ng would speak them)',
     'words': 'the pseudo-words are synthetic: syllables of English words in other pairs',
     'motion': 'the dots are drawn',
 }

@@ -60,8 +60,8 @@ def check_once(rows: list, path: Path):  # of dicts: clip, condition
         clip = (path.parent / row['clip']).resolve()
         if clip in seen:
             raise ValueError(
-                f'{path}, line {line}: has {row["clip"]} twice, as line {seen[clip]} does; each clip once, repeats says '
-                'how often it is shown'
+                f'{path}, line {line}: has {row["clip"]} twice, as line {seen[clip]} does; each clip once, repeats '
+                'says how often it is shown'
             )
         seen[clip] = line
 
@@ -121,7 +121,8 @@ def doubts_of(table: pd.DataFrame, plus: list, minus: list) -> list[str]:  # to 
     last = shown.iloc[-1]
     if (left := total - last.onset - last.lasts) < TAIL - 1e-6:
         found.append(
-            f'the timeline ends {left:g} s after its last clip: the answer to it is cut off (end with a rest of {TAIL:g} s)'
+            f'the timeline ends {left:g} s after its last clip: the answer to it is cut off (end with a rest of '
+            f'{TAIL:g} s)'
         )
     return found
 
