@@ -19,7 +19,7 @@ from mirage.features.extract import identity
 from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
 from mirage.data.cohort import SET_TITLES
 from mirage.data.parcels import MEANING, SIMULATED_MEANING, Prediction
-from mirage.plotting.page import animation_mp4, page_html, stencil
+from mirage.plotting.page import MAP, animation_mp4, page_html, place_of, stencil
 from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_movies
 from mirage.prediction.predict import prepare, read_movies, stop_if_failed, transcribe, write_prediction
 from mirage.prediction.recipe import Recipe, open_backbones, open_weights
@@ -646,11 +646,14 @@ def test_a_real_movie_becomes_numbers_a_page_and_an_animation(made):
     times = pd.read_csv(run.path / 'times.csv')
     assert np.allclose(times.seconds, 1.49 * np.arange(9)) and np.allclose(times.movie, times.seconds - 4.47)
     movie = Movie.open(run.path / 'map.mp4')
-    a, b = movie.frames([1.0, 7.0])[:, 60:380, 520:1260].astype(int)
+    top, left, width = MAP
+    a, b = movie.frames([1.0, 7.0])[:, top : top + 240, left : left + width].astype(int)
     assert abs(movie.seconds - p.movie.seconds) < 0.5 and np.abs(a - b).mean() > 2 and movie.has_sound
-    left = movie.frames([1.0])[0, 40:310, 20:500]
-    own = p.movie.frames([1.0], (270, 480))[0]
-    assert np.abs(left.astype(int) - own).mean() < 12  # the movie itself, beside the map
+    assert movie.fps == p.movie.fps == 10  # the movie's own rate
+    top, left, h, w = place_of(p)
+    for t in (1.0, 7.3):
+        shown, own = movie.frames([t])[0, top : top + h, left : left + w], p.movie.frames([t], (h, w))[0]
+        assert np.abs(shown.astype(int) - own).mean() < 12  # the movie itself, beside the map
 
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
@@ -659,14 +662,14 @@ ALONE = (
 )
 ALONE.append('--host-resolver-rules=MAP * ~NOTFOUND')
 PROBE = """<script>addEventListener('load', () => setTimeout(() => { const at = i => { $('t').value = i; $('t').dispatchEvent(new Event('input')); return pixels.reduce((h, v) => (h*31 + v) % 2147483647, 7) };
-const a = at(4), b = at(7), c = at(4), r = map.getBoundingClientRect(), hit = HIT, still = $('still').src.length;
+const a = at(4), b = at(7), c = at(4), r = map.getBoundingClientRect(), hit = HIT;
 map.dispatchEvent(new PointerEvent('pointermove', {clientX: r.left + (hit % D.width + .5)/D.width*r.width, clientY: r.top + (Math.floor(hit/D.width) + .5)/D.height*r.height}));
-const tip = $('tip').textContent, value_ = value(699, 4); $('who').value = 'sub-03'; $('who').dispatchEvent(new Event('change')); const other = at(4);
+const tip = $('tip').textContent, value_ = value(699, 4); $('who').value = 'sub-03'; $('who').dispatchEvent(new Event('change')); other = at(4); $('who').value = AVERAGE; const average = value(699, 4), summed = own.reduce((sum, k) => sum + valueOf(k, 699, 4), 0)/own.length; $('who').value = 'sub-03'; $('who').dispatchEvent(new Event('change'));
 const keys = k => { document.body.dispatchEvent(new KeyboardEvent('keydown', {key: k, bubbles: true})); return now };
 const right = (at(4), keys('ArrowRight')), home = keys('Home'), end = keys('End'); keys(' '); const began = $('play').getAttribute('aria-label'); keys(' ');
 at(4); speak(2.5, true); const spoken = $('said').textContent; $('regions').value = '0'; $('regions').dispatchEvent(new Event('change')); const pinned = $('pins').textContent;
 const rows = mapTable(), wide = document.documentElement.scrollWidth - innerWidth, asked = courseTable();
-document.body.dataset.found = JSON.stringify({right, home, end, began, ended: $('play').getAttribute('aria-label'), spoken, pinned, rows: rows.length, columns: asked[0].length, wide, sound: !!sound, unnamed: [...document.querySelectorAll('button,select,input')].filter(e => !(e.getAttribute('aria-label') || e.textContent || (e.labels && e.labels.length))).length, moves: a !== b, returns: a === c, other: other !== a, tip, value: value_, when: $('when').textContent, still, lines: document.querySelectorAll('#courses polyline').length}) }, 300))</script>"""  # noqa: E501
+document.body.dataset.found = JSON.stringify({right, home, end, began, ended: $('play').getAttribute('aria-label'), spoken, pinned, rows: rows.length, columns: asked[0].length, wide, film: [media.duration, media.videoWidth, media.currentTime, D.sounds], lost, average, summed, unnamed: [...document.querySelectorAll('button,select,input')].filter(e => !(e.getAttribute('aria-label') || e.textContent || (e.labels && e.labels.length))).length, moves: a !== b, returns: a === c, other: other !== a, tip, value: value_, when: $('when').textContent, lines: document.querySelectorAll('#courses polyline').length}) }, 300))</script>"""  # noqa: E501
 
 
 @pytest.mark.skipif(not BROWSER, reason='no Chromium: the interactive page is not opened')
@@ -698,9 +701,12 @@ def test_the_slider_moves_the_map_in_a_browser(made, tmp_path):
     )
     assert not re.search(r'CONSOLE.*(Uncaught|[Ee]rror)', done.stderr), done.stderr[-2000:]
     found = json.loads(re.search(r'data-found="([^"]*)"', done.stdout)[1].replace('&quot;', '"'))
-    assert found['moves'] and found['returns'] and found['other'] and found['still'] > 1000 and found['lines'] == 9
+    assert found['moves'] and found['returns'] and found['other'] and found['lines'] == 9 and not found['lost']
+    assert abs(found['film'][0] - p.movie.seconds) < 0.2 and found['film'][1] == 128 and found['film'][3]
+    assert abs(found['film'][2] - (4 * 1.49 - 4.47)) < 0.01  # the movie stands where the map does
+    assert abs(found['average'] - found['summed']) < 1e-9 and found['average'] != found['value']
     assert (found['right'], found['home'], found['end']) == (5, 0, 8) and found['began'] == 'pause'
-    assert found['ended'] == 'play' and 'the quick brown' in found['spoken'] and found['sound'] and not found['unnamed']
+    assert found['ended'] == 'play' and 'the quick brown' in found['spoken'] and not found['unnamed']
     assert ' cortex' in found['pinned'] and found['rows'] == 1001 and found['columns'] == 9 and found['wide'] <= 0
     assert pd.read_csv(run.path / 'parcels.csv').name[699] in found['tip'] and 'right hemisphere' in found['tip']
     assert abs(found['value'] - p.bold['sub-01'][4, 699]) <= np.abs(p.bold['sub-01']).max() / 254 + 1e-6 and found[
@@ -713,14 +719,15 @@ def test_ten_minutes_for_four_subjects_fit_in_eight_megabytes(tmp_path):
     rng = np.random.default_rng(0)
 
     class Long:  # pictures of the grain of a real movie, at high definition
-        seconds, size = 600.0, (360, 640)
+        seconds, size, fps, has_sound = 600.0, (360, 640), 25.0, True
 
-        def iter_frames(self, times):
-            base = np.clip(
-                rng.integers(0, 256, (46, 80, 3)).repeat(8, 0).repeat(8, 1)[:360] + rng.normal(0, 6, (360, 640, 3)),
-                0,
-                255,
-            ).astype(np.uint8)
+        def sound(self):
+            return rng.normal(0, 0.1, 600 * RATE).astype(np.float32)
+
+        def iter_frames(self, times, size):
+            h, w = size
+            blocks = rng.integers(0, 256, (h // 8 + 1, w // 8 + 1, 3)).repeat(8, 0).repeat(8, 1)[:h, :w]
+            base = np.clip(blocks + rng.normal(0, 6, (h, w, 3)), 0, 255).astype(np.uint8)
             for k, _ in enumerate(times):
                 yield np.roll(base, 3 * k, 1)
 
@@ -1088,8 +1095,8 @@ def test_names_of_a_shared_model_do_nothing_in_the_page(tmp_path):
     class Short:
         seconds, size = 30.0, (9, 16)
 
-        def iter_frames(self, times):
-            return (np.zeros((9, 16, 3), np.uint8) for _ in times)
+        def iter_frames(self, times, size=None):
+            return (np.zeros((*(size or self.size), 3), np.uint8) for _ in times)
 
     p = Prediction(
         EVIL,
@@ -1128,4 +1135,4 @@ def test_names_of_a_shared_model_do_nothing_in_the_page(tmp_path):
             env=os.environ | {'HOME': str(tmp_path)},
         )
         people = re.search('<select id="who">(.*?)</select>', done.stdout)[1].count('<option')
-        assert ('<title>RAN' in done.stdout, people, ', BOLD at' in done.stdout) == (False, 2, True)
+        assert ('<title>RAN' in done.stdout, people, ', BOLD at' in done.stdout) == (False, 3, True)
