@@ -27,7 +27,7 @@ def cluster(tmp_path_factory):
     for name in ('settings.ini', 'data_manifest.yaml', 'pyproject.toml'):
         shutil.copy(ROOT / name, d / name)
     for split in MOVIES:
-        make_stimulus(d / 'data/mine', split, split[:3], 10, 0)
+        make_stimulus(d / 'data/mine', split, split[:3], 10, seed=0)
         video, transcript = (p.relative_to(d / 'data/mine') for p in stimulus_paths(d / 'data/mine', split))
         for s in ('sub-01', 'sub-02'):
             np.save(d / f'data/mine/{s}_{split}.npy', rng.standard_normal((10, 20)).astype(np.float32))

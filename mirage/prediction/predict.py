@@ -38,7 +38,7 @@ def open_input(
     video, transcript=None, tr: float = TR, audio_track='', protocol='aligned', reading_rate: float = 0.0
 ) -> Movie | Transcript:
     "A stimulus that can be used, or an error that says what to do."
-    movie = open_shown(video, transcript or None, tr, audio_track, reading_rate or None)
+    movie = open_shown(video, transcript or None, tr, audio_track=audio_track, reading_rate=reading_rate or None)
     if 'vision' in movie.streams:
         next(movie.iter_frames([0.0]))
     elif 'audio' in movie.streams:
@@ -351,7 +351,7 @@ def predict_bold(
     "Every window once, for all subjects; streams without features are absent."
     check_features(weights, features)
     model, window = weights.model, weights.model.config.n_output
-    table = window_table(pd.DataFrame(dict(split=[split], n_tr=[n_tr])), window, window, weights.recipe.tr, features.hz)
+    table = window_table(pd.DataFrame(dict(split=[split], n_tr=[n_tr])), window, window, weights.recipe.tr, hz=features.hz)
     # no subject's BOLD is read
     people = SimpleNamespace(subjects=model.config.subjects, tr=weights.recipe.tr, parcels=model.config.parcels)
     tiles = predict_windows(

@@ -92,7 +92,7 @@ class TrainingParameters:
                 raise ValueError(f'{f.name} is {shown(value)}; it may be {", ".join(rule["choices"])}')
             if 'letters' in rule and value is not None:
                 whole = int in get_args(f.type)
-                check_number(f"{f.name} (None for the preset's)", value, rule['low'], rule['high'], whole)
+                check_number(f"{f.name} (None for the preset's)", value, rule['low'], rule['high'], whole=whole)
             elif f.name == 'folds':
                 object.__setattr__(self, 'folds', check_folds(value))
             elif not isinstance(value, f.type):
