@@ -93,8 +93,9 @@ def check_clock(file: Path, about: dict):
         given = [key for key in ('delay', 'lags', 'positions') if about[key] is not None]
         if given:
             raise ValueError(
-                f'{file}: {given[0]} is for EEG, MEG or ECoG, which have a rate (Hz) in place of tr. Of BOLD the encoder '
-                f'reads features {DELAY:g} s earlier and learns the rest; the lags of a ridge are its parameter delays.'
+                f'{file}: {given[0]} is for EEG, MEG or ECoG, which have a rate (Hz) in place of tr. Of BOLD the '
+                f'encoder reads features {DELAY:g} s earlier and learns the rest; the lags of a ridge are its '
+                'parameter delays.'
             )
         if isinstance(about['tr'], int | float) and 0 < about['tr'] < TR_RANGE[0]:
             raise ValueError(
