@@ -36,13 +36,14 @@ def test_a_planted_latency_is_found_within_a_sample_of_it():
 
 
 def about_means(trials, lags):  # lagged columns and recordings, each trial about its own mean
-    parts = [(lagged_rows(x, lags), y) for x, y in trials]
-    return [np.concatenate([part[k] - part[k].mean(0) for part in parts]) for k in (0, 1)]
+    rows = [lagged_rows(x, lags) for x, _ in trials]
+    return np.concatenate([z - z.mean(0) for z in rows]), np.concatenate([y - y.mean(0) for _, y in trials])
 
 
 def test_the_coefficients_are_those_of_a_plain_ridge_on_trials_about_their_means():
     rng = np.random.default_rng(1)
-    trials = [(x + 5 * k, y - 3 * k) for k, (x, y) in enumerate(simulate(rng, 200) for _ in range(3))]
+    still = [simulate(rng, 200) for _ in range(3)]
+    trials = [(x + 5 * k, y - 3 * k) for k, (x, y) in enumerate(still)]
     model = fit_lags(trials, RATE, 0, 0.05, alphas=[30.0])
     plain = Ridge(alpha=30.0, fit_intercept=False).fit(*about_means(trials, np.arange(11)))
     np.testing.assert_allclose(model.curves.reshape(-1, 3), plain.coef_.T, atol=1e-8)
