@@ -102,7 +102,8 @@ def check_number(
     value,
     low: float,
     high: float,  # both belong to the range
-    *, whole: bool = False,
+    *,
+    whole: bool = False,
 ):  # the value
     "Refuse what is no number, or out of its range."
     number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
@@ -530,7 +531,8 @@ def check_value(
     name: str,
     value,
     kinds: tuple,  # its types, as declared
-    *, default,  # the declared value
+    *,
+    default,  # the declared value
     limits: tuple,  # (low, high) of a number that has others than `WHOLE` and `NUMBERS` say; else ()
 ):
     "Refuse a value of another type, or out of the range of a parameter of that name."

@@ -532,7 +532,8 @@ def clean(
     means,  # (volumes, parcels)
     table,  # (volumes, regressors), or None
     rows: Rows,
-    *, cleaning: Cleaning,
+    *,
+    cleaning: Cleaning,
     tr: float,  # seconds
 ) -> np.ndarray:  # (volumes - first, parcels), NaN where a parcel has no signal
     "A run without its confounds; one row per TR."

@@ -203,7 +203,8 @@ def size_fault(path: Path, size: int) -> str:
 def check_files(
     files: dict,  # path → bytes, md5
     folder,
-    *, md5: bool = True,  # False: sizes only
+    *,
+    md5: bool = True,  # False: sizes only
     threads: int | None = None,
     remembered: Remembered | None = None,
 ) -> pd.DataFrame:  # path, bytes, state
@@ -272,7 +273,8 @@ def fetch_rest(
     url: str,
     f,  # file opened to append, as long as what is there already
     name: str,  # that it will have, for messages
-    *, size: int,
+    *,
+    size: int,
     tick,  # called with the bytes of every piece
     patience: float,  # seconds after the first attempt in vain; doubles
 ) -> int:  # bytes that are there in the end: `size`, or fewer where the mirror's file is shorter
@@ -305,7 +307,8 @@ def fetch_file(
     url: str,
     path,
     size: int,
-    *, md5: str,
+    *,
+    md5: str,
     tick=lambda n: None,
     patience: float = 1.0,  # seconds after the first attempt in vain; doubles
 ):
@@ -374,7 +377,8 @@ def fetch_https(
     files: dict,
     folder,
     template: str,  # see `address`
-    *, threads: int = 4,
+    *,
+    threads: int = 4,
     remembered: Remembered | None = None,
     patience: float = 1.0,
 ):
@@ -425,7 +429,8 @@ def fetch(
     a: dict,  # an asset of the manifest
     group: str,
     folder=None,
-    *, url: str = '',  # a mirror; empty: the manifest's, or else datalad
+    *,
+    url: str = '',  # a mirror; empty: the manifest's, or else datalad
     remembered: Remembered | None = None,
 ) -> pd.DataFrame:  # path, bytes, state: all ok
     "Fetch what a group lacks and verify it, having reported the cost."

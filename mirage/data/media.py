@@ -290,7 +290,8 @@ def open_stimulus(
     video,  # movie, sound, words, text or table of pictures; None: words alone, in the transcript
     transcript=None,  # words with times, of a movie, a sound or pictures
     tr: float = TR,
-    *, audio_track='',  # as in `Movie.open`
+    *,
+    audio_track='',  # as in `Movie.open`
     reading_rate: float | None = None,  # words per minute, of a text without times
 ) -> Movie | Transcript:
     "Whatever it is, with the streams that it has; an error says why it cannot be used."

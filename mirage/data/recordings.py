@@ -230,7 +230,8 @@ def refuse_second_header(
     path: Path,
     lines: list,
     sep: str,
-    *, body,  # (rows, columns) of the rows below the first
+    *,
+    body,  # (rows, columns) of the rows below the first
     sure: bool,  # cohort.yaml says that one row names the parcels
 ):
     "Refuse a table whose second row holds numbers or networks of the parcels, as pandas writes names of two levels."

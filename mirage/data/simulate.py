@@ -369,7 +369,8 @@ def plant(
     states: dict,  # split -> modality -> (T, L, D), the training movies
     networks,  # (P,) network of each parcel
     rng,
-    *, n_subjects: int = 4,
+    *,
+    n_subjects: int = 4,
     interactions: bool = True,
 ) -> Truth:
     "Draw the planted parameters."
@@ -520,7 +521,8 @@ def simulate_bold(
     folder,  # data/<cohort>
     splits: pd.DataFrame,
     states_of,  # function split -> {modality: (T, L, D)}: the backbone's states
-    *, networks,  # (P,) network of each parcel
+    *,
+    networks,  # (P,) network of each parcel
     seed: int = 0,
     interactions: bool = True,
     planted: str = 'native',  # what states_of gives
@@ -529,7 +531,9 @@ def simulate_bold(
     folder, rng = Path(folder), np.random.default_rng([seed, 1])
     states = {s: states_of(s) for s in splits.split}
     train = splits[splits.task.isin(['friends', 'movie10']) & ~splits.movie.isin(['s06', 's07'])]
-    truth = plant({s: states[s] for s in train.split}, networks, rng, n_subjects=len(SUBJECTS), interactions=interactions)
+    truth = plant(
+        {s: states[s] for s in train.split}, networks, rng, n_subjects=len(SUBJECTS), interactions=interactions
+    )
     latents = {s.split: to_bold(make_latents(states[s.split], truth), s.n_tr) for s in splits.itertuples()}
     spread = np.concatenate([latents[s] for s in train.split]).std(0)
     latents = {s: z / spread for s, z in latents.items()}

@@ -60,7 +60,8 @@ def _notes(survey, picture, sound, *, start, seconds, wanted) -> list:  # what i
 def tell_faults(
     path: Path,
     kind: str,  # video or audio
-    *, damaged: int,  # pieces
+    *,
+    damaged: int,  # pieces
     holes: list,  # (from, to) in seconds
     shapes: dict,  # (width, height, sample aspect ratio) → second at which pictures of that shape begin
 ):
@@ -457,7 +458,8 @@ def first_frame(
     start: int,  # TR
     tr: float = TR,
     hz: float = HZ,
-    *, delay: float = DELAY,
+    *,
+    delay: float = DELAY,
     onset: float = 0.0,  # second of the movie at row 0
 ) -> int:
     "The feature frame that is paired with BOLD sample `start`; negative before the movie begins."
@@ -477,7 +479,8 @@ def window_table(
     window: int,
     stride: int,  # TRs
     tr: float = TR,
-    *, hz: float = HZ,
+    *,
+    hz: float = HZ,
     delay: float = DELAY,
 ) -> pd.DataFrame:  # split, start (TR), frame (first feature frame), onset
     """Windows that cover the longest run of every split and onset; a shorter run, and the last window, need

@@ -213,7 +213,8 @@ def open_shown(
     video,  # a timeline, or any stimulus of chapter 01p
     transcript=None,
     tr: float = TR,
-    *, audio_track='',
+    *,
+    audio_track='',
     reading_rate: float | None = None,
 ) -> Movie | Transcript:
     "Whatever it is, opened; an error says why it cannot be used."

@@ -351,7 +351,9 @@ def predict_bold(
     "Every window once, for all subjects; streams without features are absent."
     check_features(weights, features)
     model, window = weights.model, weights.model.config.n_output
-    table = window_table(pd.DataFrame(dict(split=[split], n_tr=[n_tr])), window, window, weights.recipe.tr, hz=features.hz)
+    table = window_table(
+        pd.DataFrame(dict(split=[split], n_tr=[n_tr])), window, window, weights.recipe.tr, hz=features.hz
+    )
     # no subject's BOLD is read
     people = SimpleNamespace(subjects=model.config.subjects, tr=weights.recipe.tr, parcels=model.config.parcels)
     tiles = predict_windows(
