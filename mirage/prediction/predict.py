@@ -26,8 +26,9 @@ from ..data.media import check_words
 from ..data.stimuli import RATE, Movie, Transcript, window_table
 from ..data.timeline import open_shown
 from ..features.backbones import Schedule, get_protocol
-from ..features.store import Joined, pick_streams, store_path
-from ..features.extract import estimate, extract_splits
+from ..features.store import Joined, Store, pick_streams, store_path
+from ..features.extract import estimate, extract_splits, stored
+from ..features.timing import excerpt, time_extraction
 from ..models.readout import AVERAGE, average_readout, with_people
 from ..training.loader import Loader, Reader, Window
 from ..training.train import predict_windows
