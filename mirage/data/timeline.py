@@ -66,7 +66,10 @@ def open_clip(path: Path, line: int, row, tr: float, opened: dict) -> Movie | Tr
         clip = path.parent / row.clip
         if not clip.is_file():
             raise FileNotFoundError(f'{path}, line {line}: there is no clip {clip}')
-        opened[key] = open_stimulus(clip, words, tr)
+        try:
+            opened[key] = open_stimulus(clip, words, tr)
+        except ValueError as e:
+            raise MovieError(f'{path}, line {line}: {e}') from None
     return opened[key]
 
 
