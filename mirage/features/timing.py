@@ -57,9 +57,9 @@ def excerpt(
     "A stretch of a stimulus."
     said = {k: words_within(getattr(stimulus, k), start, stop) for k in ('words', 'transcript_words')}
     if not isinstance(stimulus, Movie):
-        piece = copy.copy(stimulus)
-        piece.__dict__.update(said)
-        return piece
+        text = copy.copy(stimulus)
+        text.__dict__.update(said)
+        return text
     piece = Excerpt(**{f.name: getattr(stimulus, f.name) for f in fields(Movie)})
     piece.whole, piece.begins, piece.seconds = stimulus, start, min(stop, stimulus.seconds) - start
     piece.__dict__.update(said, transcript_seconds=max(0.0, min(stop, stimulus.transcript_seconds) - start))
