@@ -489,7 +489,7 @@ def _not_as_asked(cohort: str, name: str, preset: str) -> str:  # empty where it
         data, chosen = Cohort.open(cohort), chosen_preset(cohort, preset, backbone=backbone, protocol=protocol)
         if not features_there(data, chosen, fusion):
             return ''  # moved away after use; who needs them says so
-        faults = store_faults(data, chosen, backbone, fusion, protocol)
+        faults = store_faults(data, chosen, backbone, fusion=fusion, protocol=protocol)
         return faults[0] + f' (and {len(faults) - 1} more like it)' * (len(faults) > 1) if faults else ''
     except (FileNotFoundError, ValueError) as e:
         return str(e)
