@@ -6,8 +6,8 @@
 #   snakemake -s nbs/paper.smk --cores 2 profile --config cohort=… backbone=text=…,audio=ready
 #                                                                  models of your own (chapter 02i): ridge to depth
 # Options after --config: cohort, preset, backbone (of `profile`), shards (of every extraction: 64 for the real data
-# on a cluster), revisions (backbone → commit on the hub, or latest: '{qwen3-omni-thinking: latest}'), tflops (of `cost`:
-# what the device of the jobs does in an extraction; without it, what the machine that is asked would do, by name).
+# on a cluster), revisions (backbone → commit on the hub, or latest: '{qwen3-omni-thinking: latest}'), tflops
+# (of `cost`: what the jobs' device does in an extraction; without it, what the machine that is asked would do, named).
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the
 # modules that the notebook imports, its parameters or its inputs change. Prose does not count, nor the defaults of
 # parameters that the line passes. Before it begins, the pipeline looks over the runs that are there: one that is not as
