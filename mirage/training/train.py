@@ -34,7 +34,14 @@ from ..data.folds import SET, make_folds, with_sets
 from ..features.backbones import backbone_id, extractions_of, is_given
 from ..features.store import FeatureSet, check_backbone, check_inputs, inputs_of, open_features
 from ..models.model import Mirage, ModelConfig, first_model, save_weights
-from .runs import FAST, TrainingParameters, chosen_preset, own_name, score_metrics, training_settings
+from mirage.training.runs import (
+    FAST_STEPS,
+    TrainingParameters,
+    chosen_preset,
+    own_name,
+    score_metrics,
+    training_settings,
+)
 from .runs import write_scores
 from .start import begin_from, check_start, of_its_shape, open_start, start_shape
 from .loader import Batch, Loader, Reader, Window, epoch_plan, make_windows, tile_plan
@@ -454,7 +461,7 @@ def fit(
     "Train; afterwards the run's folder holds the weights of `kept_epoch`."
     plan = whole_plan(windows, per_step, seed, preset.epochs, accelerator)
     when = validation_steps(preset.epochs, len(plan) // preset.epochs, preset.validations)
-    learner = Learner.prepare(model, preset, len(plan), accelerator, **{k: k in run.config for k in FAST})
+    learner = Learner.prepare(model, preset, len(plan), accelerator, **{k: k in run.config for k in FAST_STEPS})
     so_far = resume(run.path / 'resume.pt', run.config, learner.parts)
     if so_far.done:
         accelerator.print(f'Going on after step {so_far.done} of {len(plan)}.')
