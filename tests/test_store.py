@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import h5py, numpy as np, pandas as pd, pytest
 
-from mirage.core import get_preset
+from mirage.core import get_preset, hardware
 from mirage.processes import machine
 from mirage.features.backbones import FAMILIES
 import mirage.features.store
@@ -185,7 +185,7 @@ def test_a_store_says_on_which_hardware_each_of_its_files_was_made(tmp_path, mon
     again = Store.open(store.path)
     assert again.made_elsewhere(['a', 'b', 'missing']) == {'arm64 DEFAULT': 1} and not again.made_elsewhere(['b'])
     with pytest.warns(UserWarning, match='made elsewhere .1 on arm64 DEFAULT; this is .* and are kept'):
-        report_elsewhere(again, ['a', 'b'])
+        report_elsewhere(again, ['a', 'b'], hardware())
 
 
 def test_another_identity_another_movie_nothing_reused(tmp_path):

@@ -218,6 +218,7 @@ class Store(FeatureSet):
         split: str,
         states,  # (T, L, D)
         source: str = '',  # what it was made from, as `Movie.source` says
+        made_on: str = '',  # what decides its last bits; this computer
     ) -> Path:
         "The whole stream of one movie, at once or not at all."
         if stream not in self.streams:
@@ -231,7 +232,7 @@ class Store(FeatureSet):
         if scales is not None:
             from_int8(held, scales, states)  # what will be read
         says = dict(store=self.id, stream=stream, split=split, source=source, sha256=hashlib.sha256(states).hexdigest())
-        says['hardware'] = hardware()
+        says['hardware'] = made_on or hardware()
         remove_leftovers(path.parent, path.stem)
         with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
             d = f.create_dataset('states', data=held)
@@ -333,11 +334,15 @@ class Store(FeatureSet):
     def scales(self, stream, split):
         return self._look(stream, split)['scales'] if self.coded(stream) else super().scales(stream, split)
 
-    def made_elsewhere(self, splits) -> dict:  # hardware → number of files, of those that this computer has not made
+    def made_elsewhere(
+        self,
+        splits,
+        here: str = '',  # what decides the last bits of what is made now; this computer
+    ) -> dict:  # hardware → number of files, of the others
         "Another kind of processor gives other last bits, so that a store that has travelled says so."
         looks = [self._look(stream, split) for stream in self.streams for split in splits if self.has(stream, split)]
         made = Counter(look.get('hardware', 'unknown') for look in looks)
-        return {k: n for k, n in made.items() if k != hardware()}
+        return {k: n for k, n in made.items() if k != (here or hardware())}
 
     def has(self, stream: str, split: str, source: str | None = None, verify: bool = False) -> bool:
         return not self.fault(stream, split, source, verify)
