@@ -213,7 +213,7 @@ def extract_one(
     states = backbone.extract(movie, fusion, protocol, contexts)
     check_states(states, backbone, movie, fusion=fusion, protocol=protocol)
     for m, x in states.items():
-        store.write(m, row.split, x, movie.source, backbone.made_on)
+        store.write(m, row.split, x, source=movie.source, made_on=backbone.made_on)
     return movie.seconds
 
 # %% ../../nbs/02h_extract.ipynb #c7ea4995

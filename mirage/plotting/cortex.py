@@ -265,6 +265,7 @@ def flatmap(
     ax=None,
     cmap: str = CMAP,
     limits=None,  # lowest and highest colour; the values' range when not given
+    *,
     names: bool = False,  # write the networks' names on the map
     patches=None,  # hemisphere → Patch, of another atlas than Schaefer's; `values` are checked by who made them
 ) -> ScalarMappable:
@@ -416,6 +417,7 @@ def dominance_map(
     strength,  # as `dominance` returns them
     atlas: str | None,  # of the cohort
     ax,
+    *,
     streams=MODALITIES,  # two or three
 ):
     "Hue and saturation on the flatmap, or the number of parcels by strength for a cohort without the Schaefer atlas."
@@ -532,6 +534,7 @@ def surface_html(
     path,  # of the HTML file
     title: str,
     label: str,  # what is shown; quantity and unit of the values
+    *,
     cmap: str = CMAP,
     limits=None,  # lowest and highest colour
     notes=None,  # (1000,) text to show in place of the value
