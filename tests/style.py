@@ -1,6 +1,7 @@
 """No function of more than 40 lines, in notebooks and tests. A cell of a notebook defines at most three functions or
-classes. No comprehension inside another one. No public name is defined in two modules of the package. At most
-four arguments by position, but for what a library or a base class calls. Lines of the pipeline, which ruff does not read, have at most 120 characters."""
+classes. No comprehension inside another one. No public name is defined in two modules of the package. At most four
+arguments by position, but for what a library calls. Lines of the pipeline, which ruff does not read, have at most 120
+characters."""
 
 import ast
 import json
