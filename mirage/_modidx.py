@@ -2497,6 +2497,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mirage.training.train.squared_error': ('train.html#squared_error', 'mirage/training/train.py'),
                                        'mirage.training.train.start_accelerator': ( 'train.html#start_accelerator',
                                                                                     'mirage/training/train.py'),
+                                       'mirage.training.train.steps_left': ('train.html#steps_left', 'mirage/training/train.py'),
                                        'mirage.training.train.stop_if_broken': ('train.html#stop_if_broken', 'mirage/training/train.py'),
                                        'mirage.training.train.take_run': ('train.html#take_run', 'mirage/training/train.py'),
                                        'mirage.training.train.takes': ('train.html#takes', 'mirage/training/train.py'),

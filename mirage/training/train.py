@@ -6,10 +6,10 @@
 __all__ = ['SIMULATED_COHORTS', 'squared_error', 'silent_where', 'predict_windows', 'parcel_r', 'kept_epoch', 'out_of_patience',
            'validation_steps', 'find_fault', 'is_broken', 'stop_if_broken', 'draw_seed', 'Progress', 'save_state',
            'load_state', 'resume', 'make_optimizer', 'Learner', 'Told', 'skip_if_broken', 'say_compiled', 'train_step',
-           'read_steps', 'Stopwatch', 'history_row', 'write_epoch', 'validated', 'keep_state', 'whole_plan', 'fit',
-           'write_predictions', 'build_inputs', 'check_machine', 'Task', 'fold_asked_for', 'open_task',
-           'check_compiler', 'start_accelerator', 'take_run', 'open_loader', 'ridge_beside', 'warn_of_training',
-           'finish_training', 'takes', 'train', 'option_of', 'main']
+           'read_steps', 'Stopwatch', 'history_row', 'write_epoch', 'validated', 'keep_state', 'whole_plan',
+           'steps_left', 'fit', 'write_predictions', 'build_inputs', 'check_machine', 'Task', 'fold_asked_for',
+           'open_task', 'check_compiler', 'start_accelerator', 'take_run', 'open_loader', 'ridge_beside',
+           'warn_of_training', 'finish_training', 'takes', 'train', 'option_of', 'main']
 
 # %% ../../nbs/05_train.ipynb #62b29c92
 import argparse, inspect, math, os, time, warnings
@@ -447,6 +447,13 @@ def whole_plan(
     return [step for epoch in range(epochs) for step in epoch_plan(windows, per_step, seed, epoch, **share)]
 
 
+def steps_left(plan: list, so_far: Progress, preset: Preset, accelerator: Accelerator) -> list:
+    "The plan, from where a training goes on."
+    if so_far.done:
+        accelerator.print(f'Going on after step {so_far.done} of {len(plan)}.')
+    return [] if out_of_patience(so_far.history, preset.patience) else plan[so_far.done :]
+
+
 def fit(
     run: Run,
     cohort: Cohort,
@@ -465,13 +472,10 @@ def fit(
     "Train; afterwards the run's folder holds the weights of `kept_epoch`."
     plan = whole_plan(windows, per_step, seed, preset.epochs, accelerator=accelerator)
     when = validation_steps(preset.epochs, len(plan) // preset.epochs, preset.validations)
-    learner = Learner.prepare(
-        model, preset, len(plan), accelerator=accelerator, **{k: k in run.config for k in FAST_STEPS}
-    )
+    fast = {k: k in run.config for k in FAST_STEPS}
+    learner = Learner.prepare(model, preset, len(plan), accelerator=accelerator, **fast)
     so_far = resume(run.path / 'resume.pt', run.config, learner.parts)
-    if so_far.done:
-        accelerator.print(f'Going on after step {so_far.done} of {len(plan)}.')
-    todo = [] if out_of_patience(so_far.history, preset.patience) else plan[so_far.done :]
+    todo = steps_left(plan, so_far, preset, accelerator)
     watch, told = Stopwatch(loader), deque()
     for step, batch in enumerate(progress(loader(todo), 'training', len(todo)), len(plan) - len(todo) + 1):
         told.append(train_step(learner, batch, step, seed=seed, clip=preset.clip))
@@ -479,9 +483,8 @@ def fit(
         read_steps(told, so_far, learner, loader=loader, behind=int(learner.fused and not saves and step not in when))
         if step in when:
             r = validated(run, learner, loader, val=val, cohort=cohort, per_step=per_step)
-            so_far.end_epoch(
-                history_row(when[step], so_far, r, subjects=cohort.subjects, lr=learner.rate) | watch.lap()
-            )
+            row = history_row(when[step], so_far, r, subjects=cohort.subjects, lr=learner.rate)
+            so_far.end_epoch(row | watch.lap())
             if accelerator.is_main_process:
                 write_epoch(run, model, so_far.history, on_epoch)
         ended = step == len(plan) or (step in when and out_of_patience(so_far.history, preset.patience))
