@@ -225,6 +225,7 @@ class Preset:
     ff_mult: int = 4
     dropout: float = 0.0  # inside the temporal encoder
     modality_dropout: float = 0.3
+    readout_rank: int | None = None  # factors that all readouts share; None: each readout is a map of its own
     epochs: int = 15
     validations: int = 1  # an epoch
     tie: float = 0.0  # of validation r: validations this near to the highest count as equal, and the last is kept
@@ -472,7 +473,7 @@ CHOICES = dict(
     planted=('native', 'tower'),
     action=('check', 'fetch'),
     device=('auto', 'cpu', 'cuda'),
-    recipe=('auto', 'paper', 'challenge', 'own'),
+    design=('auto', 'paper', 'challenge', 'own'),
     penalty=('auto', 'samples', 'runs'),
     hemispheres=('auto', 'apart', 'together'),
     motion=('basic', 'power2', 'derivatives', 'full'),
@@ -759,8 +760,8 @@ def seal(path):
 
 
 def seal_broken(path) -> bool:  # whether the last 64 bytes are not the digest of those before
-    found, said = _body_digest(path)
-    return found != said
+    found, stated = _body_digest(path)
+    return found != stated
 
 # %% ../nbs/00_core.ipynb #8c4d478c
 # what decides a result; figures do not
@@ -968,10 +969,10 @@ def unfinished(
     if not (path / 'provenance.json').is_file():
         return f'{path} has no provenance.json: the run has not ended'
     try:
-        said = Run(path).provenance
+        record = Run(path).provenance
     except ValueError as e:
         return str(e)
-    files = said.get('files') if isinstance(said, dict) else None
+    files = record.get('files') if isinstance(record, dict) else None
     if not isinstance(files, dict) or not all(
         isinstance(f, dict) and {'bytes', 'sha256'} <= set(f) for f in files.values()
     ):
@@ -1054,13 +1055,13 @@ def one_build():
 
 def follow(lines) -> str:  # everything that was not about progress
     "Show how far a pipeline is, while it runs."
-    said, began = [], time.perf_counter()
+    printed, began = [], time.perf_counter()
     for line in lines:
         if found := STEPS.search(line):
             print(f'{found[0]}, {time.perf_counter() - began:.0f} s', end='\r' if WATCHED else '\n', flush=True)
         else:
-            said.append(line)
-    return ''.join(said)
+            printed.append(line)
+    return ''.join(printed)
 
 # %% ../nbs/00_core.ipynb #b1004501
 def stop_pipeline(
@@ -1111,17 +1112,17 @@ def run_pipeline(todo: list, config: dict) -> tuple:  # exit status, what it sai
         start_new_session=True,
     )
     try:
-        said = follow(job.stdout)
-        return job.wait(), said
+        printed = follow(job.stdout)
+        return job.wait(), printed
     except BaseException:
         print('Stopping the pipeline …', flush=True)
         stop_pipeline(job)
         raise
 
 
-def why_not_built(code: int, said: str) -> str:  # never empty
+def why_not_built(code: int, printed: str) -> str:  # never empty
     "What a pipeline that failed says, and what to type where it is locked."
-    if 'cannot be locked' in said:
+    if 'cannot be locked' in printed:
         living = pipelines(root())[0]
         at_work = ', '.join(f'process {p["pid"]} on {p["host"]} (since {p["since"]})' for p in living)
         if living:
@@ -1133,14 +1134,14 @@ def why_not_built(code: int, said: str) -> str:  # never empty
             f'its folder is locked, and nobody is written down as working there. If nobody does, type: cd {root()} '
             '&& snakemake -s nbs/paper.smk --unlock'
         )
-    if 'MissingRuleException' in said:
+    if 'MissingRuleException' in printed:
         return (
             'nbs/paper.smk has no rule for it (MissingRuleException). Look for a mistake in the name; what has a name '
             'of your own is made by the notebook of its stage'
         )
     if code < 0:
-        return f'the pipeline was ended by {signal.Signals(-code).name}. {said[-3000:]}'.strip()
-    return said[-3000:].strip() or f'snakemake ended with status {code} and said nothing'
+        return f'the pipeline was ended by {signal.Signals(-code).name}. {printed[-3000:]}'.strip()
+    return printed[-3000:].strip() or f'snakemake ended with status {code} and said nothing'
 
 # %% ../nbs/00_core.ipynb #b01d0002
 def build(
@@ -1155,9 +1156,9 @@ def build(
     with one_build():
         if not (todo := missing_files(targets)):
             return
-        code, said = run_pipeline(todo, config)
+        code, printed = run_pipeline(todo, config)
     if code:
-        raise RuntimeError(f'could not build {", ".join(todo)}: {why_not_built(code, said)}')
+        raise RuntimeError(f'could not build {", ".join(todo)}: {why_not_built(code, printed)}')
 
 # %% ../nbs/00_core.ipynb #c06e8f25
 class Pearson:

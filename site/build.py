@@ -77,10 +77,10 @@ class Site:
         self.raw[key := f'mirage-raw-{len(self.raw)}'] = markup
         return f'\n<div id="{key}"></div>\n'
 
-    def place_of(self, path: Path, said: str) -> str:  # from the site's root
+    def place_of(self, path: Path, link: str) -> str:  # from the site's root
         "What a file of the repository is called on the site; BrokenLink where there is no such file."
         if not path.is_relative_to(ROOT) or not path.exists():
-            raise BrokenLink(f'{said} leads to {path}, which does not exist')
+            raise BrokenLink(f'{link} leads to {path}, which does not exist')
         inside = path.relative_to(ROOT)
         if path.suffix == '.ipynb' and path.is_relative_to(ROOT / 'nbs'):
             return 'readme.md' if path.stem == 'index' else page_of(path)
@@ -91,7 +91,7 @@ class Site:
                 return results_page(inside.parts[1])
             return self.copy(path, f'results/{inside.parts[1]}/{inside.name}')
         if path.is_dir():
-            raise BrokenLink(f'{said} leads to the folder {inside}; name a file')
+            raise BrokenLink(f'{link} leads to the folder {inside}; name a file')
         return self.copy(path, f'files/{inside}')
 
     def link(self, target: str, source: Path, page: str) -> str:
@@ -204,8 +204,8 @@ def cortex(site: Site, cohort: str, page: str) -> str:
     surface_html(table.r.to_numpy(), site.target / place, f'{cohort}: accuracy per parcel', 'Pearson r')
     up = '../' * page.count('/')
     frame = f'<iframe class="cortex" src="{up}{place}" title="The cortex, to turn: accuracy per parcel"></iframe>'
-    said = f'Accuracy per parcel (cohort `{cohort}`); drag to turn, scroll to zoom.'
-    return f'## The cortex, to turn\n{said}\n{site.keep(frame)}'
+    caption = f'Accuracy per parcel (cohort `{cohort}`); drag to turn, scroll to zoom.'
+    return f'## The cortex, to turn\n{caption}\n{site.keep(frame)}'
 
 
 def shown_figure(site: Site, notebook: Path) -> str:
@@ -298,15 +298,15 @@ def signature(thing) -> str:
 
 
 def members(cls) -> str:
-    "The public methods and properties of a class, one a line."
+    "The public methods and properties of a class, one per line."
     lines = []
     for name, thing in vars(cls).items():
         inner = getattr(thing, 'fget', None) or getattr(thing, 'func', None) or getattr(thing, '__func__', thing)
         if name.startswith('_') or not callable(inner) or not getattr(inner, '__module__', '').startswith('mirage'):
             continue
         called = signature(inner) if inner is thing or isinstance(thing, classmethod | staticmethod) else ''
-        said = (inner.__doc__ or '').strip().partition('\n')[0]
-        lines.append(f'- `.{name}{called}` {html.escape(said, quote=False)}')
+        first_line = (inner.__doc__ or '').strip().partition('\n')[0]
+        lines.append(f'- `.{name}{called}` {html.escape(first_line, quote=False)}')
     return '\n'.join(lines)
 
 

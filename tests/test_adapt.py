@@ -13,10 +13,12 @@ import yaml
 from mirage.core import open_run, root, run_path
 from mirage.data.cohort import Cohort
 from mirage.evaluation.evaluate import evaluate
+from mirage.evaluation.methods import model_sentences
 from mirage.models.model import load_model
 from mirage.models.readout import AVERAGE, average_readout, people_only
 from mirage.prediction.adapt import adapt
 from mirage.prediction.predict import for_people
+from mirage.training.runs import parameters_of
 from mirage.training.train import train
 
 STREAMS = {'text': (2, 8), 'audio': (3, 8), 'vision': (2, 8)}
@@ -37,9 +39,11 @@ def write_cohort(folder, people, tr=TR, parcels=PARCELS, width=8, names=None, at
             states = np.repeat(drive[:, None, k], layers, 1).astype(np.float16)
             np.save(folder / f'features/{m}/{split}.npy', np.pad(states, ((0, 0), (0, 0), (0, width - 8))))
         (folder / f'{split}.csv').write_text('word,onset,offset\nhello,1,2\n')
-        seen = drive.reshape(frames, -1)[np.arange(TRS) * frames // TRS] @ shared
+        driven = drive.reshape(frames, -1)[np.arange(TRS) * frames // TRS] @ shared
         for person in people:
-            bold = pd.DataFrame(seen + rng.normal(size=seen.shape), columns=names or [f'p{k}' for k in range(parcels)])
+            bold = pd.DataFrame(
+                driven + rng.normal(size=driven.shape), columns=names or [f'p{k}' for k in range(parcels)]
+            )
             bold.to_csv(folder / f'{person}_{split}.csv', index=False)
             lines.append(f'{person},{split},{SETS[split]},{person}_{split}.csv,{split}.csv')
     (folder / 'runs.csv').write_text('\n'.join(lines))
@@ -231,11 +235,40 @@ def test_a_training_of_other_parcels_begins_from_given_weights(trained):
     assert load_model(run).head.weights.shape[0] == 2 and load_model(run).head.weights.shape[2] == 7
 
 
+def test_readouts_that_share_factors_serve_trainings_new_people_the_average_and_a_start(trained):
+    low = train('five', subjects=list(KNOWN), readout_rank=5, **SMALL)
+    assert '-rank5-' in low.path.name and parameters_of(low.path.name)['readout_rank'] == 5
+    model = load_model(low)
+    assert model.head.weights.shape == (3, 5, PARCELS) and model.head.shared.shape == (24, 5)
+    assert 'per subject, of 5 factors of its output that all subjects share, predicts' in model_sentences(low.config, 1)
+    run = adapt(low.path, 'five', subjects='dan', minutes=2)
+    grown, x = load_model(run), {m: torch.randn(2, 30, *shape) for m, shape in STREAMS.items()}
+    with torch.no_grad():
+        assert torch.equal(grown(x)[:, : len(KNOWN)], model(x))
+    assert torch.equal(grown.head.shared, model.head.shared)
+    scores = evaluate(low, Cohort.open('five', subjects=list(KNOWN)), draws=5, subjects='average')
+    assert set(scores['test'].table().predicted) == {AVERAGE}
+    begun = train('five', subjects=['bob', 'dan'], start=str(low.path), frozen=True, **SMALL)
+    assert begun.config['model']['readout_rank'] == 5
+    assert torch.equal(
+        load_model(begun).temporal_encoder.time_pos_embed, model.temporal_encoder.time_pos_embed
+    )  # frozen
+
+
+@pytest.mark.parametrize('rank, says', [(25, 'readout_rank is 25, expected .* 1 to 24'), (0, 'from 1 to')])
+def test_more_shared_factors_than_hidden_units_are_refused_before_anything_is_written(trained, rank, says):
+    before = everything(trained.root / 'results')
+    with pytest.raises(ValueError, match=says):
+        train('five', readout_rank=rank, **SMALL)
+    assert everything(trained.root / 'results') == before
+
+
 @pytest.mark.parametrize(
     'asked, says',
     [
         (dict(start='nowhere'), 'there is no folder nowhere'),
         (dict(hidden=48), 'has hidden 24, and hidden 48 was asked for'),
+        (dict(readout_rank=4), 'has readout_rank None, and readout_rank 4 was asked for'),
         (dict(aggregate='mean'), 'pools by queries, and mean was asked for'),
         (dict(fusion='tower'), 'fusion is native, here it is tower'),
         (dict(start=None, frozen=True), 'give start too'),

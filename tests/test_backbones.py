@@ -122,7 +122,7 @@ def test_chunks_of_any_length_agree_where_contexts_do():
 def test_a_change_of_anything_that_shapes_states_changes_the_identity():
     from mirage.features.extract import identity
 
-    model, seen = load_backbone('tiny-qwen3-omni-thinking'), []
+    model, identities = load_backbone('tiny-qwen3-omni-thinking'), []
     for fusion, protocol, contexts in [
         ('native', 'aligned', TINY),
         ('tower', 'aligned', TINY),
@@ -133,9 +133,9 @@ def test_a_change_of_anything_that_shapes_states_changes_the_identity():
         ('native', 'aligned', Contexts(words=32, audio=4.0, video=2.0, fps=4.0)),
         ('native', 'aligned', Contexts(words=31, audio=4.0, video=2.0)),
     ]:
-        seen.append(str(identity(model, fusion, protocol, contexts)))
-    seen.append(str(identity(load_backbone('tiny-qwen3-omni-instruct'), 'native', 'aligned', TINY)))
-    assert len(set(seen)) == len(seen)
+        identities.append(str(identity(model, fusion, protocol, contexts)))
+    identities.append(str(identity(load_backbone('tiny-qwen3-omni-instruct'), 'native', 'aligned', TINY)))
+    assert len(set(identities)) == len(identities)
 
 
 def test_cuts_and_frames_move_forward():
@@ -207,19 +207,19 @@ COMMIT, NEWER = 'ab' * 20, 'cd' * 20
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     "A hub that says which commit is the newest, or why not, and counts how often it was asked."
-    said = SimpleNamespace(answer=COMMIT, asked=[])
+    hub = SimpleNamespace(answer=COMMIT, asked=[])
 
     class Client:
         def model_info(self, repo, **how):
-            said.asked.append(repo)
-            if isinstance(said.answer, Exception):
-                raise said.answer
-            return SimpleNamespace(sha=said.answer)
+            hub.asked.append(repo)
+            if isinstance(hub.answer, Exception):
+                raise hub.answer
+            return SimpleNamespace(sha=hub.answer)
 
     monkeypatch.setattr(backbones, 'HfApi', Client)
     monkeypatch.setattr(backbones.constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
     backbones.latest_commit.cache_clear()
-    yield said
+    yield hub
     backbones.latest_commit.cache_clear()
 
 

@@ -39,7 +39,7 @@ def test_one_band_is_the_ordinary_ridge_with_penalties_by_whole_runs():
     parts = parts_of(X, Y)
     plain = fit_ridge([b for part in parts for b in part], ALPHAS, parts)['ann']
     one = fit_banded(collect_folds(parts), [15], ALPHAS, [[1.0]])['ann']
-    assert (one.alpha == plain.alpha).all() and np.allclose(one.weights, plain.weights, atol=1e-9)
+    assert (one.alpha == plain.alpha).all() and np.allclose(one.coefficients, plain.coefficients, atol=1e-9)
     assert np.allclose(one.intercept, plain.intercept) and np.allclose(one.predict(X), plain.predict(X))
 
 
@@ -56,7 +56,7 @@ def test_the_bands_that_matter_are_believed_and_new_rows_are_predicted_better():
 def test_a_direction_of_zero_leaves_the_band_out():
     X, Y = data()
     model = fit_banded(collect_folds(parts_of(X, Y)), WIDTHS, ALPHAS, less_one(directions(3, 6), 0))['ann']
-    assert not model.weights[:6].any() and model.weights[6:].any()
+    assert not model.coefficients[:6].any() and model.coefficients[6:].any()
 
 
 def test_planted_shares_come_back():
@@ -81,7 +81,7 @@ def test_constant_bold_has_no_shares():
 
 
 @pytest.mark.parametrize(
-    'widths, alphas, gammas, said',
+    'widths, alphas, gammas, message',
     [
         (WIDTHS, ALPHAS, [[1.0, 1.0]], 'a number for each band'),
         (WIDTHS, ALPHAS, [[0.0, 0.0, 0.0]], 'one band at least above it'),
@@ -91,8 +91,8 @@ def test_constant_bold_has_no_shares():
         ((6, 4, 4), ALPHAS, [[1.0, 1.0, 1.0]], 'the bands have 14 columns, the design 15'),
     ],
 )
-def test_what_does_not_fit_is_refused(widths, alphas, gammas, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_does_not_fit_is_refused(widths, alphas, gammas, message):
+    with pytest.raises(ValueError, match=message):
         fit_banded(collect_folds(parts_of(*data())), widths, alphas, gammas)
 
 

@@ -65,8 +65,8 @@ def test_every_place_names_the_same_paper():
         paper['identifier'] == ARXIV == f'arXiv:{entry["eprint"]}' and paper['datePublished'] == PAPER['date-released']
     )
     assert all(name in entry['author'] for name in NAMES) and entry['year'] == PAPER['year']
-    said = load_manifest()['mirage']['citation']
-    assert PAPER['title'] in said and ARXIV in said and all(name in said for name in NAMES)
+    citation = load_manifest()['mirage']['citation']
+    assert PAPER['title'] in citation and ARXIV in citation and all(name in citation for name in NAMES)
     readme = (ROOT / 'README.md').read_text()
     assert PAPER['url'] in readme and 'epfl-neuroai/mirage' in readme and 'mirage-brain.epfl.ch' in readme
 
@@ -86,13 +86,13 @@ def test_the_software_says_that_it_is_a_reproduction_and_which_version():
 def test_each_figure_notebook_links_the_paper_and_names_its_part_of_it(notebook):
     cells = json.loads((ROOT / f'nbs/figures/{notebook}.ipynb').read_text())['cells']
     texts = [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown']
-    said = next((t for t in texts if PAPER['url'] in t), '')
+    citation = next((t for t in texts if PAPER['url'] in t), '')
     kind, number = re.match(r'(fig|table|)(\d*)', notebook).groups()
     if not number or 'Beyond the paper' in texts[0]:
-        assert said.startswith('*Beyond the paper, which is A. Gokce')
+        assert citation.startswith('*Beyond the paper, which is A. Gokce')
     else:
         part = rf'Reproduces {dict(fig="Figure", table="Table")[kind]} {number} \((§|App\. )'
-        assert re.search(part, said), said
+        assert re.search(part, citation), citation
 
 
 # ---- the methods section of a run
@@ -134,7 +134,7 @@ def test_a_changed_parameter_changes_the_methods_text(tmp_path, parameter):
 
 def test_the_methods_text_says_who_was_scanned_and_what_is_cited(tmp_path):
     text = methods(tmp_path / 'a', revision='0123456789abcdef')
-    assert '2 people (sub-01, sub-02)' in text and 'simulated' not in text and '592 TRs a person (15 min)' in text
+    assert '2 people (sub-01, sub-02)' in text and 'simulated' not in text and '592 TRs per person (15 min)' in text
     assert (
         'commit 0123456789ab' in text and ARXIV in text and 'Qwen3-Omni technical report' in text and 'Schaefer' in text
     )

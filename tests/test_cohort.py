@@ -47,7 +47,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def small(tmp_path):
-    "The same tree with one or two short runs a file."
+    "The same tree with one or two short runs per file."
     rng = np.random.default_rng(0)
     for s in SUBJECTS:
         for task, keys in dict(

@@ -161,18 +161,18 @@ WHOLE = ("int('banana')", '{}[3]', "assert False, 'x'", "import json\njson.loads
 
 
 def test_a_notebook_shows_what_is_refused_in_one_line_and_the_faults_of_others_whole(monkeypatch):
-    shell, said = InteractiveShell(), []
+    shell, shown = InteractiveShell(), []
     monkeypatch.setattr('IPython.get_ipython', lambda: shell)
-    monkeypatch.setattr(shell, '_showtraceback', lambda kind, error, lines: said.append(lines))
+    monkeypatch.setattr(shell, '_showtraceback', lambda kind, error, lines: shown.append(lines))
     shell.run_cell('from mirage.core import check_parameters\ncheck_parameters(globals())')
     for source, line in SHOWN.items():
         assert shell.run_cell(source).error_in_exec is not None
-        assert len(said[-1]) == 1 and said[-1][0].startswith(line), said[-1]
+        assert len(shown[-1]) == 1 and shown[-1][0].startswith(line), shown[-1]
         shell.run_line_magic('tb', '')
-        assert len(said[-1]) > 1  # its frames
+        assert len(shown[-1]) > 1  # its frames
     for source in WHOLE:
         assert shell.run_cell(source).error_in_exec is not None
-        assert len(said[-1]) > 2, said[-1]  # its frames
+        assert len(shown[-1]) > 2, shown[-1]  # its frames
 
 
 def test_two_pages_of_one_folder_are_not_made_at_once(study):

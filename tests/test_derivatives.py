@@ -239,7 +239,7 @@ def test_every_choice_is_in_the_cohorts_file_and_in_the_methods(tmp_path):
     made = import_derivatives(tree, atlas, 'mine', features='text=2', **settings)
     cohort = Cohort.open(made)
     assert {k: cohort.imported[k] for k in settings} == settings and cohort.imported['generator'] == 'fMRIPrep 24.1.0'
-    said = import_sentences(cohort.imported)
+    sentences = import_sentences(cohort.imported)
     for words in (
         *(
             'fMRIPrep 24.1.0',
@@ -253,7 +253,7 @@ def test_every_choice_is_in_the_cohorts_file_and_in_the_methods(tmp_path):
             'percent',
         ),
     ):
-        assert words in said, (words, said)
+        assert words in sentences, (words, sentences)
     assert pd.read_csv(made / 'import.csv').dummy.tolist() == [4, 4]
     assert cohort.runs.onset.tolist() == [1.96, 1.96]  # row 4, at 5.96 s, of a movie that began at 4 s
 

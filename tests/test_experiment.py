@@ -240,4 +240,4 @@ def test_cuts_of_other_weights_are_refused_and_of_other_lengths_reported(cuts):
     short = replace(b, bold={s: y[:20] for s, y in b.bold.items()})
     compared = compare_cuts(a, short)
     assert 'the first 20 are compared' in compared.notes[0] and len(compared.difference.times) == 20
-    assert compared.difference.seen[0] == -DELAY
+    assert compared.difference.movie_times[0] == -DELAY

@@ -24,13 +24,13 @@ class Recordings(Cohort):
         return self.kept[row.subject, row.split, row.repeat]
 
 
-def recordings(seen, lengths=60, parcels=3, video=None, seed=0):
-    "seen: subject → its splits; the BOLD is noise."
+def recordings(shown, lengths=60, parcels=3, video=None, seed=0):
+    "shown: subject → its splits; the BOLD is noise."
     rng = np.random.default_rng(seed)
-    lengths = lengths if isinstance(lengths, dict) else dict.fromkeys({f for fs in seen.values() for f in fs}, lengths)
-    rows = [(s, f, 1, 'train', lengths[f], f'{s}-{f}', (video or {}).get(f)) for s, fs in seen.items() for f in fs]
+    lengths = lengths if isinstance(lengths, dict) else dict.fromkeys({f for fs in shown.values() for f in fs}, lengths)
+    rows = [(s, f, 1, 'train', lengths[f], f'{s}-{f}', (video or {}).get(f)) for s, fs in shown.items() for f in fs]
     table = pd.DataFrame(rows, columns='subject split repeat set n_tr bold video'.split()).assign(onset=0.0, movie='m')
-    cohort = Recordings('toy', None, table, 2.0, parcels, tuple(seen), None, True)
+    cohort = Recordings('toy', None, table, 2.0, parcels, tuple(shown), None, True)
     cohort.kept = {
         (r.subject, r.split, r.repeat): rng.standard_normal((r.n_tr, parcels)).astype(np.float32)
         for r in table.itertuples()
@@ -48,8 +48,8 @@ def in_fold(cohort, fold, validation=()):
 def test_every_run_is_predicted_once_by_a_model_that_learned_from_and_stopped_on_others(seed):
     rng = np.random.default_rng(seed)
     names = [f'run-{k}' for k in range(9)]
-    seen = {s: sorted(rng.permutation(names)[:7].tolist()) for s in PEOPLE}
-    cohort = recordings(seen)
+    shown = {s: sorted(rng.permutation(names)[:7].tolist()) for s in PEOPLE}
+    cohort = recordings(shown)
     units = len(same_movie(cohort))
     for how in ('runs', 2, 3, units):
         held_out = []
@@ -160,7 +160,7 @@ def test_lags_of_own_data_are_seconds_around_the_peak_of_the_response():
     assert not embedded.balance and embedded.penalty == 'samples' and len(embedded.delays) == 5
     assert chosen_design(cohort, delays='5', penalty='samples').delays == (5.0,)
     for wrong, match in [
-        (dict(recipe='best'), 'unknown recipe'),
+        (dict(design='best'), 'unknown design'),
         (dict(penalty='trs'), 'it may be samples, runs or auto'),
         (dict(delays='4;5'), 'expected seconds'),
         (dict(delays='-4'), 'a delay, seconds'),

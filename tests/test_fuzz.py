@@ -9,7 +9,7 @@ from mirage.data.cohort import Cohort
 from mirage.core import Contexts, finish_run, open_run, start_run, write_sealed
 from mirage.data.manifest import load_manifest
 from mirage.models.model import Mirage, ModelConfig
-from mirage.plotting.overview import account
+from mirage.plotting.overview import read_account
 from mirage.prediction.predict import read_movies
 from mirage.prediction.recipe import Recipe, open_weights
 from mirage.data.release import read_lengths
@@ -129,7 +129,7 @@ def make(kind, d):  # (file to damage, how it is read)
                 claims=[dict(paper='p', here='h', number='1', note='', verdict='holds')],
             ),
         )
-        return folder / kind, lambda: account('toy', 'item')
+        return folder / kind, lambda: read_account('toy', 'item')
     if kind == 'submission.zip':
         write_submission(
             d / kind,

@@ -83,8 +83,8 @@ def test_whoever_corrects_an_input_gets_a_new_training_and_is_shown_what_changed
     before = (first.path / 'weights.safetensors').stat().st_mtime_ns
     change(study)
     study.train()
-    said = capsys.readouterr().out
-    assert 'nothing to train' not in said and what in said
+    printed = capsys.readouterr().out
+    assert 'nothing to train' not in printed and what in printed
     assert (first.path / 'weights.safetensors').stat().st_mtime_ns > before
 
 
@@ -116,8 +116,8 @@ def test_a_stopped_training_never_goes_on_over_other_inputs(study, capsys, monke
             study.train(save_every=1)
     study.bold('p1')
     run = study.train(save_every=1)
-    said = capsys.readouterr().out
-    assert 'Going on' not in said and 'inputs.bold.p1/a.npy' in said and not unfinished(run.path)
+    printed = capsys.readouterr().out
+    assert 'Going on' not in printed and 'inputs.bold.p1/a.npy' in printed and not unfinished(run.path)
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,6 @@ def test_all_modalities_together_are_the_whole(widths, people, frames, null, see
 @given(text=st.text(max_size=60))
 def test_any_text_becomes_a_plain_name_or_none_and_stands_in_a_page_as_itself(text):
     assert plain_name(text) == '' or check_name('name', plain_name(text)) == plain_name(text)
-    said = script_json({'x': text})
-    assert not set('<>&\u2028\u2029') & set(said) and json.loads(said)['x'] == text
+    script = script_json({'x': text})
+    assert not set('<>&\u2028\u2029') & set(script) and json.loads(script)['x'] == text
     assert fill_page('a__X__b__Y__', X=text, Y='__X__') == f'a{text}b__X__'

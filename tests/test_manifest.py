@@ -209,12 +209,12 @@ def test_missing_wrong_longer_and_shorter_files(tmp_path, toy, mirror):
     mirror.contents |= {p[1]: toy[1][p[1]][::-1], p[2]: toy[1][p[2]] + b'more'}
     with pytest.raises(FetchError, match='3 of 4 files failed') as e:
         get(toy, mirror, tmp_path)
-    for said in (
+    for message in (
         r'run%200.h5 answers 404 Not Found: the mirror does not have run 0.h5',
         r'run%201.h5 gives MD5 \w+, the manifest says',
         r'run%202.h5 gives 300006 bytes',
     ):
-        assert re.search(said, str(e.value))
+        assert re.search(message, str(e.value))
     assert there(tmp_path) == {p[3]}
     mirror.contents = dict(toy[1], **{p[2]: toy[1][p[2]][:-9]})
     with pytest.raises(FetchError, match='1 of 4.*gives 299993 bytes, the manifest says 300002'):
@@ -333,7 +333,7 @@ def test_neither_datalad_nor_address(tmp_path, toy, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'said, licence, copyleft',
+    'metadata, licence, copyleft',
     [
         ('License-Expression: MPL-2.0 AND MIT\n', 'MPL-2.0 AND MIT', True),
         (
@@ -346,8 +346,8 @@ def test_neither_datalad_nor_address(tmp_path, toy, monkeypatch):
         ('', 'not said', False),
     ],
 )
-def test_what_a_package_says_of_its_licence(said, licence, copyleft):
-    about = email.message_from_string(f'Name: x\n{said}\n')
+def test_what_a_package_says_of_its_licence(metadata, licence, copyleft):
+    about = email.message_from_string(f'Name: x\n{metadata}\n')
     assert package_licence(about) == licence and bool(re.search(COPYLEFT, licence)) is copyleft
 
 

@@ -86,9 +86,9 @@ def test_where_sound_is_heard_beside_pictures_its_states_are_others_and_alone_th
         how = dict(protocol=protocol, contexts=RECIPE.contexts)
         whole = backbone.extract(Movie.open(parts / 'clip.mkv'), **how)
         alone = backbone.extract(open_stimulus(parts / 'clip.wav'), **how)
-        seen = backbone.extract(open_stimulus(parts / 'silent.mkv'), **how)
-        assert list(alone) == ['audio'] and list(seen) == ['vision']
-        for m, states in (('audio', alone['audio']), ('vision', seen['vision'])):
+        silent = backbone.extract(open_stimulus(parts / 'silent.mkv'), **how)
+        assert list(alone) == ['audio'] and list(silent) == ['vision']
+        for m, states in (('audio', alone['audio']), ('vision', silent['vision'])):
             assert states.shape == whole[m].shape and np.abs(states).max(axis=(1, 2)).min() > 0
             assert not np.allclose(states, whole[m], atol=1e-3)
 
@@ -111,7 +111,7 @@ def test_what_one_has_is_predicted_and_says_what_is_absent(parts, given, how, st
     words = how.pop('transcript', None)
     job = prepare(parts / given, words, parts / 'native', device='cpu', **how)
     p, run, there = make(job)
-    assert p.streams == streams and absent in p.absent and absent in job.said and not there
+    assert p.streams == streams and absent in p.absent and absent in job.summary and not there
     assert p.bold['sub-01'].shape == (job.n_tr, 1000) and np.isfinite(p.bold['sub-01']).all()
     with h5py.File(run.path / 'predictions.h5') as f:
         assert f.attrs['streams'] == ' '.join(streams) and absent in f.attrs['absent']

@@ -36,8 +36,8 @@ def test_what_is_odd_about_a_folder_is_said(tmp_path, monkeypatch):
     cohort = Cohort.open('own')
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        table, said = look_over(cohort, ready_features(cohort))
-    said = '\n'.join(said)
+        table, notes = look_over(cohort, ready_features(cohort))
+    notes = '\n'.join(notes)
     assert len(table) == 6
     for sentence in (
         'p2 has 5 of 6 runs: without m1',
@@ -47,7 +47,7 @@ def test_what_is_odd_about_a_folder_is_said(tmp_path, monkeypatch):
         'audio: 1 of 8 columns never change in m1, m2, m3, m4',
         'times as much as text',
     ):
-        assert sentence in said, said
+        assert sentence in notes, notes
 
 
 def test_a_folder_in_order_is_not_called_odd(tmp_path, monkeypatch):

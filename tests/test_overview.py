@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 
 from mirage.core import write_sealed
 from mirage.plotting.figures import COLUMN, PAGE_WIDTH, Claim, new_figure, save_figure
-from mirage.plotting.overview import account, item_order, write_overview
+from mirage.plotting.overview import read_account, item_order, write_overview
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 CLAIM = Claim(
@@ -108,14 +108,14 @@ def browse(page, profile, width=1100, ignored='(?!)'):  # regular expression: li
 @pytest.mark.parametrize('width', [1100, 500])
 def test_the_page_opens_with_every_picture_and_no_error(toy, tmp_path, width):
     page = write_overview('toy')
-    seen = browse(page, tmp_path / 'profile', width)
-    assert seen['faults'] == [] and [p[0] for p in seen['pictures']] == [
+    browsed = browse(page, tmp_path / 'profile', width)
+    assert browsed['faults'] == [] and [p[0] for p in browsed['pictures']] == [
         'fig2_early.png',
         'fig10_late.png',
         'table3_licences.png',
     ]
-    assert all(natural > 300 and shown > 100 for _, natural, shown in seen['pictures'])
-    assert seen['scroll'] <= seen['width'], 'the page is wider than the window'
+    assert all(natural > 300 and shown > 100 for _, natural, shown in browsed['pictures'])
+    assert browsed['scroll'] <= browsed['width'], 'the page is wider than the window'
 
 
 @pytest.mark.skipif(not BROWSER, reason='no Chromium: the page of figures is not opened')
@@ -123,8 +123,8 @@ def test_the_browser_would_see_a_missing_picture(toy, tmp_path):
     page = write_overview('toy')
     (page.parent / 'fig2_early.png').unlink()
     with pytest.raises(AssertionError, match='ERR_FILE_NOT_FOUND|faults|CONSOLE'):
-        seen = browse(page, tmp_path / 'profile')
-        assert seen['faults'] == [] and all(p[1] for p in seen['pictures']), 'faults'
+        browsed = browse(page, tmp_path / 'profile')
+        assert browsed['faults'] == [] and all(p[1] for p in browsed['pictures']), 'faults'
 
 
 def test_links_lead_to_files_and_the_text_says_what_it_must(toy):
@@ -156,7 +156,7 @@ def test_a_page_about_people_is_not_called_simulated(tmp_path, monkeypatch):
 
 
 def test_nothing_stale_gets_on_the_page(toy):
-    picture, said = toy / 'results/toy/figures/fig2_early.png', toy / 'results/toy/figures/fig2_early.json'
+    picture, account = toy / 'results/toy/figures/fig2_early.png', toy / 'results/toy/figures/fig2_early.json'
     page = write_overview('toy')
     before = page.read_bytes()
     kept = picture.read_bytes()
@@ -171,11 +171,11 @@ def test_nothing_stale_gets_on_the_page(toy):
     with pytest.raises(FileNotFoundError, match='fig2_early.png is missing, though'):
         write_overview('toy')
     picture.write_bytes(kept)
-    about = json.loads(said.read_text())
-    said.write_text(json.dumps(about | dict(files=list(about['files']))))
+    about = json.loads(account.read_text())
+    account.write_text(json.dumps(about | dict(files=list(about['files']))))
     with pytest.raises(ValueError, match='has no digests'):
         write_overview('toy')
-    said.unlink()
+    account.unlink()
     with pytest.raises(FileNotFoundError, match='fig2_early was not drawn for toy'):
         write_overview('toy', ['fig2_early', 'fig10_late'])
     with pytest.raises(FileNotFoundError, match='no figure was drawn for nobody'):
@@ -192,9 +192,9 @@ def test_nothing_stale_gets_on_the_page(toy):
 def test_an_account_in_which_a_number_was_changed_is_refused(toy):
     where = toy / 'results/toy/figures/fig2_early.json'
     text = where.read_text()
-    said = json.loads(text)
-    said['claims'][0]['number'] = '0.999'
-    where.write_text(json.dumps(said))
+    account = json.loads(text)
+    account['claims'][0]['number'] = '0.999'
+    where.write_text(json.dumps(account))
     with pytest.raises(ValueError, match='fig2_early.json was altered since it was written.*Draw it again: papermill'):
         write_overview('toy')
 
@@ -206,7 +206,7 @@ def test_a_notebook_that_stopped_is_not_shown(toy):
     nbformat.write(nb, notebook)
     text = write_overview('toy').read_text()
     assert 'notebooks/fig2_early' not in text and 'notebooks/fig10_late.html' in text
-    assert account('toy', 'fig2_early')['claims'][0]['verdict'] == 'holds'
+    assert read_account('toy', 'fig2_early')['claims'][0]['verdict'] == 'holds'
 
 
 # ---- results from somebody else
@@ -243,20 +243,20 @@ def test_an_account_that_says_something_else_is_refused_by_the_name_of_its_file(
         write_overview('toy')
     for name in ('../toy', '', '<b>'):
         with pytest.raises(ValueError, match='item is'):
-            account('toy', name)
+            read_account('toy', name)
 
 
 def hostile(toy):
     "An account and a notebook full of markup, as they could come with somebody's folder of results."
     where = toy / 'results/toy/figures/fig2_early.json'
-    said = json.loads(where.read_text())
-    said |= dict(title=EVIL, caption=EVIL, command=EVIL, faults=[EVIL])
-    said |= dict(
+    account = json.loads(where.read_text())
+    account |= dict(title=EVIL, caption=EVIL, command=EVIL, faults=[EVIL])
+    account |= dict(
         claims=[dict(paper=EVIL, here=EVIL, number=EVIL, note=EVIL, verdict='fails')],
         table=dict(columns=[EVIL], data=[[EVIL]]),
     )
-    said.pop('sha256')
-    write_sealed(where, said)
+    account.pop('sha256')
+    write_sealed(where, account)
     v4 = nbformat.v4  # whoever writes an account can also give it its digest
     data = {
         'text/html': '<iframe srcdoc="'

@@ -95,9 +95,9 @@ def test_every_wrong_value_of_every_parameter_is_refused_by_its_name(notebook):
         for wrong in wrong_values(name, kind, values[name]):
             with pytest.raises(WrongParameter, match=f'^parameter {name} = .*') as found:
                 given(NOTEBOOKS[notebook], name, wrong)
-            said = str(found.value)
-            assert len(said) < 400 and '\n' not in said
-            assert found.value._render_traceback_() == [f'WrongParameter: {said}']
+            message = str(found.value)
+            assert len(message) < 400 and '\n' not in message
+            assert found.value._render_traceback_() == [f'WrongParameter: {message}']
 
 
 @pytest.mark.parametrize('notebook', NOTEBOOKS)
@@ -147,6 +147,8 @@ def test_what_people_write_is_taken(notebook, name, values):
 def test_papermill_shows_one_line_and_no_frames(tmp_path):
     command = [Path(sys.executable).parent / 'papermill', ROOT / 'nbs/06b_evaluate.ipynb', tmp_path / 'out.ipynb']
     done = subprocess.run([*command, '-p', 'runs', 'x'], cwd=tmp_path, capture_output=True, text=True)
-    said = done.stderr.split('Exception encountered', 1)[1]
-    assert done.returncode and "WrongParameter: parameter runs = 'x'; expected such as train/mirage-native-s0" in said
-    assert 'check_text' not in said and '---->' not in said and len(said.splitlines()) < 8
+    message = done.stderr.split('Exception encountered', 1)[1]
+    assert (
+        done.returncode and "WrongParameter: parameter runs = 'x'; expected such as train/mirage-native-s0" in message
+    )
+    assert 'check_text' not in message and '---->' not in message and len(message.splitlines()) < 8

@@ -82,11 +82,11 @@ def snakemake(d, *options, on='slurm', cohort='data/mine', **config):
 
 
 def test_a_dry_run_lists_the_jobs_with_what_they_ask_for(cluster):
-    code, said = snakemake(cluster, 'paper', '--dry-run', shards=2)
-    assert code == 0, said[-3000:]
+    code, printed = snakemake(cluster, 'paper', '--dry-run', shards=2)
+    assert code == 0, printed[-3000:]
 
     def job(rule):
-        return re.findall(rf'^rule {rule}:(.*?)(?=^\[|\Z)', said, re.M | re.S)
+        return re.findall(rf'^rule {rule}:(.*?)(?=^\[|\Z)', printed, re.M | re.S)
 
     # every extraction in two
     assert len(job('shard')) == 2 * len(job('extract')) >= 4 and all(
@@ -95,11 +95,11 @@ def test_a_dry_run_lists_the_jobs_with_what_they_ask_for(cluster):
     assert (
         all('gpu=1' in j for j in job('train'))
         and all('gpu=0' in j for j in job('ridge') + job('figure'))
-        and '-p shard 2/2' in said
+        and '-p shard 2/2' in printed
     )
     assert not (cluster / 'results').exists() and not slurm.jobs(cluster / 'state')
     revision = '0123456789abcdef0123456789abcdef01234567'
-    code, said = snakemake(
+    code, printed = snakemake(
         cluster,
         SHARDED + '/provenance.json',
         '--dry-run',
@@ -107,7 +107,7 @@ def test_a_dry_run_lists_the_jobs_with_what_they_ask_for(cluster):
         revisions=f'{{tiny-qwen3-omni-thinking: "{revision}"}}',
         shards=64,
     )
-    assert code == 0 and f'-p shard 64/64 -r revision {revision}' in said
+    assert code == 0 and f'-p shard 64/64 -r revision {revision}' in printed
 
 
 def test_a_folder_anywhere_is_a_cohort_and_goes_by_its_id(cluster, tmp_path_factory):
@@ -116,18 +116,18 @@ def test_a_folder_anywhere_is_a_cohort_and_goes_by_its_id(cluster, tmp_path_fact
     name = cohort_id(away)
     run = 'ridge/linear-native/provenance.json'
     assert re.fullmatch('mine-[0-9a-f]{6}', name)
-    code, said = snakemake(cluster, f'results/{name}/{run}', '--dry-run', '--printshellcmds', on='here', cohort=away)
-    assert code == 0, said[-3000:]
+    code, printed = snakemake(cluster, f'results/{name}/{run}', '--dry-run', '--printshellcmds', on='here', cohort=away)
+    assert code == 0, printed[-3000:]
     assert (
-        f"-p cohort '{away}' -p preset" in said
-        and f'results/{name}/notebooks/linear-native.ipynb' in said
-        and 'results/mine/' not in said
+        f"-p cohort '{away}' -p preset" in printed
+        and f'results/{name}/notebooks/linear-native.ipynb' in printed
+        and 'results/mine/' not in printed
     )
-    code, said = snakemake(
+    code, printed = snakemake(
         cluster, f'results/mine/{run}', '--dry-run', '--printshellcmds', on='here', cohort=cluster / 'data/mine'
     )
-    assert code == 0, said[-3000:]
-    assert '-p cohort mine -p preset' in said  # in data/, the folder's name is enough, wherever it is typed
+    assert code == 0, printed[-3000:]
+    assert '-p cohort mine -p preset' in printed  # in data/, the folder's name is enough, wherever it is typed
 
 
 def test_nothing_is_extracted_for_a_cohort_that_brings_its_features(cluster, tmp_path):
@@ -141,26 +141,26 @@ def test_nothing_is_extracted_for_a_cohort_that_brings_its_features(cluster, tmp
         np.save(home / f'{movie}.npy', rng.normal(size=(60, 3)).astype(np.float32))
         lines.append(f'ann,{movie},{which},{movie}.npy')
     (home / 'runs.csv').write_text('\n'.join(lines) + '\n')
-    code, said = snakemake(
+    code, printed = snakemake(
         cluster,
         f'results/{cohort_id(home)}/train/mirage-native-s0/provenance.json',
         '--dry-run',
         on='here',
         cohort=home,
     )
-    assert code == 0, said[-3000:]
-    assert 'rule train:' in said and 'rule extract:' not in said
+    assert code == 0, printed[-3000:]
+    assert 'rule train:' in printed and 'rule extract:' not in printed
 
 
 def test_the_cost_is_printed_before_anything_is_made(cluster):
-    code, said = snakemake(cluster, 'cost', on='here', shards=2)
-    assert code == 0, said[-3000:]
-    shards = re.search(r'shard +(\d+) +120 +8 +(\d+)\b', said)  # jobs of 120 GB, 8 hours and one GPU each
-    assert shards and int(shards[2]) == 8 * int(shards[1]) >= 32, said[-3000:]
-    assert 'GPU-hours at 150 TFLOP/s' in said and 'GB on disk' in said
+    code, printed = snakemake(cluster, 'cost', on='here', shards=2)
+    assert code == 0, printed[-3000:]
+    shards = re.search(r'shard +(\d+) +120 +8 +(\d+)\b', printed)  # jobs of 120 GB, 8 hours and one GPU each
+    assert shards and int(shards[2]) == 8 * int(shards[1]) >= 32, printed[-3000:]
+    assert 'GPU-hours at 150 TFLOP/s' in printed and 'GB on disk' in printed
     for fusion in ('native', 'tower'):
         # three movies, so many hours
-        assert re.search(rf'tiny-qwen3-omni-thinking {fusion} aligned +3 +0\.0\d+', said), said[-2000:]
+        assert re.search(rf'tiny-qwen3-omni-thinking {fusion} aligned +3 +0\.0\d+', printed), printed[-2000:]
     assert not (cluster / SHARDED).exists()
 
 
@@ -178,10 +178,10 @@ def test_a_failing_and_a_killed_job_stop_nobody_else_and_a_rerun_completes(clust
             )
         )
     )
-    code, said = snakemake(cluster, *targets, shards=3)
+    code, printed = snakemake(cluster, *targets, shards=3)
     jobs = slurm.jobs(cluster / 'state')
     assert code != 0
-    assert sorted(j['state'] for j in jobs.values()) == ['COMPLETED', 'COMPLETED', 'FAILED', 'OUT_OF_MEMORY'], said[
+    assert sorted(j['state'] for j in jobs.values()) == ['COMPLETED', 'COMPLETED', 'FAILED', 'OUT_OF_MEMORY'], printed[
         -4000:
     ] + str([(j['state'], j['asked']['comment']) for j in jobs.values()])
     assert (
@@ -204,18 +204,18 @@ def test_a_failing_and_a_killed_job_stop_nobody_else_and_a_rerun_completes(clust
         job = next(j for j in jobs.values() if j['state'] == state)
         log = cluster / job['log']
         assert (
-            f"SLURM status is: '{state}'" in said
-            and str(log.relative_to(cluster)) in said.replace(str(cluster) + '/', '')
+            f"SLURM status is: '{state}'" in printed
+            and str(log.relative_to(cluster)) in printed.replace(str(cluster) + '/', '')
             and log.is_file()
         )
     failed = cluster / 'results/mine/notebooks/extract-tiny-qwen3-omni-thinking-tower-aligned-1of3.ipynb'
     # the executed notebook keeps the traceback
-    assert failed.name in said and MOVIES[0] in failed.read_text() and 'Error' in failed.read_text()
+    assert failed.name in printed and MOVIES[0] in failed.read_text() and 'Error' in failed.read_text()
 
     broken.write_bytes(kept)
     before = (cluster / targets[1]).stat().st_mtime_ns, shards[2].stat().st_mtime_ns
-    code, said = snakemake(cluster, *targets, shards=3)
-    assert code == 0, said[-4000:]
+    code, printed = snakemake(cluster, *targets, shards=3)
+    assert code == 0, printed[-4000:]
     again = [j for n, j in slurm.jobs(cluster / 'state').items() if n not in jobs]
     # two shards and the whole; nothing twice
     assert [j['state'] for j in again] == ['COMPLETED'] * 3 and (cluster / targets[0]).is_file()
@@ -233,9 +233,9 @@ def test_a_failing_and_a_killed_job_stop_nobody_else_and_a_rerun_completes(clust
     ],
 )
 def test_what_is_given_to_the_pipeline_runs_nothing(cluster, given, says):
-    code, said = snakemake(cluster, 'paper', '--printshellcmds', '--dry-run', on='here', **given)
-    assert re.search(says, said) and not (cluster / 'ran').exists()
-    for line in re.findall(r'Shell command: (.*)', said):
+    code, printed = snakemake(cluster, 'paper', '--printshellcmds', '--dry-run', on='here', **given)
+    assert re.search(says, printed) and not (cluster / 'ran').exists()
+    for line in re.findall(r'Shell command: (.*)', printed):
         assert 'touch' not in ' '.join(
             word for word in shlex.split(line, comments=False) if word in (';', 'touch', 'ran')
         )

@@ -202,29 +202,29 @@ def test_a_run_trained_on_features_of_older_rules_says_so(given):
 
 def test_four_subjects_cost_one_extraction_and_one_pass(given, tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
-    seen = dict(extract=0, encoder=0, windows=0)
+    counts = dict(extract=0, encoder=0, windows=0)
     extract, forward = type(load_backbone(TINY)).extract, TemporalEncoder.forward
 
     def counted(self, *a, **k):
-        seen['extract'] += 1
+        counts['extract'] += 1
         return extract(self, *a, **k)
 
     def passed(self, x):
-        seen['encoder'] += 1
-        seen['windows'] += len(x)
+        counts['encoder'] += 1
+        counts['windows'] += len(x)
         return forward(self, x)
 
     monkeypatch.setattr(type(load_backbone(TINY)), 'extract', counted)
     monkeypatch.setattr(TemporalEncoder, 'forward', passed)
     w = open_weights(given / 'ours')
     four = predict(given / 'clip.mkv', given / 'clip.srt', w, device='cpu')
-    assert len(four.bold) == 4 and seen == dict(extract=1, encoder=1, windows=1)
+    assert len(four.bold) == 4 and counts == dict(extract=1, encoder=1, windows=1)
     shutil.copy(given / 'clip.mkv', tmp_path / 'renamed.mkv')
     # the same movie under another name
     one = predict(tmp_path / 'renamed.mkv', given / 'clip.srt', w, 'sub-03', device='cpu')
-    assert seen['extract'] == 1 and np.array_equal(one.bold['sub-03'], four.bold['sub-03'])
+    assert counts['extract'] == 1 and np.array_equal(one.bold['sub-03'], four.bold['sub-03'])
     other = predict(given / 'clip.mkv', None, w, 'sub-03', device='cpu')  # without words it is another stimulus
-    assert seen['extract'] == 2 and not np.allclose(other.bold['sub-03'], one.bold['sub-03'], atol=1e-5)
+    assert counts['extract'] == 2 and not np.allclose(other.bold['sub-03'], one.bold['sub-03'], atol=1e-5)
 
 
 def test_a_training_run_says_how_its_features_are_made_and_is_held_to_it(given, tmp_path, monkeypatch):
@@ -893,7 +893,7 @@ def test_a_card_says_what_the_run_says(tmp_path, monkeypatch):
     finish_run(found, {}, inputs=run.provenance['files'])
     assert '| validation | mean | 0.150 | 0.120 to 0.180 |' in card(run, 'mit', back.recipe)
     assert '## Methods' in text and 'independent reproduction' in text and 'arXiv:2605.29850' in text
-    assert 'learning rate 0.001,' in text and 'over 7 epochs' in text and '592 TRs a person (15 min)' in text
+    assert 'learning rate 0.001,' in text and 'over 7 epochs' in text and '592 TRs per person (15 min)' in text
     finish_run(found, {}, inputs={'weights.safetensors': dict(sha256='of other weights')})
     assert evaluation_of(run) is None
 

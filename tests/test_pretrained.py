@@ -275,13 +275,13 @@ def test_an_id_that_the_hub_does_not_have_and_a_hub_that_is_not_there_are_report
     import huggingface_hub.errors as errors
     from mirage.features import pretrained
 
-    said = dict(
+    printed = dict(
         RepositoryNotFoundError='the hub has no model owner/model',
         RevisionNotFoundError='has no commit 0000',
         LocalEntryNotFoundError='hub cannot be reached. Fetch it .*hf download owner/model --revision 0000',
         GatedRepoError='Accept them on huggingface.co/owner/model',
     )
-    for error, why in said.items():
+    for error, why in printed.items():
         kind = getattr(errors, error)
 
         def refuse(*args, kind=kind, **how):
@@ -442,9 +442,9 @@ def project(spoken):
 
 
 def test_one_command_plans_everything_from_words_to_depth(project):
-    code, said = pipeline(project, '--dry-run', '--printshellcmds')
-    assert code == 0, said[-2000:]
-    lines = [line for line in said.splitlines() if 'papermill' in line]
+    code, printed = pipeline(project, '--dry-run', '--printshellcmds')
+    assert code == 0, printed[-2000:]
+    lines = [line for line in printed.splitlines() if 'papermill' in line]
     made = [re.search(r'nbs/(?:figures/)?(\w+)\.ipynb', line)[1] for line in lines]
     assert sorted(made) == sorted([
         '02h_extract',
@@ -461,8 +461,8 @@ def test_one_command_plans_everything_from_words_to_depth(project):
 
 @pytest.mark.long
 def test_one_command_goes_from_words_to_depth(project):
-    code, said = pipeline(project, '--quiet', 'host')
-    assert code == 0, said[-3000:]
+    code, printed = pipeline(project, '--quiet', 'host')
+    assert code == 0, printed[-3000:]
     drawn = project / 'results' / 'mine' / 'figures'
     assert all((drawn / f'{item}.png').is_file() for item in ('fig5_attention', 'fig7_heads', 'fig9_depth'))
     assert (

@@ -132,10 +132,10 @@ def test_a_pipeline_killed_with_all_its_children_goes_on_by_the_same_command(pip
     (pipeline / 'pace').write_text('.5')
     assert locks(pipeline) and not (pipeline / 'results/a/three.txt').exists()
     again = snakemake(pipeline, 'results/a/three.txt')
-    said = again.communicate()[0]
-    assert again.returncode == 0, said
+    printed = again.communicate()[0]
+    assert again.returncode == 0, printed
     assert (
-        'was killed; its lock is removed' in said
+        'was killed; its lock is removed' in printed
         and (pipeline / 'results/a/three.txt').read_text() == 'done\ndone\n'
         and not locks(pipeline)
     )
@@ -146,8 +146,8 @@ def test_a_living_pipeline_is_never_unlocked(pipeline):
     job = snakemake(pipeline, 'results/a/three.txt')
     wait_for(lambda: locks(pipeline))
     second = snakemake(pipeline, 'results/a/three.txt')
-    said = second.communicate()[0]
-    assert second.returncode != 0 and f'process {job.pid} on' in said and 'cannot be locked' in said, said
+    printed = second.communicate()[0]
+    assert second.returncode != 0 and f'process {job.pid} on' in printed and 'cannot be locked' in printed, printed
     job.communicate()
     assert job.returncode == 0 and (pipeline / 'results/a/three.txt').is_file()
 
@@ -174,8 +174,8 @@ def test_a_dry_run_beside_a_living_pipeline_disturbs_nobody(pipeline):
     job = snakemake(pipeline, 'results/a/three.txt')
     wait_for(lambda: locks(pipeline))
     dry = snakemake(pipeline, 'results/a/three.txt', '--dry-run')
-    said = dry.communicate()[0]
-    assert dry.returncode == 0, said
+    printed = dry.communicate()[0]
+    assert dry.returncode == 0, printed
     job.communicate()
     assert job.returncode == 0
 
@@ -215,8 +215,8 @@ def test_jobs_end_with_the_pipeline_when_it_alone_is_killed(pipeline):
 
 def test_build_makes_what_is_missing_and_counts_its_steps(pipeline, capsys):
     build(pipeline / 'results/a/three.txt')
-    said = capsys.readouterr().out
-    assert (pipeline / 'results/a/three.txt').is_file() and '1 of 3 steps' in said and '3 of 3 steps' in said
+    printed = capsys.readouterr().out
+    assert (pipeline / 'results/a/three.txt').is_file() and '1 of 3 steps' in printed and '3 of 3 steps' in printed
     build(pipeline / 'results/a/three.txt')
     assert capsys.readouterr().out == ''
 
@@ -305,11 +305,11 @@ def test_a_kernel_killed_while_it_builds_takes_the_pipeline_along(pipeline):
 @pytest.mark.long
 def test_two_notebooks_that_miss_the_same_files_build_them_once(pipeline):
     jobs = [script(BUILDS, pipeline / 'results/a/three.txt', MIRAGE_ROOT=pipeline) for _ in range(2)]
-    said = [job.communicate()[0] for job in jobs]
+    printed = [job.communicate()[0] for job in jobs]
     assert (
         [job.returncode for job in jobs] == [0, 0]
-        and sum('3 of 3 steps' in s for s in said) == 1
-        and sum('Another notebook builds (process' in s for s in said) == 1
+        and sum('3 of 3 steps' in s for s in printed) == 1
+        and sum('Another notebook builds (process' in s for s in printed) == 1
     )
 
 
@@ -693,7 +693,7 @@ def test_a_job_of_the_pipeline_says_nothing_while_all_goes_well_and_names_what_w
             nbformat_minor=5,
         )
 
-    said = {}
+    printed = {}
     for name, source in dict(fine='1 + 1', wrong='1/0').items():
         (tmp_path / f'{name}.ipynb').write_text(json.dumps(notebook(source)))
         done = subprocess.run(
@@ -703,13 +703,13 @@ def test_a_job_of_the_pipeline_says_nothing_while_all_goes_well_and_names_what_w
             capture_output=True,
             text=True,
         )
-        said[name] = done.stdout + done.stderr
+        printed[name] = done.stdout + done.stderr
         assert (done.returncode == 0) == (name == 'fine')
     assert (
-        'eavesdropping' not in said['fine'] + said['wrong']
-        and len(said['fine']) < 200
-        and 'ZeroDivisionError' in said['wrong']
-    ), said
+        'eavesdropping' not in printed['fine'] + printed['wrong']
+        and len(printed['fine']) < 200
+        and 'ZeroDivisionError' in printed['wrong']
+    ), printed
 
 
 # many moments
@@ -725,8 +725,8 @@ def test_killed_at_any_moment_the_pipeline_goes_on_by_the_same_command(pipeline,
     (os.killpg if group else os.kill)(job.pid, signal.SIGKILL)
     job.communicate()
     again = snakemake(pipeline, 'results/a/three.txt')
-    said = again.communicate()[0]
-    assert again.returncode == 0 and (pipeline / 'results/a/three.txt').read_text() == 'done\ndone\n', said
+    printed = again.communicate()[0]
+    assert again.returncode == 0 and (pipeline / 'results/a/three.txt').read_text() == 'done\ndone\n', printed
 
 
 EXTRACTS = """

@@ -31,7 +31,7 @@ from mirage.features.extract import extract_splits
 from mirage.features.store import Store
 from mirage.models.model import Mirage, ModelConfig
 from mirage.plotting.figures import COLUMN, figure_folder, new_figure, save_figure
-from mirage.plotting.overview import account, write_overview
+from mirage.plotting.overview import read_account, write_overview
 from mirage.plotting.results import publish
 from mirage.prediction.predict import compute, make, prepare
 from mirage.prediction.recipe import Recipe, check_shared
@@ -55,16 +55,16 @@ _ = mirror, toy  # fixtures
 
 def happens(hazard, at):
     "From now on, in this process, something happens when the `at`-th file is to get its name."
-    plain, seen = os.replace, []
+    plain, replaced = os.replace, []
 
     def replace(source, target):
-        seen.append(target)
-        if len(seen) == at and hazard == 'kill':
+        replaced.append(target)
+        if len(replaced) == at and hazard == 'kill':
             os.kill(os.getpid(), signal.SIGKILL)
-        if len(seen) == at and hazard == 'signal':
+        if len(replaced) == at and hazard == 'signal':
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.raise_signal(signal.SIGINT)  # as Jupyter's stop button
-        if len(seen) == at and hazard == 'full disk':
+        if len(replaced) == at and hazard == 'full disk':
             raise OSError(errno.ENOSPC, 'No space left on device')
         return plain(source, target)
 
@@ -105,13 +105,13 @@ def keeps_its_promises(act, folder, hazards=HAZARDS, times=(1, 2, 4)):
     for hazard in [h for h in hazards if h != 'two at once']:
         for at in times:
             shutil.rmtree(folder)
-            code, said = ended(begun(act, note, hazard, at), note)
+            code, printed = ended(begun(act, note, hazard, at), note)
             if code == 0:
                 assert at > 1, 'nothing happened'
                 continue
-            assert code == (3 if said else -signal.SIGKILL), (hazard, said)
+            assert code == (3 if printed else -signal.SIGKILL), (hazard, printed)
             if hazard == 'full disk':
-                assert 'the disk is full: ' in said and 'same command again' in said, said
+                assert 'the disk is full: ' in printed and 'same command again' in printed, printed
             assert not (folder / 'provenance.json').is_file()
             assert ended(begun(act, note), note) == (0, ''), (hazard, at)
             assert results(folder) == whole, (hazard, at)
@@ -121,7 +121,9 @@ def keeps_its_promises(act, folder, hazards=HAZARDS, times=(1, 2, 4)):
         children = [begun(act, n) for n in notes]
         both = list(map(ended, children, notes))
         assert any(code == 0 for code, _ in both), both
-        assert all(code == 0 or re.search('in use by process|by another process', said) for code, said in both), both
+        assert all(code == 0 or re.search('in use by process|by another process', printed) for code, printed in both), (
+            both
+        )
         assert results(folder) == whole
 
 
@@ -420,8 +422,10 @@ def test_a_file_of_ones_own_that_is_no_longer_what_it_was_is_refused_or_makes_an
         except (ValueError, OSError, FileNotFoundError) as e:
             assert path.stem in str(e) or kind == 'runs.csv', (fault, str(e))
         else:
-            said = capsys.readouterr().out
-            assert 'nothing to train' not in said and 'was made with something else and is made again' in said, fault
+            printed = capsys.readouterr().out
+            assert 'nothing to train' not in printed and 'was made with something else and is made again' in printed, (
+                fault
+            )
             assert fault in ('flipped', 'changed') or fault == 'cut' and path.suffix == '.csv', fault  # of whole rows
         path.write_bytes(sound)
         capsys.readouterr()
@@ -469,11 +473,11 @@ def ours(kind, d):  # (file, how it is read)
         folder = d / 'results/toy/figures'
         about = dict(item='item', title='t', caption='c', cohort='toy', simulated=True, command='x', files={})
         write_sealed(folder / 'item.json', about | dict(faults=[], claims=[]))
-        return folder / 'item.json', lambda: account('toy', 'item')
+        return folder / 'item.json', lambda: read_account('toy', 'item')
     if kind in ('picture of a figure', 'numbers of a figure'):
         draw_toy(d)
         end = dict(zip(('picture of a figure', 'numbers of a figure'), ('png', 'csv')))[kind]
-        return figure_folder('toy') / f'fig1_bars.{end}', lambda: account('toy', 'fig1_bars')
+        return figure_folder('toy') / f'fig1_bars.{end}', lambda: read_account('toy', 'fig1_bars')
     if kind == 'weights of somebody else':
         return shared_model(d / 'm') / 'model.safetensors', lambda: check_shared(str(d / 'm'))
     if kind == 'recipe of somebody else':

@@ -201,7 +201,7 @@ EIGHT = np.arange(8) / 2
 
 
 @pytest.mark.parametrize(
-    'cut, times',
+    'time_point, times',
     [
         (1.3, [0.0, 0.5, 1.0]),
         (0.836, [0.0, 0.5]),
@@ -215,10 +215,12 @@ EIGHT = np.arange(8) / 2
         (10.1, EIGHT + 6.1),
     ],
 )
-def test_rule_5_pictures_are_counted_from_the_beginning_of_the_context(cut, times):
-    assert np.allclose(frame_times(cut, Contexts(), 'forth'), times, atol=1e-9)
-    ours = frame_times(cut, Contexts(), 'back')
-    assert cut < 0.5 or ours[-1] == pytest.approx(cut - 0.5)  # aligned: the newest is always half a second old
+def test_rule_5_pictures_are_counted_from_the_beginning_of_the_context(time_point, times):
+    assert np.allclose(frame_times(time_point, Contexts(), 'forth'), times, atol=1e-9)
+    ours = frame_times(time_point, Contexts(), 'back')
+    assert time_point < 0.5 or ours[-1] == pytest.approx(
+        time_point - 0.5
+    )  # aligned: the newest is always half a second old
 
 
 def test_rule_5_the_last_of_an_odd_number_of_pictures_is_repeated():
@@ -240,7 +242,7 @@ def test_rules_6_and_8_words_are_read_at_their_own_ends_in_the_transcripts_order
 
 
 @pytest.mark.parametrize(
-    'cut, native, tower',
+    'time_point, native, tower',
     [
         (0.5, 0, 0),
         (1.0, 6, 6),
@@ -254,15 +256,15 @@ def test_rules_6_and_8_words_are_read_at_their_own_ends_in_the_transcripts_order
         (2000.0, 773, 779),
     ],
 )
-def test_rule_7_the_towers_token_is_counted_on_the_whole_movie(cut, native, tower):
-    n = min(780, int(13 * cut + 0.5))
+def test_rule_7_the_towers_token_is_counted_on_the_whole_movie(time_point, native, tower):
+    n = min(780, int(13 * time_point + 0.5))
     movie = described([], seconds=3000.0, steps=6000, transcript_seconds=0.0)
-    step = SimpleNamespace(time=cut, kind='step')
+    step = SimpleNamespace(time=time_point, kind='step')
     plan = Schedule(movie, RELEASED)
-    assert newest_tokens(n, plan.heard(cut), 0.0).tolist() == [native]
+    assert newest_tokens(n, plan.heard(time_point), 0.0).tolist() == [native]
     assert tower_pick(plan, step)(n).tolist() == [tower]
     spread = tower_pick(Schedule(movie, ALIGNED), step)(n)
-    assert np.array_equal(spread, newest_tokens(n, plan.heard(cut), 1.0))  # aligned: tower and native alike
+    assert np.array_equal(spread, newest_tokens(n, plan.heard(time_point), 1.0))  # aligned: tower and native alike
 
 
 @pytest.mark.parametrize(
@@ -287,7 +289,7 @@ def test_rule_9_steps_are_rounded_and_the_last_one_ends_with_the_movie(seconds, 
 
 
 class Literal:
-    "The rules word by word: one movie, one cut after the other, through transformers' own processor and model."
+    "The rules word by word: one movie, one time point after the other, through transformers' own processor and model."
 
     def __init__(self, model, movie, table, contexts):
         self.net, self.processor, self.contexts = model.model.model, model.processor, contexts
@@ -302,12 +304,12 @@ class Literal:
         self.words = list(zip(column('words_per_tr'), column('onsets_per_tr'), column('durations_per_tr')))
         self.rows = len(rows)
 
-    def prompt(self, cut):
-        "The last words that ended at or before the cut, in the transcript's order, and their places in the text."
-        said = [(i, w) for i, (w, onset, duration) in enumerate(self.words) if onset + duration <= cut]
-        said = said[-self.contexts.words :]
+    def prompt(self, time_point):
+        "The last words that ended at or before it, in the transcript's order, and their places in the text."
+        words = [(i, w) for i, (w, onset, duration) in enumerate(self.words) if onset + duration <= time_point]
+        words = words[-self.contexts.words :]
         text, spans = '', {}
-        for i, w in said:
+        for i, w in words:
             text += ' ' if text else ''
             spans[i] = (len(text), len(text) + len(w))
             text += w
@@ -317,14 +319,14 @@ class Literal:
         offsets = self.tok(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
         return [k for k, (a, b) in enumerate(offsets) if a < span[1] and b > span[0]]
 
-    def inputs(self, cut):
-        begins = max(0.0, cut - self.contexts.audio)
-        wave = self.wave[round(begins * RATE) : round(cut * RATE)]
-        times = [cut - self.contexts.video + k / 2 for k in range(round(2 * self.contexts.video))]
-        if cut < self.contexts.video:
-            times = [k / 2 for k in range(1000) if k / 2 < cut]
+    def inputs(self, time_point):
+        begins = max(0.0, time_point - self.contexts.audio)
+        wave = self.wave[round(begins * RATE) : round(time_point * RATE)]
+        times = [time_point - self.contexts.video + k / 2 for k in range(round(2 * self.contexts.video))]
+        if time_point < self.contexts.video:
+            times = [k / 2 for k in range(1000) if k / 2 < time_point]
         frames = torch.from_numpy(self.movie.frames(times)).permute(0, 3, 1, 2)
-        text, _ = self.prompt(cut)
+        text, _ = self.prompt(time_point)
         prompt = '<|vision_start|><|video_pad|><|vision_end|>\n' + text
         given = self.processor(
             text=[prompt],
@@ -339,7 +341,7 @@ class Literal:
         given['video_second_per_grid'] = torch.as_tensor(given['video_second_per_grid'])
         for k in ('input_features', 'pixel_values_videos'):
             given[k] = given[k].to(self.net.dtype)
-        return given, min(cut, self.length) - begins if cut > self.length else cut - begins
+        return given, min(time_point, self.length) - begins if time_point > self.length else time_point - begins
 
     def states(self, given):  # (L, tokens, D)
         return torch.cat(self.net(**given, use_audio_in_video=True, output_hidden_states=True).hidden_states)
@@ -364,8 +366,8 @@ class Literal:
         "Native sound and pictures, tower sound and pictures."
         out = {k: [] for k in ('native audio', 'native vision', 'tower audio', 'tower vision')}
         for k in range(round(2 * self.length)):
-            cut = min(self.length, (k + 1) / 2)
-            given, heard = self.inputs(cut)
+            time_point = min(self.length, (k + 1) / 2)
+            given, heard = self.inputs(time_point)
             ids, states = given['input_ids'][0], self.states(given)
             grid = given['video_grid_thw'][0]
             sound = torch.nonzero(ids == self.tok.audio_token_id)[:, 0]
@@ -376,21 +378,21 @@ class Literal:
             mel = given['input_features'][0][:, given['feature_attention_mask'][0].bool()]
             heard = dict(feature_lens=torch.tensor([mel.shape[1]]))
             sound = self.tower(self.net.audio_tower.layers, lambda: self.net.audio_tower(mel, **heard))
-            n = max(1, round(2 * cut))
+            n = max(1, round(2 * time_point))
             out['tower audio'].append(sound[:, min((n - 1) * sound.shape[1] // n, sound.shape[1] - 1)])
-            seen, where = given['pixel_values_videos'], given['video_grid_thw']
-            seen_patches = self.tower(self.net.visual.blocks, lambda: self.net.visual(seen, grid_thw=where))
-            out['tower vision'].append(seen_patches.mean(1))
+            pictures, where = given['pixel_values_videos'], given['video_grid_thw']
+            picture_states = self.tower(self.net.visual.blocks, lambda: self.net.visual(pictures, grid_thw=where))
+            out['tower vision'].append(picture_states.mean(1))
         return {k: torch.stack(v).numpy() for k, v in out.items()}
 
     def text(self, fused):
         length = round(2 * max(self.rows * TR, *(onset + duration for _, onset, duration in self.words)))
         out = None
         for i, (_word, onset, duration) in enumerate(self.words):
-            cut = onset + duration
-            text, spans = self.prompt(cut)
+            time_point = onset + duration
+            text, spans = self.prompt(time_point)
             if fused:
-                given, _ = self.inputs(cut)
+                given, _ = self.inputs(time_point)
                 states, tail = self.states(given), self.tok(text, add_special_tokens=False).input_ids
                 assert given['input_ids'][0, -len(tail) :].tolist() == tail
                 first = states.shape[1] - len(tail)
@@ -532,5 +534,5 @@ def test_vjepa_as_released_sees_the_picture_at_the_cut():
     n = model.config.frames_per_clip
     times = model.times(9.0, Contexts(), 0)
     assert np.allclose(times, 9 - 4 + 4 / n * np.arange(1, n + 1)) and times[-1] == 9.0
-    assert 4 - 4 / 64 == 3.9375  # with the real model's 64 pictures they begin 3.94 s before the cut
+    assert 4 - 4 / 64 == 3.9375  # with the real model's 64 pictures they begin 3.94 s before the time point
     assert model.times(9.0, Contexts())[-1] == 9 - 4 / n

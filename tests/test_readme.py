@@ -59,10 +59,10 @@ def test_each_papermill_command_names_a_notebook_and_parameters_that_it_has(comm
 
 @pytest.mark.parametrize('command', [c for c in COMMANDS if c.startswith('make ')])
 def test_each_make_command_has_a_rule(command):
-    said = subprocess.run(
+    shown = subprocess.run(
         ['make', '--dry-run', '-o', 'env', *command.split()[1:]], cwd=ROOT, capture_output=True, text=True
     )
-    assert said.returncode == 0, said.stderr
+    assert shown.returncode == 0, shown.stderr
 
 
 @pytest.mark.parametrize('command', [c for c in COMMANDS if c.startswith('jupyter ')])
@@ -89,10 +89,10 @@ def test_each_snakemake_command_plans_its_jobs(command):
 def test_the_quick_start_has_five_lines_and_prints_what_it_says():
     (start,) = [text for kind, text in BLOCKS if kind == 'python']
     assert len([line for line in start.splitlines() if line]) == 5
-    said = README.split(start, 1)[1].partition('\n(')[0]
+    shown = README.split(start, 1)[1].partition('\n(')[0]
     done = subprocess.run([sys.executable, '-c', start], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    last = [text.strip().splitlines()[-1].strip() for text in (said.partition('```')[2], done.stdout)]
+    last = [text.strip().splitlines()[-1].strip() for text in (shown.partition('```')[2], done.stdout)]
     numbers = [list(map(float, re.findall(r'\d+\.?\d*', text))) for text in last]
     assert re.sub(r'\d', '', last[0]) == re.sub(r'\d', '', last[1]) and numbers[0] == pytest.approx(
         numbers[1], abs=0.011

@@ -40,8 +40,8 @@ def test_actionlint_would_find_an_unknown_key_and_a_wrong_expression(tmp_path):
     wrong = tmp_path / 'wrong.yml'
     text = (ROOT / '.github/workflows/tests.yml').read_text()
     wrong.write_text(text.replace('fail-fast', 'fail_fast').replace('github.ref', 'github.rev'))
-    said = ' '.join(faults(wrong))
-    assert 'fail_fast' in said and 'rev' in said
+    found = ' '.join(faults(wrong))
+    assert 'fail_fast' in found and 'rev' in found
 
 
 def test_workflows_and_forms_fit_their_schemas():

@@ -115,8 +115,12 @@ def test_an_altered_number_ends_with_status_1_and_the_name_of_its_item(toy, caps
 def test_an_item_that_is_there_on_one_side_only_is_named(toy, capsys):
     (toy / 'figures/toy/table1_scores.csv').rename(toy / 'figures/toy/table9_old.csv')
     assert main(['verify', 'toy']) == 1
-    said = capsys.readouterr().out
-    assert 'not committed' in said and 'not drawn' in said and 'Not as committed: table1_scores, table9_old.' in said
+    printed = capsys.readouterr().out
+    assert (
+        'not committed' in printed
+        and 'not drawn' in printed
+        and 'Not as committed: table1_scores, table9_old.' in printed
+    )
     with pytest.raises(FileNotFoundError, match='table9_old.csv is committed, but was not drawn'):
         publish('toy', about=SIMULATED)
 

@@ -22,7 +22,7 @@ def same_as_sklearn(X, Y, alphas=ALPHAS, rtol=1e-6):
     theirs = RidgeCV(alphas=alphas, alpha_per_target=True).fit(X.astype(np.float64), Y.astype(np.float64))
     assert (ours.alpha == theirs.alpha_).all()
     scale = np.abs(theirs.coef_).max(1, keepdims=True)
-    assert (np.abs(ours.weights.T - theirs.coef_) <= rtol * scale).all()
+    assert (np.abs(ours.coefficients.T - theirs.coef_) <= rtol * scale).all()
     assert np.allclose(ours.predict(X), theirs.predict(X), atol=1e-4 * np.abs(Y).max())
     return ours
 
@@ -63,13 +63,13 @@ def test_near_ties_are_settled_in_double_precision(monkeypatch):
     X, Y, _ = data(500, 40, 50, signal=(0.5, 3))
     alphas = np.sort(np.concatenate([np.logspace(0, 4, 5) * (1 + d) for d in (0, 1e-6)]))
     same_as_sklearn(X, Y, alphas)
-    exact, seen = R.loo_exact, []
-    monkeypatch.setattr(R, 'loo_exact', lambda *a: seen.append(a[-1].sum()) or exact(*a))
+    exact, counts = R.loo_exact, []
+    monkeypatch.setattr(R, 'loo_exact', lambda *a: counts.append(a[-1].sum()) or exact(*a))
     fit_ridge([(X, {'s': Y})], alphas)
-    assert seen == [50]
-    seen.clear()
+    assert counts == [50]
+    counts.clear()
     fit_ridge([(X, {'s': Y})], np.logspace(0, 4, 5))
-    assert sum(seen) < 10
+    assert sum(counts) < 10
 
 
 def test_penalties_so_small_that_nothing_is_left_out():
@@ -77,7 +77,7 @@ def test_penalties_so_small_that_nothing_is_left_out():
     X, Y, _ = data(30, 90, 20)
     ours = fit_ridge([(X, {'s': Y})], [1e-300, 1e-14, 1.0, 1e3])['s']
     theirs = fit_ridge([(X, {'s': Y})], [1.0, 1e3])['s']
-    assert (ours.alpha == theirs.alpha).all() and np.allclose(ours.weights, theirs.weights)
+    assert (ours.alpha == theirs.alpha).all() and np.allclose(ours.coefficients, theirs.coefficients)
     with pytest.raises(ValueError, match='too small for the 30 rows of s'):
         fit_ridge([(X, {'s': Y})], [1e-300, 1e-14])
 
@@ -88,7 +88,7 @@ def test_a_constant_parcel_gets_the_first_penalty_and_no_weights():
     ours = same_as_sklearn(X, Y)
     assert (
         ours.alpha[2] == ALPHAS[0]
-        and np.allclose(ours.weights[:, 2], 0, atol=1e-12)
+        and np.allclose(ours.coefficients[:, 2], 0, atol=1e-12)
         and np.isclose(ours.intercept[2], 4)
     )
 
@@ -99,7 +99,7 @@ def test_blocks_do_not_matter():
     cuts = [0, 1, 5, 1700, 3000]
     parts = fit_ridge([(X[a:b], {'s': Y[a:b]}) for a, b in zip(cuts, cuts[1:])], ALPHAS)['s']
     assert (whole.alpha == parts.alpha).all() and np.allclose(whole.errors, parts.errors, rtol=1e-5)
-    assert np.allclose(whole.weights, parts.weights, rtol=1e-9, atol=1e-12)
+    assert np.allclose(whole.coefficients, parts.coefficients, rtol=1e-9, atol=1e-12)
 
 
 def test_one_decomposition_for_all_who_saw_the_same(monkeypatch):
@@ -120,7 +120,7 @@ def test_one_decomposition_for_all_who_saw_the_same(monkeypatch):
         rows = np.concatenate([np.arange(i, j) for i, j, who in spans if s in who])
         alone = fit_ridge([(X[rows], {s: Ys[s][rows]})], ALPHAS)[s]
         assert (alone.alpha == together[s].alpha).all() and np.allclose(
-            alone.weights, together[s].weights, rtol=1e-8, atol=1e-11
+            alone.coefficients, together[s].coefficients, rtol=1e-8, atol=1e-11
         )
 
 
@@ -211,14 +211,14 @@ def test_only_training_movies_shape_the_design():
     rng = np.random.default_rng(0)
     movies = {f: rng.standard_normal((40, 30)).astype(np.float32) for f in ('train', 'val')}
     louder = movies | {'val': movies['val'] * 100 + 5}
-    for recipe in (
+    for design in (
         Design((3 * TR, 4 * TR)),
         Design((3 * TR, 4 * TR), width=20),
         Design((3 * TR, 4 * TR), components=5),
     ):
-        a, b = (design_matrix(f, ['train'], recipe, [10, 20]) for f in (movies, louder))
+        a, b = (design_matrix(f, ['train'], design, [10, 20]) for f in (movies, louder))
         assert np.array_equal(a['train'], b['train']) and not np.allclose(a['val'], b['val'])
-        assert np.array_equal(a['train'], design_matrix(movies, ['train'], recipe, [10, 20])['train'])
+        assert np.array_equal(a['train'], design_matrix(movies, ['train'], design, [10, 20])['train'])
 
 
 def test_the_challenge_recipe():
@@ -310,7 +310,7 @@ def simulated_people(movies, tr, onsets=(0.0,)):
     return namedtuple('People', 'runs bold tr')(runs, lambda r: bold[r.subject, r.split], tr)
 
 
-def ridge_r(movies, people, recipe=DESIGNS['paper'], given_onsets=True):
+def ridge_r(movies, people, chosen=DESIGNS['paper'], given_onsets=True):
     "Validation r of each subject, as chapter 03d computes it; `given_onsets`: whether the onsets are given."
     runs = people.runs if given_onsets else people.runs.assign(onset=0.0)
     cohort = people._replace(runs=runs)
@@ -318,9 +318,9 @@ def ridge_r(movies, people, recipe=DESIGNS['paper'], given_onsets=True):
     rows = {}
     for key, n in showings(runs).items():
         split, onset = key if isinstance(key, tuple) else (key, 0.0)
-        rows[key] = tr_rows(movies, split, n, people.tr, onset, recipe.delays)
-    design = design_matrix(rows, train, recipe, [5, 4], tr=people.tr)
-    models = fit_ridge(TrainingRows(cohort, design, recipe.trim), np.logspace(0, 6, 13))
+        rows[key] = tr_rows(movies, split, n, people.tr, onset, chosen.delays)
+    design = design_matrix(rows, train, chosen, [5, 4], tr=people.tr)
+    models = fit_ridge(TrainingRows(cohort, design, chosen.trim), np.logspace(0, 6, 13))
     return {
         row.subject: pearson(y, people.bold(row)).mean()
         for row, y in ridge_predictions(models, design, runs[runs['set'] == 'val'])
@@ -366,12 +366,12 @@ def test_delays_that_the_rows_do_not_hold_are_refused():
         design_matrix({'m': np.random.default_rng(0).standard_normal((20, 3))}, ['m'], Design((4.0, 4.5, 5.0)), tr=2.0)
 
 
-def by_runs(X, Y, seen):
-    "Runs of 60 rows each; seen: subject → the runs of which."
+def by_runs(X, Y, shown):
+    "Runs of 60 rows each; shown: subject → the runs of which."
     runs = []
     for k in range(5):
         rows = slice(k * 60, k * 60 + 60)
-        runs.append([(X[rows], {s: Y[rows] for s in seen if k in seen[s]})])
+        runs.append([(X[rows], {s: Y[rows] for s in shown if k in shown[s]})])
     return runs
 
 
@@ -389,14 +389,14 @@ def test_penalties_by_whole_runs_are_those_of_refitting_without_each_run():
 
 def test_people_who_missed_runs_get_the_penalties_they_would_get_alone():
     X, Y, _ = data(300, 20, 12)
-    seen = {'a': (0, 1, 2, 3, 4), 'b': (0, 2, 4), 'c': (1, 2)}
-    parts = by_runs(X, Y, seen)
+    shown = {'a': (0, 1, 2, 3, 4), 'b': (0, 2, 4), 'c': (1, 2)}
+    parts = by_runs(X, Y, shown)
     together = fit_ridge([b for part in parts for b in part], ALPHAS, parts)
-    for s, runs in seen.items():
+    for s, runs in shown.items():
         own = [part for k, part in enumerate(by_runs(X, Y, {s: runs})) if k in runs]
         alone = fit_ridge([b for part in own for b in part], ALPHAS, own)[s]
         assert (alone.alpha == together[s].alpha).all() and np.allclose(alone.errors, together[s].errors, rtol=1e-4)
-        assert np.allclose(alone.weights, together[s].weights, rtol=1e-7, atol=1e-10)
+        assert np.allclose(alone.coefficients, together[s].coefficients, rtol=1e-7, atol=1e-10)
 
 
 def test_one_run_cannot_be_left_out():

@@ -119,8 +119,8 @@ def test_the_check_of_links_sees_a_missing_page_a_missing_part_and_a_foreign_scr
 
 @pytest.mark.skipif(not BROWSER, reason='no Chromium: the site is not opened')
 def test_a_page_opens_from_a_folder_without_an_error_and_its_search_finds(small, tmp_path):
-    seen = browse(small / 'chapters/03a_pooler.html', tmp_path / 'profile')
-    assert seen['faults'] == [] and all(width for _, width, _ in seen['pictures'])
+    browsed = browse(small / 'chapters/03a_pooler.html', tmp_path / 'profile')
+    assert browsed['faults'] == [] and all(width for _, width, _ in browsed['pictures'])
     page = small / 'searched.html'
     page.write_text((small / 'index.html').read_text().replace('</head>', PROBE))
     flags = '--headless --no-sandbox --disable-gpu --host-resolver-rules=MAP*~NOTFOUND --virtual-time-budget=9000'

@@ -215,9 +215,9 @@ def test_a_movie_without_sound_says_how_to_mend_it(tmp_path):
 def test_everything_that_was_damaged_is_reported_once(tmp_path):
     path = make(tmp_path / 'c.mkv')
     blank(path, 'video', 2.0, 2.5)
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning) as warned:
         Movie.open(path).frames([0.0, 7.0])
-    assert [str(w.message) for w in said] == [f'{path}: 13 pieces of the video are damaged']
+    assert [str(w.message) for w in warned] == [f'{path}: 13 pieces of the video are damaged']
 
 
 # the transcript beside the movie

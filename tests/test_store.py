@@ -236,7 +236,7 @@ def test_resampling_keeps_constants_means_and_cuts(tmp_path, rate):
     assert not f.read('one', 'a', n, n + 3).any() and not f.read('one', 'a', -3, 0).any()
     for a, b in ((0, 7), (5, 6), (11, 30), (n - 4, n + 2)):
         assert (f.read('x', 'a', a, b)[: n - a] == whole[a:b]).all()
-    fine = np.repeat(x, 1000, 0)  # by brute force: a thousand points a sample
+    fine = np.repeat(x, 1000, 0)  # by brute force: a thousand points per sample
     times = (np.arange(len(fine)) + 0.5) / (1000 * rate)
     brute = np.stack([fine[(times >= k / 2) & (times < (k + 1) / 2)].mean(0) for k in range(n)])
     assert np.abs(whole - brute).max() < 0.02

@@ -204,9 +204,9 @@ def test_what_was_not_measured_does_not_teach():
     (batch,) = loader([[w for w in windows if w.split == 'c']])
     y = torch.randn(3, 3, 20, 6)
     loss = mirage.training.train.squared_error(y, batch)
-    batch.bold[~batch.seen] = 100.0
+    batch.bold[~batch.mask] = 100.0
     assert torch.equal(loss, mirage.training.train.squared_error(y, batch))
-    batch.seen[:, 0, 1] = False
+    batch.mask[:, 0, 1] = False
     assert mirage.training.train.squared_error(y, batch) < loss
 
 
@@ -218,7 +218,7 @@ def test_paired_and_independent_batches_have_the_same_objective():
     loss = {}
     for kind in ('paired', 'independent'):
         (batch,) = loader([mirage.training.train.make_windows(cohort, 'train', 20, 20, kind)])
-        loss[kind] = mirage.training.train.squared_error(model(batch.features), batch) / batch.seen.sum()
+        loss[kind] = mirage.training.train.squared_error(model(batch.features), batch) / batch.mask.sum()
     assert len(batch.windows) > 20 and torch.isclose(loss['paired'], loss['independent'], rtol=1e-5)
 
 
@@ -398,8 +398,8 @@ def test_a_fold_learns_nothing_from_the_bold_that_it_predicts(folder, monkeypatc
     monkeypatch.setattr(mirage.training.train, 'Cohort', in_folds())
     one = train('toy', 'toy', 3, folds='runs', fold=2)
     assert one.path.name == 'mirage-cv-fold2-native-s3'
-    said = one.config['fold']
-    assert said == dict(number=2, of=5, held_out=['b'], validation=['a']) and said['validation'] != said['held_out']
+    fold = one.config['fold']
+    assert fold == dict(number=2, of=5, held_out=['b'], validation=['a']) and fold['validation'] != fold['held_out']
     with h5py.File(one.path / 'predictions.h5') as f:
         assert set(f) == {'val', SET} and set(f[SET]['sub-01']) == {'b'} and 'sub-03' not in f[SET]
     monkeypatch.setattr(mirage.training.train, 'Cohort', in_folds('b'))
@@ -458,8 +458,8 @@ def test_a_training_ends_when_patience_does_and_goes_on_as_it_would_have(folder,
     highest = int(history.val_r.argmax())
     assert len(history) == highest + 3 < 12 and history.epoch.iloc[0] == 0.5
     whole = train('toy', 'toy', 3, epochs=6, validations=2, patience=0, lr=0.3, name='whole')
-    seen = pd.read_csv(whole.path / 'history.csv')
-    assert len(seen) == 12 and np.array_equal(seen.val_r[: len(history)], history.val_r)
+    whole_history = pd.read_csv(whole.path / 'history.csv')
+    assert len(whole_history) == 12 and np.array_equal(whole_history.val_r[: len(history)], history.val_r)
 
 
 def test_weights_that_only_got_worse_and_a_ridge_that_wins_are_said(folder):

@@ -102,7 +102,7 @@ def srt(*cues):  # (begins, ends, text)
     return '\n'.join(f'{i + 1}\n{clock(a)} --> {clock(b)}\n{text}\n' for i, (a, b, text) in enumerate(cues))
 
 
-def said(path, text, encoding='utf-8'):  # the words in one string, what was reported
+def read_text_of(path, text, encoding='utf-8'):  # the words in one string, what was reported
     with warnings.catch_warnings(record=True) as reported:
         warnings.simplefilter('always')
         words = read_words(written(path, text, encoding))
@@ -166,7 +166,7 @@ ROLLING = {
 
 @pytest.mark.parametrize('how', ROLLING)
 def test_rolling_captions_converted_to_srt_have_each_word_once(tmp_path, how):
-    words, reported = said(tmp_path / 'c.srt', srt(*ROLLING[how]))
+    words, reported = read_text_of(tmp_path / 'c.srt', srt(*ROLLING[how]))
     assert words == 'a story begins and ends good night' and 'rolling captions' in reported
 
 
@@ -218,7 +218,9 @@ def test_words_that_are_underlined_in_turn_are_one_line_with_times(tmp_path, mar
 
 def test_emphasis_that_is_said_twice_is_no_karaoke(tmp_path):
     assert (
-        said(tmp_path / 'e.srt', srt((1, 2, 'I said <i>no</i>'), (2, 3, 'I said <i>no</i>'), (3, 4, 'Fine.')))[0]
+        read_text_of(tmp_path / 'e.srt', srt((1, 2, 'I said <i>no</i>'), (2, 3, 'I said <i>no</i>'), (3, 4, 'Fine.')))[
+            0
+        ]
         == 'I said no I said no Fine.'
     )
 
@@ -251,12 +253,12 @@ def test_a_line_that_only_one_cue_shows_again_takes_no_time_from_the_new_one(tmp
     }.values(),
 )
 def test_a_line_said_twice_in_succession_does_not_vanish(tmp_path, cues, words):
-    assert said(tmp_path / 'c.srt', srt(*cues))[0] == words
+    assert read_text_of(tmp_path / 'c.srt', srt(*cues))[0] == words
 
 
 def test_an_isolated_line_that_comes_back_is_reported(tmp_path):
     cues = [(1, 2, 'Run!'), (2, 3, 'Run!\nWhy?'), (3, 4, 'Because.'), (4, 5, 'Of what?'), (5, 6, 'Of that.')]
-    assert 'was said again: line 6' in said(tmp_path / 'c.srt', srt(*cues))[1]
+    assert 'was said again: line 6' in read_text_of(tmp_path / 'c.srt', srt(*cues))[1]
 
 
 def test_karaoke_times_stand_before_words_or_inside_them(tmp_path):
@@ -298,16 +300,17 @@ def test_srt_is_read_as_players_read_it(tmp_path, case):
 
 
 def test_numbers_that_are_said_are_no_indices(tmp_path):
-    assert said(tmp_path / 'n.srt', srt((1, 2, 'Say\n42'), (2, 3, '1984')))[0] == 'Say 42 1984'
+    assert read_text_of(tmp_path / 'n.srt', srt((1, 2, 'Say\n42'), (2, 3, '1984')))[0] == 'Say 42 1984'
     assert (
-        said(tmp_path / 'm.srt', '00:00:01,000 --> 00:00:02,000\n1984\n00:00:03,000 --> 00:00:04,000\nNo\n')[0]
+        read_text_of(tmp_path / 'm.srt', '00:00:01,000 --> 00:00:02,000\n1984\n00:00:03,000 --> 00:00:04,000\nNo\n')[0]
         == '1984 No'
     )
 
 
 def test_clocks_and_arrows_that_are_said_are_no_times(tmp_path):
     assert (
-        said(tmp_path / 'a.srt', srt((1, 2, 'look --> there'), (3, 4, '10:30 - 11:45')))[0] == 'look there 10:30 11:45'
+        read_text_of(tmp_path / 'a.srt', srt((1, 2, 'look --> there'), (3, 4, '10:30 - 11:45')))[0]
+        == 'look there 10:30 11:45'
     )
 
 
@@ -324,7 +327,7 @@ def test_clocks_and_arrows_that_are_said_are_no_times(tmp_path):
     ],
 )
 def test_one_bad_cue_is_left_out_and_reported(tmp_path, times):
-    words, reported = said(
+    words, reported = read_text_of(
         tmp_path / 'b.srt',
         f'1\n00:00:01,000 --> 00:00:02,000\nHello\n\n2\n{times}\nlost\n\n3\n00:00:05,000 --> 00:00:06,000\nGeneral\n',
     )
@@ -351,7 +354,7 @@ def test_webvtt_with_everything_that_is_no_speech(tmp_path):
         '<v.loud Ann Lee>Be <i.x>quick</i>!</v>\n\nstray\n\n100:00:03.000 --> 100:00:04.000\n- Now '
         '&lt;then&nbsp;<ruby>more<rt>less</rt></ruby>\n\nNOTE end'
     )
-    words, reported = said(tmp_path / 's.vtt', text)
+    words, reported = read_text_of(tmp_path / 's.vtt', text)
     assert (
         words == 'Be quick! Now <then more'
         and "line 17, 'stray'" in reported
@@ -464,12 +467,13 @@ def test_what_recognisers_and_aligners_write(tmp_path, data, words):
 
 def test_one_json_object_a_line(tmp_path):
     lines = json.dumps(dict(text='a line', start=1, end=3)), json.dumps(dict(text='and more', start=3, end=5))
-    assert said(tmp_path / 'l.jsonl', '\n'.join(lines) + '\n')[0] == 'a line and more'
+    assert read_text_of(tmp_path / 'l.jsonl', '\n'.join(lines) + '\n')[0] == 'a line and more'
 
 
 def test_the_phones_of_mfa_are_no_words(tmp_path):
     assert (
-        said(tmp_path / 'm.csv', 'Begin,End,Label,Type,Speaker\n.5,.9,hello,words,s\n.5,.6,HH,phones,s\n')[0] == 'hello'
+        read_text_of(tmp_path / 'm.csv', 'Begin,End,Label,Type,Speaker\n.5,.9,hello,words,s\n.5,.6,HH,phones,s\n')[0]
+        == 'hello'
     )
 
 
@@ -509,7 +513,10 @@ def test_times_in_milliseconds_clocks_and_decimal_commas(tmp_path, text):
 
 
 def test_milliseconds_that_no_column_names_are_reported(tmp_path):
-    assert 'read as milliseconds' in said(tmp_path / 't.csv', 'word,start,end\nhello,1000,1400\nthere,1500,1900\n')[1]
+    assert (
+        'read as milliseconds'
+        in read_text_of(tmp_path / 't.csv', 'word,start,end\nhello,1000,1400\nthere,1500,1900\n')[1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -604,7 +611,7 @@ LETTERS = {
 
 @pytest.mark.parametrize('encoding', LETTERS)
 def test_encodings_of_other_countries_are_recognised_and_reported(tmp_path, encoding):
-    words, reported = said(tmp_path / 'e.srt', srt((1, 9, LETTERS[encoding])), encoding)
+    words, reported = read_text_of(tmp_path / 'e.srt', srt((1, 9, LETTERS[encoding])), encoding)
     assert (
         words.replace(' ', '') == LETTERS[encoding].replace(' ', '').replace('?', '').replace(';', '')
         and 'read as' in reported
@@ -612,7 +619,7 @@ def test_encodings_of_other_countries_are_recognised_and_reported(tmp_path, enco
 
 
 def test_english_with_curly_quotes_of_windows(tmp_path):
-    words, reported = said(tmp_path / 'e.srt', srt((1, 2, 'I don’t know — “maybe”')), 'cp1252')
+    words, reported = read_text_of(tmp_path / 'e.srt', srt((1, 2, 'I don’t know — “maybe”')), 'cp1252')
     assert words == 'I don’t know “maybe”' and 'windows-1252' in reported
 
 
@@ -630,7 +637,7 @@ def test_one_line_in_another_encoding_is_right_or_refused(tmp_path):
         ('你好', 'big5'),
     ):
         try:
-            words, reported = said(tmp_path / 'e.srt', srt((1, 2, text)), encoding)
+            words, reported = read_text_of(tmp_path / 'e.srt', srt((1, 2, text)), encoding)
         except ValueError as e:
             assert 'e.srt' in str(e) and 'iconv -f' in str(e)
         else:

@@ -174,10 +174,10 @@ def header_tr(source: Source, image) -> float | None:
 def repetition_time(source: Source, image, given: float | None = None) -> float:  # seconds
     "One repetition time for a run, or an error that says who disagrees."
     file = sidecar(source.files[0])
-    said = dict(header=header_tr(source, image), json=None)
+    stated = dict(header=header_tr(source, image), json=None)
     if file and (described := read_json(file)) and isinstance(described, dict):
-        said['json'] = described.get('RepetitionTime')
-    values = {k: v for k, v in said.items() if v is not None}
+        stated['json'] = described.get('RepetitionTime')
+    values = {k: v for k, v in stated.items() if v is not None}
     for where, value in values.items():
         what = source.files[0] if where == 'header' else file
         check_number(f'{what}: the repetition time, seconds,', value, *TR_RANGE)
@@ -591,9 +591,9 @@ def read_run_table(file: Path) -> pd.DataFrame:  # RUN_COLUMNS, text, '' where n
     return table
 
 
-def same_key(said: str, there: str) -> bool:
+def same_key(asked: str, there: str) -> bool:
     "Whether a cell fits: run 1 is run 01; an empty cell fits all."
-    return not said or said == there or (said.isdecimal() and there.isdecimal() and int(said) == int(there))
+    return not asked or asked == there or (asked.isdecimal() and there.isdecimal() and int(asked) == int(there))
 
 
 def fits_line(row, own: dict) -> bool:
@@ -616,9 +616,9 @@ def match_runs(sources: list, table: pd.DataFrame, file: Path) -> tuple[list, li
     idle = [i for i in table.index if i not in used]
     if idle:
         row = table.loc[idle[0]]
-        said = ' '.join(f'{key} {row[key]}' for key in KEYS if row[key])
+        keys = ' '.join(f'{key} {row[key]}' for key in KEYS if row[key])
         raise ValueError(
-            f'{file}, line {idle[0] + 2}: there is no recording of {said or row.movie}. There are: '
+            f'{file}, line {idle[0] + 2}: there is no recording of {keys or row.movie}. There are: '
             f'{some((s.label for s in sources), 4)}'
         )
     notes = [f'{len(left)} runs stand in no line of {file.name} and are left out: {some(left, 4)}'] if left else []
@@ -639,8 +639,8 @@ def guess_runs(sources: list) -> tuple[list, list]:  # (source, row) pairs, note
         sets |= {order[-2]: 'val', order[-1]: 'test'}
     empty = dict.fromkeys(RUN_COLUMNS, '')
     pairs = [(s, empty | dict(movie=s.task, split=part, set=sets[part])) for s, part in parts.items()]
-    said = ', '.join(f'{part} ({which})' for part, which in sets.items())
-    return pairs, [f'guessed from the names of tasks, since no table says it: movies and sets are {said}']
+    listed = ', '.join(f'{part} ({which})' for part, which in sets.items())
+    return pairs, [f'guessed from the names of tasks, since no table says it: movies and sets are {listed}']
 
 # %% ../../nbs/01q_derivatives.ipynb #5d8e001b
 def events_file(source: Source, derivatives: Path, events: str) -> Path | None:
@@ -679,11 +679,11 @@ def movie_began(
             fits |= (table[column] == event) | (table[column].map(lambda text: Path(text).stem) == event)
         table = table[fits]
     if len(table) != 1:
-        seen = sorted(set(whole[kinds].to_numpy().ravel()))
+        named = sorted(set(whole[kinds].to_numpy().ravel()))
         raise ValueError(
             f'{file} has {len(table)} events{f" {event!r}" if event else ""}, and one says when the movie began. Name '
             'it, event: '
-            f'{some(seen) or "there are no names"}; or give the column began in the table of runs, and say events: '
+            f'{some(named) or "there are no names"}; or give the column began in the table of runs, and say events: '
             'none.'
         )
     try:
@@ -796,15 +796,15 @@ def read_rates(features: str) -> dict:  # stream → frames per second
 
 def check_splits(pairs: list) -> None:
     "Refuse two runs of a person that would be one."
-    seen = {}
+    taken = {}
     for source, row in pairs:
         key = (source.subject, row['split'] or row['movie'], row['repeat'] or '1')
-        if key in seen:
+        if key in taken:
             raise ValueError(
-                f'{seen[key].label} and {source.label} are both {key[1]} of {source.subject}. Give the table a column '
+                f'{taken[key].label} and {source.label} are both {key[1]} of {source.subject}. Give the table a column '
                 'split (parts of a movie), or repeat (1, 2: the same part again).'
             )
-        seen[key] = source
+        taken[key] = source
 
 # %% ../../nbs/01q_derivatives.ipynb #5d8e0021
 def plan_job(
@@ -842,8 +842,8 @@ def plan_job(
 def generator_of(folder: Path) -> str:
     "What made the derivatives, as their description says."
     file = folder / 'dataset_description.json'
-    said = read_json(file) if file.is_file() else {}
-    made = said.get('GeneratedBy') if isinstance(said, dict) else None
+    description = read_json(file) if file.is_file() else {}
+    made = description.get('GeneratedBy') if isinstance(description, dict) else None
     first = made[0] if isinstance(made, list) and made and isinstance(made[0], dict) else {}
     return f'{first.get("Name", "")} {first.get("Version", "")}'.strip()
 
@@ -871,8 +871,8 @@ def notes_of(jobs: list, guessed: list, cleaning: Cleaning) -> list:
         )
     late = [job for job in jobs if job.onset]
     if late:
-        said = some((f'{job.source.label} {job.onset:g} s' for job in late), 3)
-        notes.append(f'row 0 shows a later second of the movie than 0 in {len(late)} runs, written as onset: {said}')
+        listed = some((f'{job.source.label} {job.onset:g} s' for job in late), 3)
+        notes.append(f'row 0 shows a later second of the movie than 0 in {len(late)} runs, written as onset: {listed}')
     if scrubbed := sum(len(job.rows.scrubbed) for job in jobs):
         notes.append(f'{scrubbed} volumes that scrubbing takes out are interpolated')
     if cleaning.high_pass and cleaning.confounds != 'none':
@@ -903,8 +903,8 @@ def plan_jobs(
                 'video and transcript in the table of runs, or features: text=2 if you will bring features'
             )
     if len(times) > 1:
-        said = ', '.join(f'{seconds:g} s in {label}' for seconds, label in times.items())
-        raise ValueError(f'the runs differ in TR: {said}. A cohort has one; import them as two.')
+        listed = ', '.join(f'{seconds:g} s in {label}' for seconds, label in times.items())
+        raise ValueError(f'the runs differ in TR: {listed}. A cohort has one; import them as two.')
     if not jobs:
         raise ValueError('no run is left to import')
     return jobs, guessed, next(iter(times))

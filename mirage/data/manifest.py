@@ -120,13 +120,13 @@ def package_licences() -> pd.DataFrame:  # package, version, licence, bundled, c
     "Every package that is installed in this environment, with the libraries under copyleft that its wheel brings."
     found = {d.metadata['Name']: d for d in importlib.metadata.distributions() if d.metadata['Name']}
     names = sorted(found, key=str.lower)
-    said = [package_licence(found[name].metadata) for name in names]
+    licences = [package_licence(found[name].metadata) for name in names]
     table = pd.DataFrame(
         dict(
             package=names,
             version=[found[name].version for name in names],
             licence=[
-                licence_file(found[n].files) or text if text == 'not said' else text for n, text in zip(names, said)
+                licence_file(found[n].files) or text if text == 'not said' else text for n, text in zip(names, licences)
             ],
             bundled=[bundled(found[name].files) for name in names],
         )

@@ -45,17 +45,17 @@ def tell(path, notes):
 
 def open_sound(path, transcript=None, tr: float = TR, audio_track='') -> SoundFile:
     "Look at a sound file without decoding it."
-    path, seen = Path(path), survey_packets(path)
-    sound = pick_sound(seen.tracks, None, path, audio_track)
+    path, survey = Path(path), survey_packets(path)
+    sound = pick_sound(survey.tracks, None, path, audio_track)
     if sound is None:
         raise MovieError(f'{path} holds no sound; fetch it again, or convert it with FFmpeg')
-    check_clock(seen, [sound], path)
-    start, seconds = span(seen, [sound], path)
+    check_clock(survey, [sound], path)
+    start, seconds = span(survey, [sound], path)
     if seconds <= 0:
         raise MovieError(f'{path} holds no sound; fetch it again, or convert it with FFmpeg')
-    sounds = [t for t in seen.tracks if t.kind == 'audio']
+    sounds = [t for t in survey.tracks if t.kind == 'audio']
     taken = f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({features(sound)})' if len(sounds) > 1 else ''
-    notes = ('its cover picture is not shown',) * any(t.kind == 'video' for t in seen.tracks)
+    notes = ('its cover picture is not shown',) * any(t.kind == 'video' for t in survey.tracks)
     tell(path, notes)
     return SoundFile(
         path=path,

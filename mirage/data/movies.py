@@ -307,9 +307,9 @@ def second_file(
             return data.find(mark, max(reach, 8)) >= 0
 
 
-def check_clock(seen: Survey, tracks, path):
+def check_clock(survey: Survey, tracks, path):
     "Refuse a file whose time stamps do not go on from its beginning to its end."
-    remedy = 'make one movie of it: ffmpeg -i IN OUT.mp4' if seen.format in ('mpegts', 'mpeg') else JOIN_AGAIN
+    remedy = 'make one movie of it: ffmpeg -i IN OUT.mp4' if survey.format in ('mpegts', 'mpeg') else JOIN_AGAIN
     for a, b in sum([t.leaps for t in tracks], []):
         if b < a:
             raise MovieError(
@@ -322,20 +322,20 @@ def check_clock(seen: Survey, tracks, path):
                 f'if these are joined pieces, {remedy}; if the gap is meant, fill it: '
                 'ffmpeg -i IN -af aresample=async=1 OUT.mp4'
             )
-    if second_file(path, seen.reach):
+    if second_file(path, survey.reach):
         raise MovieError(f'{path}: a second file begins after its last packet, which players do not show; {JOIN_AGAIN}')
 
 
-def span(seen: Survey, tracks, path) -> tuple:  # the clock when it begins, seconds that it lasts
+def span(survey: Survey, tracks, path) -> tuple:  # the clock when it begins, seconds that it lasts
     "When a movie begins, and how long it lasts."
     begins = min(t.begins for t in tracks)
     if not math.isfinite(begins):
         raise MovieError(f'{path} has no time stamps; give it some: ffmpeg -r 25 -i IN OUT.mp4')
     lasts = max(t.ends for t in tracks) - begins
-    claims = [seen.says, seen.says - begins] if seen.says else []
+    claims = [survey.says, survey.says - begins] if survey.says else []
     if claims and min(claims) > lasts + SHORT:
         raise MovieError(
-            f'{path} says it lasts {seen.says:.1f} s but ends at {lasts:.1f} s: it was cut short; fetch it again'
+            f'{path} says it lasts {survey.says:.1f} s but ends at {lasts:.1f} s: it was cut short; fetch it again'
         )
     near = [c for c in claims if abs(c - lasts) <= AGREE]
     return begins, min(near, key=lambda c: abs(c - lasts), default=lasts)

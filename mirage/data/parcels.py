@@ -517,7 +517,7 @@ class Prediction:
         return self.tr * np.arange(len(next(iter(self.bold.values()))))
 
     @property
-    def seen(
+    def movie_times(
         self,
     ):  # (n_tr,) seconds into the movie of the picture that each sample answers to; negative before it begins
         return np.round(self.times - DELAY, 6)

@@ -354,11 +354,11 @@ def own_directions(
     rng,
 ):  # (LATENTS, D): unit variance in the band
     "Where the band moves in ways that no other depth and no other modality knows of."
-    said = np.abs(z[m]).max((1, 2)) > 0
-    inside = z[m][said].transpose(0, 2, 1) @ band
+    active = np.abs(z[m]).max((1, 2)) > 0
+    inside = z[m][active].transpose(0, 2, 1) @ band
     elsewhere = np.hstack([
-        z[m][said][:, band < 0.1 * band.max()].reshape(len(inside), -1),
-        *(z[n][said].mean(1) for n in z if n != m),
+        z[m][active][:, band < 0.1 * band.max()].reshape(len(inside), -1),
+        *(z[n][active].mean(1) for n in z if n != m),
     ])
     known = Ridge(100.0).fit(elsewhere, inside).predict(elsewhere)
     u = np.linalg.qr(rng.normal(size=(LATENTS, LATENTS)))[0] @ PCA(LATENTS).fit(inside - known).components_

@@ -36,10 +36,10 @@ def movie_source(video, transcript=None, tr: float = TR, audio_track='') -> str:
     return f'movie {movie} transcript {words} tr {tr:g}' + f' track {digest(audio_track)}' * bool(audio_track)
 
 
-def _notes(seen, picture, sound, start, seconds, wanted) -> list:  # what is to be reported
+def _notes(survey, picture, sound, start, seconds, wanted) -> list:  # what is to be reported
     "What was taken where a file leaves a choice."
-    notes, others = [], [t for t in seen.tracks if t.kind == 'video' and t.packets and not t.cover]
-    sounds = [t for t in seen.tracks if t.kind == 'audio']
+    notes, others = [], [t for t in survey.tracks if t.kind == 'video' and t.packets and not t.cover]
+    sounds = [t for t in survey.tracks if t.kind == 'audio']
     if len(others) > 1:
         notes.append(
             f'it has {len(others)} picture tracks: {listed(others)}; number {others.index(picture) + 1} is taken'
@@ -49,10 +49,10 @@ def _notes(seen, picture, sound, start, seconds, wanted) -> list:  # what is to 
             f'it has {len(sounds)} sound tracks: {listed(sounds)}; number {sounds.index(sound) + 1} is taken, '
             'audio_track takes another'
         )
-    if seen.says and seconds > seen.says + STILL:
-        notes.append(f'it says it lasts {seen.says:.1f} s, but it goes on to {seconds:.1f} s, and is read to there')
-    if seen.says and min(seen.says, seen.says - start) > seconds + STILL:
-        notes.append(f'it says it lasts {seen.says:.1f} s, but it ends at {seconds:.1f} s: perhaps it was cut short')
+    if survey.says and seconds > survey.says + STILL:
+        notes.append(f'it says it lasts {survey.says:.1f} s, but it goes on to {seconds:.1f} s, and is read to there')
+    if survey.says and min(survey.says, survey.says - start) > seconds + STILL:
+        notes.append(f'it says it lasts {survey.says:.1f} s, but it ends at {seconds:.1f} s: perhaps it was cut short')
     return notes
 
 
@@ -139,10 +139,10 @@ class Phase:
             return
         places = ', '.join(f'{a:.1f}–{b:.1f} s' for a, b in self.stretches[:5])
         way = "take one channel: ffmpeg -i IN -af 'pan=mono|c0=c0' -c:v copy OUT"
-        said = f'{path}: the two channels of its sound cancel each other at {places}'
+        fault = f'{path}: the two channels of its sound cancel each other at {places}'
         if self.lost > self.loud / 2:
-            raise MovieError(f'{said}, and their mean is silence; {way}')
-        warnings.warn(f'{said} and are silent there; {way}', stacklevel=3)
+            raise MovieError(f'{fault}, and their mean is silence; {way}')
+        warnings.warn(f'{fault} and are silent there; {way}', stacklevel=3)
 
 # %% ../../nbs/01h_stimuli.ipynb #33b08636
 @dataclass
@@ -175,16 +175,16 @@ class Movie:
         """Look at the file without decoding it; refuse one that is no movie, that was cut short, or whose clock goes
         back."""
         check_number('tr, seconds,', tr, *TR_RANGE)
-        video, seen = Path(video), survey_packets(video)
-        picture = pick_picture(seen.tracks, video)
-        sound = pick_sound(seen.tracks, picture, video, audio_track)
+        video, survey = Path(video), survey_packets(video)
+        picture = pick_picture(survey.tracks, video)
+        sound = pick_sound(survey.tracks, picture, video, audio_track)
         tracks = [picture] + ([sound] if sound else [])
-        check_clock(seen, tracks, video)
-        start, seconds = span(seen, tracks, video)
+        check_clock(survey, tracks, video)
+        start, seconds = span(survey, tracks, video)
         size, stand, notes = picture_shape(picture, video)
         if seconds <= 0 or not all(size):
             raise MovieError(f'{video} holds no pictures; fetch it again, or convert it with FFmpeg')
-        notes = (*_notes(seen, picture, sound, start, seconds, audio_track), *notes)
+        notes = (*_notes(survey, picture, sound, start, seconds, audio_track), *notes)
         for note in notes:
             warnings.warn(f'{video}: {note}', stacklevel=2)
         return cls(
@@ -197,7 +197,7 @@ class Movie:
             sound.index if sound else None,
             sound.channels if sound else 0,
             str(audio_track or '').strip(),
-            place_among(seen.tracks, sound),
+            place_among(survey.tracks, sound),
             stand,
             notes,
             tr,

@@ -421,9 +421,9 @@ def without_marks(entries: list) -> tuple:  # list of Entry, what was left out: 
     marks = [e.text.strip() for e in entries if not e.is_line and NO_WORD.fullmatch(e.text.strip())]
     if not marks:
         return entries, []
-    said = [e for e in entries if e.is_line or not NO_WORD.fullmatch(e.text.strip())]
+    spoken = [e for e in entries if e.is_line or not NO_WORD.fullmatch(e.text.strip())]
     named = ', '.join(sorted(set(marks))[:6])
-    return said, [f'{len(marks)} marks of silence, noise or unknown words are left out ({named})']
+    return spoken, [f'{len(marks)} marks of silence, noise or unknown words are left out ({named})']
 
 
 def entry_words(entries: list) -> tuple:  # list of (word, onset, offset), what was decided: a list of sentences
@@ -563,8 +563,8 @@ def _table(path, tr: float) -> tuple:  # words as a DataFrame, seconds of the re
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no transcript {path}; fetch it, or give None for a movie without words')
     words, covered, reported, _ = _parse(path, tr)
-    said = [(str(w).strip(), on, off) for w, on, off in words if w is not None]
-    table = pd.DataFrame(said, columns=['word', 'onset', 'offset'])
+    timed = [(str(w).strip(), on, off) for w, on, off in words if w is not None]
+    table = pd.DataFrame(timed, columns=['word', 'onset', 'offset'])
     table = table[table.word != ''].astype(dict(onset=float, offset=float)).reset_index(drop=True)
     far = ~(table[['onset', 'offset']].abs().max(axis=1) < LONGEST)
     for wrong, says in ((table.onset <= -EARLY, 'before the movie'), (far, 'after ten days')):
@@ -597,7 +597,7 @@ def goes_back(onset) -> str:  # '' where time does not
 # %% ../../nbs/01f_words.ipynb #090a11a8
 def read_words(
     path,  # any form of the table above
-    tr: float = TR,  # seconds a row of the release's tables
+    tr: float = TR,  # seconds per row of the release's tables
 ) -> pd.DataFrame:  # word, onset, offset in seconds, in the file's own order
     "The words of a transcript, whatever its form; a warning tells what was guessed or left out."
     table, _, reported = _table(path, tr)

@@ -322,15 +322,17 @@ def who_wins(
     i, p, each = difference.interval(), of_people(difference), mean_of(difference.r)
     group = p['people'] >= SMALLEST_GROUP
     low, high = (p['low'], p['high']) if group else (i.low, i.high)
-    said = f'{ours} and {theirs} cannot be told apart'
+    sentence = f'{ours} and {theirs} cannot be told apart'
     if low > 0 or high < 0:
-        said = f'{ours} predicts better than {theirs}' if low > 0 else f'{theirs} predicts better than {ours}'
-    said += f': {ours} minus {theirs} is {i.estimate:+.4f} in mean r, [{i.low:+.4f}, {i.high:+.4f}] over movies'
+        sentence = f'{ours} predicts better than {theirs}' if low > 0 else f'{theirs} predicts better than {ours}'
+    sentence += f': {ours} minus {theirs} is {i.estimate:+.4f} in mean r, [{i.low:+.4f}, {i.high:+.4f}] over movies'
     if p['people'] > 1:
         test = f' (p = {p["p"]:.3f}, sign flips, two-sided)' if group else ', too few for a test'
-        said += f' and [{p["low"]:+.4f}, {p["high"]:+.4f}] over people, above zero in {sum(each > 0)} of {len(each)}'
-        said += test
+        sentence += (
+            f' and [{p["low"]:+.4f}, {p["high"]:+.4f}] over people, above zero in {sum(each > 0)} of {len(each)}'
+        )
+        sentence += test
     table = group_test(difference.r, sided=2) if group else difference.per_parcel().query('subject == "mean"')
     r, sure = table.estimate.to_numpy(), (table.q < 0.05).to_numpy()
     above, below = (named_regions(sure & (sign * r > 0), r, names) for sign in (1, -1))
-    return f'{said}. Region by region (q < .05): {ours} is above {theirs} in {above}, below it in {below}.'
+    return f'{sentence}. Region by region (q < .05): {ours} is above {theirs} in {above}, below it in {below}.'

@@ -18,7 +18,7 @@ from ..features.backbones import READY, family, is_given
 # %% ../../nbs/06e_methods.ipynb #bff1d3c4
 def showings_of(
     config: dict,  # of a training run
-) -> pd.DataFrame:  # subject, split, set, n_tr; one row a showing
+) -> pd.DataFrame:  # subject, split, set, n_tr; one row per showing
     "What the people of a run saw."
     read = config.get('inputs', {}).get('runs')
     if not read:
@@ -41,17 +41,17 @@ def span(values, unit: str = '') -> str:
 
 
 def set_sentence(
-    seen: pd.DataFrame,  # of `showings_of`, one set
+    of_set: pd.DataFrame,  # of `showings_of`, one set
     tr: float,  # seconds
 ) -> str:
     "How much of a set each person saw."
-    each = seen.groupby('subject')
+    each = of_set.groupby('subject')
     trs, showings = each.n_tr.sum(), each.size()
     minutes = span([round(n * tr / 60) for n in trs])
-    name = SET_TITLES.get(seen['set'].iloc[0], seen['set'].iloc[0])
+    name = SET_TITLES.get(of_set['set'].iloc[0], of_set['set'].iloc[0])
     return (
-        f'{name}, {span(showings)} runs a person ({seen.split.nunique()} different parts of movies), {span(trs)} TRs '
-        f'a person ({minutes} min)'
+        f'{name}, {span(showings)} runs per person ({of_set.split.nunique()} different parts of movies), {span(trs)} '
+        f'TRs per person ({minutes} min)'
     )
 
 # %% ../../nbs/06e_methods.ipynb #8e23caf5
@@ -106,9 +106,9 @@ def import_sentences(
 def data_sentences(config: dict, about, data: str) -> str:
     "Who saw what, and what was measured."
     shape, tr = config['model'], config['inputs']['tr']
-    seen, people = showings_of(config), shape['subjects']
+    showings, people = showings_of(config), shape['subjects']
     who = f'{len(people)} {"simulated brains" if about.simulated else "people"} ({", ".join(people)})'
-    sets = [set_sentence(part, tr) for _, part in seen.groupby('set', sort=False)]
+    sets = [set_sentence(part, tr) for _, part in showings.groupby('set', sort=False)]
     where = ' of the Schaefer atlas (7 networks)' if about.atlas else ''
     made = getattr(about, 'imported', None)
     account = ' ' + import_sentences(made) if made else ''
@@ -140,8 +140,8 @@ def made_of(backbone: str, brought: dict) -> dict:  # stream → a model given f
 
 def brought_sentences(config: dict, brought: dict) -> str:
     "Which features came with the data, and which models made the others."
-    context, said = config['preset']['contexts'], []
-    seen = dict(
+    context, sentences = config['preset']['contexts'], []
+    before = dict(
         text=f'{context["words"]:,} words',
         audio=f'{context["audio"]:g} s of sound',
         vision=f'{context["video"]:g} s of picture',
@@ -149,13 +149,13 @@ def brought_sentences(config: dict, brought: dict) -> str:
     for stream, place in made_of(config['preset']['backbone'], brought).items():
         width = f'{config["model"]["streams"][stream]} columns'
         if place == READY:
-            said.append(f'{stream} ({width}) came with the data, {brought[stream]:g} steps a second')
+            sentences.append(f'{stream} ({width}) came with the data, {brought[stream]:g} steps per second')
         else:
-            said.append(
-                f'{stream} ({width}): the hidden states of all layers of `{place}`, frozen, with {seen[stream]} before '
-                'each time step'
+            sentences.append(
+                f'{stream} ({width}): the hidden states of all layers of `{place}`, frozen, with {before[stream]} '
+                'before each time step'
             )
-    return f'Features, on a 2 Hz grid: {"; ".join(said)}.'
+    return f'Features, on a 2 Hz grid: {"; ".join(sentences)}.'
 
 
 def feature_sentences(config: dict, about, manifest: dict) -> str:
@@ -184,18 +184,20 @@ def model_sentences(config: dict, parameters: int) -> str:
         f'{shape["depth"]} blocks with {shape["heads"]} heads (feed-forward ×{shape["ff_mult"]}, dropout '
         f'{config["preset"]["dropout"]:g})'
     )
+    rank = shape.get('readout_rank')
+    factors = f', of {rank} factors of its output that all subjects share,' * bool(rank)
     return (
         f'Per modality, {pooling}. Each modality is projected and the three are concatenated to {shape["hidden"]:,} '
         f'dimensions; during training modalities are left out with probability {shape["modality_dropout"]:g}, at least '
         f'one stays. A transformer of {temporal}, shared by all subjects, puts them in temporal context, and one '
-        f'linear readout per subject predicts the parcels ({parameters:,} parameters in all).'
+        f'linear readout per subject{factors} predicts the parcels ({parameters:,} parameters in all).'
     )
 
 
 def training_sentences(config: dict, metrics: dict) -> str:
     "The loss, the optimiser, and which weights were kept."
     p = config['preset']
-    often = '' if p['validations'] == 1 else f'validated {p["validations"]} times an epoch and '
+    often = '' if p['validations'] == 1 else f'validated {p["validations"]} times per epoch and '
     patience = f'; it was {often}stopped after {p["patience"]} validations without a better one' * bool(p['patience'])
     return (
         f'Mean squared error was minimised by AdamW (learning rate {p["lr"]:g}, weight decay {p["weight_decay"]:g}, '

@@ -118,7 +118,7 @@ def paired(
 
 # %% ../../nbs/06a_statistics.ipynb #e59b6f56
 STEP = 5  # TRs per cell
-BLOCK = 30  # TRs a block, 45 s: several times the memory of the noise
+BLOCK = 30  # TRs per block, 45 s: several times the memory of the noise
 
 
 def cell_sums(
@@ -155,7 +155,7 @@ def r_of_sums(
 # %% ../../nbs/06a_statistics.ipynb #ccf8f3f9
 def block_weights(
     cells: int,  # in the movie
-    block: int,  # cells a block
+    block: int,  # cells per block
     draws: int,
     rng,
 ):  # (draws, cells) how often each cell is drawn; degrees of freedom
@@ -250,7 +250,7 @@ def timeline(
 
 def movie_weights(
     cells: dict,  # of `timeline`
-    block: int,  # cells a block
+    block: int,  # cells per block
     draws: int,
     rng,
 ) -> tuple[dict, int]:  # {movie: (1 + draws, cells)}; degrees of freedom

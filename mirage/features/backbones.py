@@ -65,25 +65,25 @@ def context_words(
 
 
 def frame_times(
-    cut: float,  # seconds
+    time_point: float,  # seconds
     contexts: Contexts,
-    counted: str = 'back',  # 'back' from the cut, or 'forth' from the beginning of the context
+    counted: str = 'back',  # 'back' from the time point, or 'forth' from the beginning of the context
 ):  # (frames,) seconds, ascending
-    "Pictures at cut − 1/fps, cut − 2/fps, …, within movie and context; or at its beginning, 1/fps later, …"
+    "Pictures at t − 1/fps, t − 2/fps, …, within movie and context; or at its beginning, 1/fps later, …"
     most = round(contexts.video * contexts.fps)
     if counted == 'forth':
-        start = max(0.0, cut - contexts.video)
-        n = max(1, min(most, math.ceil((cut - start) * contexts.fps)))
+        start = max(0.0, time_point - contexts.video)
+        n = max(1, min(most, math.ceil((time_point - start) * contexts.fps)))
         return start + np.arange(n) / contexts.fps
-    n = max(1, min(most, math.floor(cut * contexts.fps + 1e-6)))
-    return cut - np.arange(n, 0, -1) / contexts.fps
+    n = max(1, min(most, math.floor(time_point * contexts.fps + 1e-6)))
+    return time_point - np.arange(n, 0, -1) / contexts.fps
 
 
 def picture_pairs(
-    cut: float, contexts: Contexts, counted: str = 'back'
+    time_point: float, contexts: Contexts, counted: str = 'back'
 ) -> list:  # (first, second) time of each picture step, in seconds
     "Pictures two by two; when their number is odd, the processor repeats the last one."
-    f = frame_times(cut, contexts, counted)
+    f = frame_times(time_point, contexts, counted)
     return [(f[k], f[min(k + 1, len(f) - 1)]) for k in range(0, len(f), 2)]
 
 # %% ../../nbs/02a_backbones.ipynb #d80dfd42
@@ -130,7 +130,9 @@ class Protocol:
     word_frames: str = 'overlap'  # rule 1: a word's frames: all that it 'overlap's, or onset and duration 'rounded'
     mono_gain: float = 1.0  # rule 2: what a mono sound track is multiplied by
     word_tokens: str = 'spaced'  # rule 3: a word's tokens are its 'own', or 'spaced': with the space before it
-    picture_times: str = 'back'  # rule 5: pictures counted 'back' from the cut, or 'forth' from the context's beginning
+    picture_times: str = (
+        'back'  # rule 5: pictures counted 'back' from the time point, or 'forth' from the context's beginning
+    )
     first_word: float = 1 / HZ  # rule 6: seconds before which no word is read
     tower_sound: str = 'window'  # rule 7: the audio tower's one token is counted on the 'window' or on the 'movie'
     word_order: str = 'ends'  # rule 8: words by their 'ends', cut to the movie; or as in the 'transcript'
@@ -296,11 +298,11 @@ class Schedule:
     def context(self, word: int):  # (n,) int: words of its context, itself last
         return context_words(word, self.ends, self.contexts.words)
 
-    def pictures(self, cut: float) -> list:  # (first, second) time of each picture step, in seconds
-        return picture_pairs(cut, self.contexts, self.protocol.picture_times)
+    def pictures(self, time_point: float) -> list:  # (first, second) time of each picture step, in seconds
+        return picture_pairs(time_point, self.contexts, self.protocol.picture_times)
 
-    def heard(self, cut: float) -> float:  # seconds of sound in the window that ends with the cut
-        return min(cut, self.contexts.audio)
+    def heard(self, time_point: float) -> float:  # seconds of sound in the window that ends at the time point
+        return min(time_point, self.contexts.audio)
 
     def on_grid(
         self,
@@ -509,8 +511,8 @@ def model_place(
     folder = next((p for p in (Path(where).expanduser(), root() / where) if p.is_dir()), None)
     if where == READY or folder is None:
         return where
-    seen = Path(os.path.abspath(folder))  # a link within the project keeps its name, wherever it leads
-    folder = seen if seen.is_relative_to(root()) else folder.resolve()
+    named = Path(os.path.abspath(folder))  # a link within the project keeps its name, wherever it leads
+    folder = named if named.is_relative_to(root()) else folder.resolve()
     return str(folder.relative_to(root()) if folder.is_relative_to(root()) else folder)
 
 

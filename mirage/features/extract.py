@@ -25,7 +25,7 @@ from .backbones import Backbone, Schedule, Work, find_spec, get_protocol, latest
 
 # %% ../../nbs/02h_extract.ipynb #1e014388
 def my_share(
-    splits,  # table, one row a stimulus; a repeat may have its own row
+    splits,  # table, one row per stimulus; a repeat may have its own row
     shard: str = '1/1',  # k/n
 ):
     "Every n-th stimulus, beginning with the k-th."
@@ -269,8 +269,8 @@ def extract_splits(
     model = (backbone, device, settle_revision(backbone, revision, path))
     extractor = _backbone(*model)
     check_sources(splits, extractor, fusion)
-    said = ['split', 'video', 'transcript', *(k for k in Stimulus._fields[3:] if k in splits)]
-    rows = [Stimulus(**row) for row in my_share(splits, shard)[said].to_dict('records')]
+    columns = ['split', 'video', 'transcript', *(k for k in Stimulus._fields[3:] if k in splits)]
+    rows = [Stimulus(**row) for row in my_share(splits, shard)[columns].to_dict('records')]
     made_by = identity(extractor, fusion, protocol, contexts)
     store = Store.create(path, made_by, extractor.streams(fusion), stored=kept_as)
     report_elsewhere(store, [row.split for row in rows])

@@ -243,14 +243,14 @@ class Described(Pretrained):
 
     def identity(self) -> dict:
         "The commit of a model on the hub; the content of a folder, wherever it lies."
-        said: dict = dict(name=f'{self.stream}={self.spec.repo}', revision=self.revision)
+        described: dict = dict(name=f'{self.stream}={self.spec.repo}', revision=self.revision)
         if self.local:
             folder = Path(self.spec.repo)
             kinds = ('.json', '.txt', '.model', '.safetensors')
             files = sorted(f for f in folder.iterdir() if f.suffix in kinds and f.is_file())
-            said = dict(name=f'{self.stream}={folder.name}', files={f.name: known_digest(f)[:16] for f in files})
+            described = dict(name=f'{self.stream}={folder.name}', files={f.name: known_digest(f)[:16] for f in files})
         model = type(part_of(self.empty, self.stream)).__name__
-        return said | dict(model=model, dtype=str(self.dtype), **self.pooling())
+        return described | dict(model=model, dtype=str(self.dtype), **self.pooling())
 
     def fitting(self, seconds: float, most: float, what: str) -> float:
         "A context that the model can take; one that is cut is reported."
@@ -569,6 +569,6 @@ class Watches(VisionModel):
 
     def work(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
         plan = Schedule(movie, get_protocol(protocol), contexts)
-        seen = {u for c in plan.points if c.kind == 'step' for u in self.times(plan, c.time)}
-        n = len(seen) * state_shapes(self, self.sample())[0][1]
-        return Work(len(seen), n, 2.0 * n * self.sizes['vision'])
+        shown = {u for c in plan.points if c.kind == 'step' for u in self.times(plan, c.time)}
+        n = len(shown) * state_shapes(self, self.sample())[0][1]
+        return Work(len(shown), n, 2.0 * n * self.sizes['vision'])

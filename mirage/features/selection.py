@@ -269,7 +269,7 @@ class PerTimePoint(Extraction):
         return [torch.cat(values_of(tokens, keys)) for keys in windows]
 
     def towers(self):
-        "Each modality through its own tower, cut at the same times, averaged over the same spans."
+        "Each modality through its own tower, at the same time points, averaged over the same spans."
         model, plan = self.model, self.plan
         points = [point for point in plan.points if point.kind == 'step']
         steps = max(1, round(plan.protocol.tower_span * plan.contexts.fps / 2))
@@ -292,7 +292,7 @@ class PerTimePoint(Extraction):
         heard = [model.sound_tokens(round(100 * plan.heard(point.time))) * self.hears for point in plan.points]
         words = [spoken[plan.context(c.index)].sum() if c.kind == 'word' else 0 for c in plan.points]
         patches = math.prod(self.grid)
-        lengths = [n + len(pairs) * patches + said for n, pairs, said in zip(heard, shown, words)]
+        lengths = [n + len(pairs) * patches + text for n, pairs, text in zip(heard, shown, words)]
         return lengths, {pair for pairs in shown for pair in pairs}, sum(heard)
 
 # %% ../../nbs/02e_selection.ipynb #e49683f4
@@ -381,8 +381,8 @@ class InChunks(Extraction):
         chunks = planned_chunks(plan)
         for chunk in chunks:
             heard = model.sound_tokens(round(100 * (chunk.points[-1].time - chunk.start))) * self.hears
-            said = spoken[(chunk.before or chunk.words).start : chunk.words.stop].sum()
-            lengths.append(heard + len(chunk.pairs) * math.prod(self.grid) + said)
+            text = spoken[(chunk.before or chunk.words).start : chunk.words.stop].sum()
+            lengths.append(heard + len(chunk.pairs) * math.prod(self.grid) + text)
         sound = plan.steps / HZ * model.sound_tokens(round(100 * (self.trail / 100))) * self.hears
         return lengths, {pair for chunk in chunks for pair in chunk.pairs}, sound
 
@@ -428,8 +428,8 @@ class Qwen3Omni(Qwen3):
         n, t, sizes = np.array(lengths, float), self.config.text_config, self.sizes
         width = t.num_attention_heads * getattr(t, 'head_dim', t.hidden_size // t.num_attention_heads)
         patches = len(pairs) * 4 * math.prod(running.grid)
-        weights = sizes['language_model'] * n.sum() + sizes['visual'] * patches + sizes['audio_tower'] * sound
-        flop = 2 * weights + 2 * t.num_hidden_layers * width * (n**2).sum()
+        products = sizes['language_model'] * n.sum() + sizes['visual'] * patches + sizes['audio_tower'] * sound
+        flop = 2 * products + 2 * t.num_hidden_layers * width * (n**2).sum()
         return Work(len(n), int(n.sum()), float(flop))
 
 

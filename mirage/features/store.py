@@ -569,8 +569,8 @@ def asked_contexts(
 ) -> str:
     "What a command has to say for contexts other than the preset's own."
     own = contexts_of(backbone, get_preset(preset.name))
-    seen = {k: v for k, v in asdict(preset.contexts).items() if v != getattr(own, k)}
-    return ''.join(f' -p {k} {v:g}' for k, v in seen.items())
+    changed = {k: v for k, v in asdict(preset.contexts).items() if v != getattr(own, k)}
+    return ''.join(f' -p {k} {v:g}' for k, v in changed.items())
 
 
 def _open_store(cohort, preset, backbone, fusion, protocol) -> Store:

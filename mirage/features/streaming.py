@@ -82,13 +82,13 @@ def chunk_positions(
     n_audio: int,
     rate: float,  # sound tokens per second
     grid: tuple,  # rows and columns of one picture step
-    said,  # (word tokens,) seconds: the end of each one's word
+    word_ends,  # (word tokens,) seconds: the end of each one's word
     within,  # (word tokens,) its place in the word
 ):  # (3, n): of pictures, sound, words, in this order
     "Time, row and column of each token."
     first, patches = np.reshape(chunk.pairs, (-1, 2))[:, 0], int(np.prod(grid))
     pictures = np.repeat((first - chunk.start) * rate, patches)
-    others = np.concatenate([np.arange(n_audio), (said - chunk.start) * rate + within])
+    others = np.concatenate([np.arange(n_audio), (word_ends - chunk.start) * rate + within])
     place = np.tile(np.indices(grid).reshape(2, -1), len(chunk.pairs))
     return np.concatenate([[np.concatenate([pictures, others])], np.concatenate([place, np.tile(others, (2, 1))], 1)])
 
@@ -98,12 +98,12 @@ def chunk_order(
     n_audio: int,
     rate: float,
     patches: int,  # tokens of one picture step
-    said,  # (word tokens,) seconds
+    word_ends,  # (word tokens,) seconds
 ):  # (n,) indices into pictures, sound, words
     "Everything in the order in which it happens: a pair of pictures when the second one is on screen."
     second = np.repeat(np.reshape(chunk.pairs, (-1, 2))[:, 1], patches)
-    happens = np.concatenate([second, chunk.start + (np.arange(n_audio) + 1) / rate, said])
-    kind = np.repeat([0, 1, 2], [len(second), n_audio, len(said)])
+    happens = np.concatenate([second, chunk.start + (np.arange(n_audio) + 1) / rate, word_ends])
+    kind = np.repeat([0, 1, 2], [len(second), n_audio, len(word_ends)])
     return np.lexsort((kind, np.round(happens, 6)))
 
 
@@ -142,9 +142,9 @@ def chunk_sequence(
     lengths, patches = np.array([len(ids) for ids in words], int), int(np.prod(grid))
     owner, n_video = np.repeat(np.arange(len(words)), lengths), len(chunk.pairs) * patches
     within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    said = np.asarray(ends, float)[owner]
-    order = chunk_order(chunk, n_audio, rate, patches, said)
-    pos = chunk_positions(chunk, n_audio, rate, grid, said, within)
+    word_ends = np.asarray(ends, float)[owner]
+    order = chunk_order(chunk, n_audio, rate, patches, word_ends)
+    pos = chunk_positions(chunk, n_audio, rate, grid, word_ends, within)
     head = np.concatenate([*before, marks['newline'] if before else [], marks['open']]).astype(int)
     ids = np.concatenate([np.full(n_video, marks['video']), np.full(n_audio, marks['audio']), *words]).astype(int)
     ids = np.concatenate([head, ids[order]])

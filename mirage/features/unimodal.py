@@ -204,12 +204,12 @@ class VJepa2(Backbone):
 
     def times(
         self,
-        cut: float,
+        time_point: float,
         contexts,
-        newest: int = 1,  # spacings before the cut; 0: at the cut
+        newest: int = 1,  # spacings before it; 0: at the time point
     ):  # (frames,) seconds; before the movie its first picture stands
         n = self.config.frames_per_clip
-        return np.maximum(cut - (np.arange(n - 1, -1, -1) + newest) * contexts.video / n, 0.0)
+        return np.maximum(time_point - (np.arange(n - 1, -1, -1) + newest) * contexts.video / n, 0.0)
 
     def _clips(self, plan: Schedule):  # yields (clips, frames, 3, height, width)
         newest = 1 if plan.protocol.unimodal == 'ours' else 0

@@ -98,13 +98,13 @@ class AttentionMean:
 
     def in_window(self) -> pd.DataFrame:  # modality, frame, layer, weight
         "Averaged over heads, queries and stimuli, but not over the time in the window."
-        seen = self.frames > 0
+        counted = self.frames > 0
         parts = []
         for m, a in self.timed.items():
-            p = (a[seen] / self.frames[seen, None]).numpy()
+            p = (a[counted] / self.frames[counted, None]).numpy()
             frame, layer = (i.ravel() for i in np.indices(p.shape))
             parts.append(
-                pd.DataFrame(dict(modality=m, frame=np.flatnonzero(seen)[frame], layer=layer, weight=p.ravel()))
+                pd.DataFrame(dict(modality=m, frame=np.flatnonzero(counted)[frame], layer=layer, weight=p.ravel()))
             )
         return pd.concat(parts, ignore_index=True)
 

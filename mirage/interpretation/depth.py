@@ -34,9 +34,9 @@ def layer_terms(
             o = pooler.layer_weights(c.shape[-2]).to(c).T[..., None] * c[:, :, None]  # (N, L, Q, D)
         else:
             a, rstd = pooler.weights(c, k)
-            said = torch.einsum('nld,hed->nlhe', c * rstd[..., None], v) + bias
+            settings = torch.einsum('nld,hed->nlhe', c * rstd[..., None], v) + bias
             o = (
-                F.linear(torch.einsum('nhql,nlhe->nlqhe', a, said).flatten(-2), pooler.attn.out_proj.weight)
+                F.linear(torch.einsum('nhql,nlhe->nlqhe', a, settings).flatten(-2), pooler.attn.out_proj.weight)
                 + a.mean(1).mT[..., None] * pooler.attn.out_proj.bias
             )
         scale = norm.weight / (o.sum(1).var(-1, correction=0) + norm.eps).sqrt()[:, None, :, None]

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['BELIEVED', 'direction_grid', 'directions', 'check_directions', 'less_one', 'collect_folds', 'together', 'Centred',
-           'seen_by', 'centred', 'turned', 'LeftOut', 'left_out', 'errors_from_sums', 'same_rows', 'candidate_errors',
-           'Banded', 'solve', 'merged', 'choose_and_solve', 'fit_each', 'fit_banded', 'product_shares', 'explained',
-           'Divided', 'divide', 'fit_without_each', 'Depths', 'movie_folds', 'banded_design']
+           'row_groups_of', 'centred', 'turned', 'LeftOut', 'left_out', 'errors_from_sums', 'same_rows',
+           'candidate_errors', 'Banded', 'solve', 'merged', 'choose_and_solve', 'fit_each', 'fit_banded',
+           'product_shares', 'explained', 'Divided', 'divide', 'fit_without_each', 'Depths', 'movie_folds',
+           'banded_design']
 
 # %% ../../nbs/03f_banded.ipynb #a51ba4e0
 import itertools, warnings
@@ -97,7 +98,7 @@ class Centred:
     yy: np.ndarray  # (P,)
 
 
-def seen_by(m: Moments, subject: str) -> frozenset:  # the groups of rows that a subject saw
+def row_groups_of(m: Moments, subject: str) -> frozenset:  # the groups of rows that a subject saw
     return frozenset(who for who in m.design if subject in who)
 
 
@@ -107,7 +108,7 @@ def centred(
     means: tuple | None = None,  # (p,), (P,) from the origin of the sums; None: those of these rows
 ) -> tuple:  # Centred, means
     "Sums about the means, from sums about the origin."
-    parts = [m.design[who] for who in seen_by(m, subjects[0])]
+    parts = [m.design[who] for who in row_groups_of(m, subjects[0])]
     n, x = sum(s.n for s in parts), sum(s.x for s in parts)
     lower = np.tril(sum(s.xx for s in parts))
     gram = lower + np.tril(lower, -1).T
@@ -168,7 +169,7 @@ def same_rows(whole: Moments, part: Moments) -> list:  # of lists of subjects
     "Who saw the same rows in a fold and outside it."
     alike: dict = {}
     for s in part.y:
-        alike.setdefault((seen_by(part, s), seen_by(whole, s)), []).append(s)
+        alike.setdefault((row_groups_of(part, s), row_groups_of(whole, s)), []).append(s)
     return list(alike.values())
 
 
@@ -203,7 +204,7 @@ class Banded:
     "A fitted regression of one subject. Its penalty of band b is alpha / gamma_b."
 
     widths: tuple  # columns of each band
-    weights: np.ndarray  # (p, P)
+    coefficients: np.ndarray  # (p, P)
     intercept: np.ndarray  # (P,)
     alpha: np.ndarray  # (P,) chosen level
     gamma: np.ndarray  # (bands, P) chosen direction
@@ -215,13 +216,13 @@ class Banded:
     ) -> np.ndarray:  # (bands, n, P), without the intercept
         "What each band adds to the prediction."
         stops = np.cumsum(self.widths)[:-1]
-        return np.stack([x @ w for x, w in zip(np.split(X, stops, axis=1), np.split(self.weights, stops))])
+        return np.stack([x @ w for x, w in zip(np.split(X, stops, axis=1), np.split(self.coefficients, stops))])
 
     def predict(
         self,
         X,  # (n, p)
     ) -> np.ndarray:  # (n, P)
-        return X @ self.weights + self.intercept
+        return X @ self.coefficients + self.intercept
 
 
 def solve(
@@ -231,12 +232,12 @@ def solve(
     alpha,  # (P,)
 ) -> np.ndarray:  # (p, P)
     "Weights on the columns as they are; one decomposition for each direction that is used."
-    weights = np.zeros(sums.cross.shape)
+    coefficients = np.zeros(sums.cross.shape)
     for g in np.unique(which):
         of = which == g
         live, values, back, c = turned(Centred(sums.n, sums.gram, sums.cross[:, of], sums.yy[of]), scales[g])
-        weights[np.ix_(live, of)] = back @ (c / (values[:, None] + alpha[of]))
-    return weights
+        coefficients[np.ix_(live, of)] = back @ (c / (values[:, None] + alpha[of]))
+    return coefficients
 
 # %% ../../nbs/03f_banded.ipynb #76afe66c
 def merged(
@@ -265,13 +266,13 @@ def choose_and_solve(
         of_all = np.concatenate([errors[s] for s in subjects], axis=2)
         best = of_all.reshape(-1, of_all.shape[2]).argmin(0)
         which, level = best // len(alphas), best % len(alphas)
-        weights = solve(sums, scales, which, alphas[level])
+        coefficients = solve(sums, scales, which, alphas[level])
         base = np.concatenate([whole.base[s] for s in subjects])
-        intercept = base + my - (whole.shift + mx) @ weights
+        intercept = base + my - (whole.shift + mx) @ coefficients
         stops = np.cumsum([0, *(len(whole.y[s]) for s in subjects)])
         for s, a, b in zip(subjects, stops, stops[1:]):
             of, chosen = slice(a, b), gammas[which[a:b]].T
-            models[s] = Banded(widths, weights[:, of], intercept[of], alphas[level][of], chosen, errors[s].min(1))
+            models[s] = Banded(widths, coefficients[:, of], intercept[of], alphas[level][of], chosen, errors[s].min(1))
     return {s: models[s] for s in sorted(models)}
 
 
@@ -396,14 +397,14 @@ def movie_folds(
 def banded_design(
     rows: dict,  # showing → (TRs, D), or (copies, TRs, D), all bands side by side
     train: list,  # showings that decide scales
-    recipe: Design,  # its width is shared out among the bands
+    design: Design,  # its width is shared out among the bands
     widths: list,  # columns of each band
     tr: float,  # seconds
     seed: int = 0,  # of the random projections
 ) -> tuple:  # showing → (TRs, p) float32, columns of each band
     "Scale, lags and projection, band by band."
     stops, parts = np.cumsum([0, *widths]), []
-    own = replace(recipe, width=recipe.width // len(widths), balance=False)
+    own = replace(design, width=design.width // len(widths), balance=False)
     for a, b in zip(stops, stops[1:]):
         x = design_matrix({s: r[..., a:b] for s, r in rows.items()}, train, own, [b - a], seed, tr)
         parts.append((x, sum(np.square(x[s]).sum(dtype=np.float64) for s in train)))
@@ -412,7 +413,7 @@ def banded_design(
         warnings.warn(f'bands without any change over the training movies: {np.flatnonzero(energy == 0)}', stacklevel=2)
     scale = np.sqrt(energy[energy > 0].mean() / np.where(energy > 0, energy, 1)) if energy.any() else energy
     columns = [next(iter(x.values())).shape[1] for x, _ in parts]
-    design = movie_rows({s: r.shape[-2] for s, r in rows.items()}, sum(columns))
-    for s, out in design.items():
+    matrices = movie_rows({s: r.shape[-2] for s, r in rows.items()}, sum(columns))
+    for s, out in matrices.items():
         out[:] = np.hstack([x[s] * np.float32(k) for (x, _), k in zip(parts, scale)])
-    return design, columns
+    return matrices, columns

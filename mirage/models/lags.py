@@ -160,8 +160,8 @@ def fit_lags(
         blocks.append((lagged_rows(np.asarray(x, float), lags, basis), {'all': np.asarray(y, float)}))
     alphas = np.logspace(-2, 6, 12) if alphas is None else alphas
     fitted = fit_ridge(blocks, alphas, [[block] for block in blocks])['all']
-    weights = fitted.weights.reshape(basis.shape[1], -1, fitted.weights.shape[1])
-    curves = np.einsum('lb,bdc->ldc', basis, weights)
+    coefficients = fitted.coefficients.reshape(basis.shape[1], -1, fitted.coefficients.shape[1])
+    curves = np.einsum('lb,bdc->ldc', basis, coefficients)
     return LagModel(curves, lags / rate, fitted.intercept, fitted.alpha, float(rate))
 
 

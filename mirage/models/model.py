@@ -60,6 +60,7 @@ class ModelConfig:
     rotary: int | None = None  # dimensions of each head that rotate; None for the first half
     positions: int = 1024  # learned absolute positions: the longest window, in frames
     modality_dropout: float = 0.3
+    readout_rank: int | None = None  # factors that the readouts share; None: each is a map of its own, as in the paper
     null_tokens: bool = True  # learned stand-ins for missing streams; the published weights have none
 
     def __post_init__(self):
@@ -93,6 +94,8 @@ class ModelConfig:
             raise ValueError(f'subjects names somebody twice: {shown(self.subjects)}')
         if self.rotary is not None:
             check_number('rotary', self.rotary, 1, self.hidden, whole=True)
+        if self.readout_rank is not None:
+            check_number('readout_rank', self.readout_rank, 1, self.hidden, whole=True)
         if not isinstance(self.null_tokens, bool):
             raise ValueError(f'null_tokens is {shown(self.null_tokens)}, expected true or false')
 
@@ -121,7 +124,10 @@ class ModelConfig:
         shared = {
             k: getattr(preset, k)
             for k in (
-                'queries pool_heads pool_dropout pool_start hidden depth heads ff_mult dropout modality_dropout'.split()
+                (
+                    'queries pool_heads pool_dropout pool_start hidden depth heads ff_mult dropout modality_dropout '
+                    'readout_rank'
+                ).split()
             )
         }
         return cls(
@@ -167,11 +173,20 @@ class TemporalEncoder(nn.Module):
 class SubjectReadout(nn.Module):
     "Each subject's own linear map to parcels, averaged onto the TRs of the window."
 
-    def __init__(self, subjects: int, hidden: int, parcels: int, n_output: int):
+    def __init__(
+        self,
+        subjects: int,
+        hidden: int,
+        parcels: int,
+        n_output: int,
+        rank: int | None = None,  # factors that all subjects share; None: the hidden units themselves are read
+    ):
         super().__init__()
+        read = rank or hidden
         # near zero: variance is earned
-        self.weights = nn.Parameter(torch.randn(subjects, hidden, parcels) * 0.1 / math.sqrt(hidden))
+        self.weights = nn.Parameter(torch.randn(subjects, read, parcels) * 0.1 / math.sqrt(read))
         self.bias_param = nn.Parameter(torch.zeros(subjects, parcels))
+        self.shared = nn.Parameter(torch.randn(hidden, rank) / math.sqrt(hidden)) if rank else None
         self.n_output = n_output
 
     def forward(
@@ -180,6 +195,8 @@ class SubjectReadout(nn.Module):
         subjects=None,  # indices: (S,) the same for all windows, (B, S) each window's own; None for everyone
     ):  # (B, S, n_output, P)
         h = F.adaptive_avg_pool1d(h.mT, self.n_output).mT
+        if self.shared is not None:
+            h = h @ self.shared
         w, b = self.weights, self.bias_param
         if subjects is not None and subjects.ndim == 1:
             w, b = w[subjects], b[subjects]
@@ -208,7 +225,7 @@ class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'bra
             m: nn.ModuleDict(dict(net=nn.Linear(p.width, width))) for m, p in self.layer_poolers.items()
         })
         self.temporal_encoder = TemporalEncoder(c)
-        self.head = SubjectReadout(len(c.subjects), c.hidden, c.parcels, c.n_output)
+        self.head = SubjectReadout(len(c.subjects), c.hidden, c.parcels, c.n_output, c.readout_rank)
         self.null_tokens = (
             nn.ParameterDict({m: nn.Parameter(torch.zeros(width)) for m in c.streams}) if c.null_tokens else None
         )

@@ -26,7 +26,7 @@ AVERAGE = 'average'  # what the mean of the known people goes by
 class Readout:
     "A linear map from the encoder's output to parcels."
 
-    weights: np.ndarray  # (H, P) float32
+    weights: np.ndarray  # (H, P) float32; H: hidden units, or factors where the readouts share some (chapter 03c)
     bias: np.ndarray  # (P,) float32
 
     def predict(
@@ -56,16 +56,16 @@ def people_only(
         other = Mirage(shape)
     for name in ('layer_poolers', 'projectors', 'temporal_encoder', 'null_tokens'):
         setattr(other, name, getattr(model, name))
-    head = SubjectReadout(len(shape.subjects), shape.hidden, shape.parcels, shape.n_output)
-    head.load_state_dict(dict(weights=weights, bias_param=bias))
+    head = SubjectReadout(len(shape.subjects), shape.hidden, shape.parcels, shape.n_output, shape.readout_rank)
+    head.load_state_dict(model.head.state_dict() | dict(weights=weights, bias_param=bias))
     other.head = head.to(model.head.weights.device)
     return other.eval()
 
 
-def encoder_of(model: Mirage) -> Mirage:  # whose one subject has a parcel for each hidden unit
+def encoder_of(model: Mirage) -> Mirage:  # whose one subject has a parcel for each hidden unit, or factor
     "The model without its people: what it predicts is what its readout reads."
-    hidden = model.config.hidden
-    return people_only(model, dict(encoder=Readout(np.eye(hidden, dtype=np.float32), np.zeros(hidden, np.float32))))
+    read = model.head.weights.shape[1]
+    return people_only(model, dict(encoder=Readout(np.eye(read, dtype=np.float32), np.zeros(read, np.float32))))
 
 # %% ../../nbs/03e_readout.ipynb #cb3a8063
 STRETCH = 60.0  # seconds
@@ -79,11 +79,11 @@ def stretches(
     "What is left out at once."
     rows = sum(len(z) for z, _ in pieces)
     length = max(STRETCH / tr, rows / MOST_STRETCHES)
-    cut = []
+    parts = []
     for z, y in pieces:
         edges = np.linspace(0, len(z), max(1, round(len(z) / length)) + 1).round().astype(int)
-        cut += [(z[a:b], y[a:b]) for a, b in zip(edges, edges[1:])]
-    return cut
+        parts += [(z[a:b], y[a:b]) for a, b in zip(edges, edges[1:])]
+    return parts
 
 
 def left_out_errors(
@@ -97,8 +97,8 @@ def left_out_errors(
         z, centred = (x - basis.x) @ basis.vectors, y - basis.y
         for a, alpha in enumerate(alphas):
             shrunk = z / (basis.values + alpha)
-            seen = np.eye(len(z)) - shrunk @ z.T - 1 / basis.n
-            errors[k, a] = np.square(np.linalg.solve(seen, centred - shrunk @ basis.c)).sum(0)
+            remaining = np.eye(len(z)) - shrunk @ z.T - 1 / basis.n
+            errors[k, a] = np.square(np.linalg.solve(remaining, centred - shrunk @ basis.c)).sum(0)
     return errors
 
 # %% ../../nbs/03e_readout.ipynb #cedfc281
@@ -224,7 +224,7 @@ def fit_readout(
     which = chosen_penalties(residuals, basis, scale * penalties, tr, may_stay)
     penalty = np.append(penalties, np.inf)[which]
     own = np.isfinite(penalty)
-    change = basis.weights(scale * penalty[own], own)
+    change = basis.coefficients(scale * penalty[own], own)
     weights, bias = start.weights.copy(), start.bias.copy()
     weights[:, own] += change if spread is None else spread @ change
     bias[own] += basis.y[own] - basis.x @ change

@@ -7,7 +7,7 @@ __all__ = ['ROWS', 'DELAYS', 'DESIGNS', 'AT_ONCE', 'row_blocks', 'Sums', 'Moment
            'too_close', 'loo_exact', 'without', 'squared_errors', 'run_errors', 'Ridge', 'check_penalties',
            'sample_errors', 'fit_ridge', 'at_edges', 'warn_of_edges', 'tr_mean', 'whole_trs', 'delayed_means',
            'layer_weights', 'tr_rows', 'showing', 'showings', 'movie_rows', 'Design', 'own_delays', 'stream_scales',
-           'chosen_design', 'left_out_together', 'fewest_runs', 'own_recipe', 'read_delays', 'shown_rows',
+           'chosen_design', 'left_out_together', 'fewest_runs', 'own_design', 'read_delays', 'shown_rows',
            'standardiser', 'principal', 'lagged', 'design_matrix', 'TrainingRows', 'parcel_blocks', 'ridge_predictions']
 
 # %% ../../nbs/03d_ridge.ipynb #39af1f70
@@ -90,11 +90,11 @@ def collect(
         p = X.shape[1]
         m = m or Moments(X.mean(0), {}, {}, {}, {}, {})
         X -= m.shift
-        seen = m.design.get(frozenset(Y)) or Sums(0, np.zeros(p), np.zeros((p, p), order='F'))
-        seen.n += len(X)
-        seen.x += X.sum(0)
-        seen.xx = dsyrk(1.0, X.T, beta=1.0, c=seen.xx, lower=1, overwrite_c=1)  # X'X added in place
-        m.design[frozenset(Y)] = seen
+        sums = m.design.get(frozenset(Y)) or Sums(0, np.zeros(p), np.zeros((p, p), order='F'))
+        sums.n += len(X)
+        sums.x += X.sum(0)
+        sums.xx = dsyrk(1.0, X.T, beta=1.0, c=sums.xx, lower=1, overwrite_c=1)  # X'X added in place
+        m.design[frozenset(Y)] = sums
         for s, y in Y.items():
             if bad := np.sum(~np.isfinite(y).all(0)):
                 raise ValueError(f'the BOLD of {s} has NaN or infinite values in {bad} parcels')
@@ -120,7 +120,7 @@ class Basis:
     c: np.ndarray  # (p, P) V'X'Y
     sizes: dict  # subject → parcels
 
-    def weights(
+    def coefficients(
         self,
         alpha,  # one penalty, or (P,)
         columns=slice(None),
@@ -188,13 +188,13 @@ def loo_exact(
     columns,  # (P,) bool
 ):  # (A, columns.sum())
     "The same errors in double precision, for some parcels."
-    weights = [basis.weights(a, columns) for a in alphas]
+    coefficients = [basis.coefficients(a, columns) for a in alphas]
     errors, i = np.zeros((len(alphas), columns.sum())), 0
     for X, Y in row_blocks(blocks):
         if basis.subjects[0] not in Y:
             continue
         x, y = X - basis.x, np.hstack([Y[s] for s in basis.subjects])[:, columns] - basis.y[columns]
-        for a, w in enumerate(weights):
+        for a, w in enumerate(coefficients):
             errors[a] += (((y - x @ w) / one_minus_h[i : i + len(x), a, None]) ** 2).sum(0)
         i += len(x)
     return errors / basis.n
@@ -206,12 +206,12 @@ def without(
 ) -> Moments:
     "The sums over the rows of `whole` that are not in `part`; who saw nothing else is gone."
     design = {}
-    for seen_by, sums in whole.design.items():
-        if seen_by not in part.design:
-            design[seen_by] = sums
-        elif sums.n > part.design[seen_by].n:
-            own = part.design[seen_by]
-            design[seen_by] = Sums(sums.n - own.n, sums.x - own.x, sums.xx - own.xx)
+    for viewers, sums in whole.design.items():
+        if viewers not in part.design:
+            design[viewers] = sums
+        elif sums.n > part.design[viewers].n:
+            own = part.design[viewers]
+            design[viewers] = Sums(sums.n - own.n, sums.x - own.x, sums.xx - own.xx)
     still_there = frozenset().union(*design)
     left = [s for s in whole.y if s in still_there]
     kept = []
@@ -249,17 +249,17 @@ def run_errors(
     for part in parts:
         own = collect(part, like=m)
         rest = without(m, own)
-        for seen_by, subjects in rest.groups().items():
+        for viewers, subjects in rest.groups().items():
             if not (shown := [s for s in subjects if s in own.y]):
                 continue
-            found = squared_errors(part, decompose(rest, seen_by, shown), alphas)
+            found = squared_errors(part, decompose(rest, viewers, shown), alphas)
             for s in shown:
                 errors[s] = errors[s] + found[s]
                 rows[s] += sum(sums.n for who, sums in own.design.items() if s in who)
     if alone := [s for s in rows if not rows[s]]:
         raise ValueError(
-            f'{", ".join(alone)} saw one run only (or one movie, of several): none can be left out to choose a penalty. '
-            'Choose it on samples: penalty=samples'
+            f'{", ".join(alone)} saw one run only (or one movie, of several): none can be left out to choose a '
+            'penalty. Choose it on samples: penalty=samples'
         )
     return {s: errors[s] / rows[s] for s in errors}
 
@@ -268,7 +268,7 @@ def run_errors(
 class Ridge:
     "A fitted regression of one subject."
 
-    weights: np.ndarray  # (p, P)
+    coefficients: np.ndarray  # (p, P)
     intercept: np.ndarray  # (P,)
     alpha: np.ndarray  # (P,) chosen penalty
     errors: np.ndarray  # (A, P) mean squared error of every penalty on what was left out
@@ -277,7 +277,7 @@ class Ridge:
         self,
         X,  # (n, p)
     ):  # (n, P)
-        return X @ self.weights.astype(np.result_type(X, np.float32), copy=False) + self.intercept.astype(
+        return X @ self.coefficients.astype(np.result_type(X, np.float32), copy=False) + self.intercept.astype(
             np.result_type(X, np.float32)
         )
 
@@ -317,18 +317,18 @@ def fit_ridge(
     "Multi-output ridge for every subject, one penalty per parcel by what was left out."
     alphas, m, models = check_penalties(alphas), collect(blocks), {}
     left_out = None if parts is None else run_errors(parts, m, alphas)
-    for seen_by, subjects in m.groups().items():
-        basis = decompose(m, seen_by, subjects)
+    for viewers, subjects in m.groups().items():
+        basis = decompose(m, viewers, subjects)
         if left_out is None:
             errors = sample_errors(blocks, basis, alphas)
         else:
             errors = np.hstack([left_out[s] for s in subjects])
         alpha = alphas[errors.argmin(0)]
-        weights = basis.weights(alpha)
-        intercept = basis.y - basis.x @ weights
+        coefficients = basis.coefficients(alpha)
+        intercept = basis.y - basis.x @ coefficients
         stop = np.cumsum(list(basis.sizes.values()))
         for s, part in zip(subjects, map(slice, [0, *stop], stop)):
-            models[s] = Ridge(weights[:, part], intercept[part], alpha[part], errors[:, part])
+            models[s] = Ridge(coefficients[:, part], intercept[part], alpha[part], errors[:, part])
     return {s: models[s] for s in sorted(models)}
 
 # %% ../../nbs/03d_ridge.ipynb #2fee26b4
@@ -507,20 +507,20 @@ def stream_scales(
 # %% ../../nbs/03d_ridge.ipynb #cab237e1
 def chosen_design(
     cohort,  # Cohort
-    recipe: str = 'auto',  # of DESIGNS; auto: own for recordings of one's own, else paper
+    design: str = 'auto',  # of DESIGNS; auto: own for recordings of one's own, else paper
     delays: str = 'auto',  # seconds, such as 4,6,8
     width: int | None = None,  # columns; 0: no projection
     penalty: str = 'auto',  # samples or runs
 ) -> Design:
-    "The recipe asked for, or the cohort's own, with what was changed in it."
-    if recipe == 'auto':
-        recipe = own_recipe(cohort.name)
-    if recipe not in DESIGNS:
-        raise ValueError(f'unknown recipe {recipe!r}; there are: {", ".join(DESIGNS)}')
+    "The design asked for, or the cohort's own, with what was changed in it."
+    if design == 'auto':
+        design = own_design(cohort.name)
+    if design not in DESIGNS:
+        raise ValueError(f'unknown design {design!r}; there are: {", ".join(DESIGNS)}')
     if penalty not in ('auto', 'samples', 'runs'):
         raise ValueError(f'penalty is {penalty!r}; it may be samples, runs or auto')
-    chosen = DESIGNS[recipe]
-    if recipe == 'own':
+    chosen = DESIGNS[design]
+    if design == 'own':
         chosen = replace(chosen, delays=own_delays(cohort.tr))
     if delays != 'auto':
         chosen = replace(chosen, delays=read_delays(delays))
@@ -547,8 +547,8 @@ def fewest_runs(
     return int(left_out_together(training).groupby(training.subject).nunique().min())
 
 # %% ../../nbs/03d_ridge.ipynb #f9e8feb1
-def own_recipe(cohort: str) -> str:  # of DESIGNS
-    "What a cohort is fitted with unless another recipe is asked for."
+def own_design(cohort: str) -> str:  # of DESIGNS
+    "What a cohort is fitted with unless another design is asked for."
     return 'paper' if cohort in BUILT_IN else 'own'
 
 
@@ -622,30 +622,30 @@ def lagged(
 def design_matrix(
     rows: dict,  # showing → (TRs, D), or (copies, TRs, D)
     train: list,  # showings that decide scale and components
-    recipe: Design,
+    design: Design,
     widths: list | None = None,  # columns of each stream; None: one stream
     seed: int = 0,  # of the random projection
     tr: float = TR,  # seconds
 ) -> dict:  # showing → (TRs, p) float32
     "Scale, components, lags and projection, movie by movie."
     widths = widths or [next(iter(rows.values())).shape[-1]]
-    change = standardiser(rows, train, widths if recipe.balance else None)
-    if recipe.components:
-        change = principal(rows, train, widths, recipe.components, change)
-    columns = change(shown_rows(rows[train[0]])[:1]).shape[1] * len(recipe.delays)
+    change = standardiser(rows, train, widths if design.balance else None)
+    if design.components:
+        change = principal(rows, train, widths, design.components, change)
+    columns = change(shown_rows(rows[train[0]])[:1]).shape[1] * len(design.delays)
 
     def project(x):
         return x
 
-    if 0 < recipe.width < columns:
+    if 0 < design.width < columns:
         project = (
-            SparseRandomProjection(recipe.width, dense_output=True, random_state=seed)
+            SparseRandomProjection(design.width, dense_output=True, random_state=seed)
             .fit(np.zeros((1, columns)))
             .transform
         )
-    out = movie_rows({s: x.shape[-2] for s, x in rows.items()}, min(recipe.width or columns, columns))
+    out = movie_rows({s: x.shape[-2] for s, x in rows.items()}, min(design.width or columns, columns))
     for s in out:
-        out[s][:] = project(lagged(rows[s], recipe.delays, tr, change))
+        out[s][:] = project(lagged(rows[s], design.delays, tr, change))
     return out
 
 # %% ../../nbs/03d_ridge.ipynb #9cc32e42
@@ -673,7 +673,7 @@ class TrainingRows:
         for (split, *_), runs in self.runs.groupby(['split', 'onset', 'repeat']):
             if self.only is not None and split not in self.only:
                 continue
-            seen = self.design[showing(next(runs.itertuples()))]
+            rows = self.design[showing(next(runs.itertuples()))]
             # what was not measured is predicted as 0
             bold = {r.subject: np.nan_to_num(self.cohort.bold(r)[:, self.columns]) for r in runs.itertuples()}
             stop = {s: len(y) - self.trim for s, y in bold.items()}
@@ -683,7 +683,7 @@ class TrainingRows:
                 *((g, common, stop[g[0]]) for g in self.same_runs if g[0] in bold),
             ]:
                 if a < b:
-                    yield seen[a:b], {s: bold[s][a:b] for s in who}
+                    yield rows[a:b], {s: bold[s][a:b] for s in who}
 
     def of_parcels(self, columns: slice) -> 'TrainingRows':
         "The same blocks, with some of the parcels."

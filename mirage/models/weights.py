@@ -177,9 +177,9 @@ def published_config(
     config,  # config.yaml
 ) -> dict:  # fields of ModelConfig
     "What two files in the published form say of the model; of the weights, the header is read."
-    said, shapes = read_plain_yaml(config), read_shapes(weights)
+    settings, shapes = read_plain_yaml(config), read_shapes(weights)
     try:
-        return published_shape(shapes, said)
+        return published_shape(shapes, settings)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, ZeroDivisionError) as e:
         why = e if type(e) is ValueError else repr(e)
         raise ValueError(f'{weights} and {Path(config).name} are not in the published form: {why}') from e

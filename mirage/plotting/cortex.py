@@ -206,7 +206,7 @@ ABBREVIATIONS = {
 
 
 def _write_networks(ax):
-    "Each network's name, once a hemisphere, deepest inside its largest piece."
+    "Each network's name, once per hemisphere, deepest inside its largest piece."
     for hemi in ('left', 'right'):
         p = patch(hemi)
         net = np.array(['', *parcel_table().net])[np.maximum(p.labels, 0)]

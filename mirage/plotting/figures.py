@@ -483,7 +483,7 @@ def save_figure(
     png, pdf = write_picture(fig, base, title)
     with atomic(csv := base.with_name(f'{item}.csv')) as tmp:
         data.to_csv(tmp, index=False, float_format='%.6g')
-    said = dict(
+    account = dict(
         item=item,
         title=title,
         caption=caption,
@@ -498,7 +498,7 @@ def save_figure(
         read=what_was_read(shown, read),
         claims=[asdict(c) | dict(verdict=c.verdict, number=c.number) for c in claims],
     )
-    write_sealed(base.with_name(f'{item}.json'), said)
+    write_sealed(base.with_name(f'{item}.json'), account)
     display(Image(str(png), width=int(STYLE['figure.dpi'] * fig.get_figwidth())))
     return png
 

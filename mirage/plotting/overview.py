@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VERDICTS', 'PARTS', 'TAGS', 'STYLES', 'PICTURES', 'SHOWN_KINDS', 'OVERVIEW_POLICY', 'CSS', 'item_order',
-           'whole_table', 'whole_claim', 'check_account', 'account', 'accounts', 'stale', 'check_current',
+           'whole_table', 'whole_claim', 'check_account', 'read_account', 'read_accounts', 'stale', 'check_current',
            'set_aside_items', 'describe_pictures', 'attribute_allowed', 'harmless', 'disarm', 'PageExporter',
            'readable', 'tally', 'in_words', 'text_table', 'claim_row', 'item_name', 'section', 'overview',
            'write_overview']
@@ -56,13 +56,13 @@ def whole_claim(claim) -> bool:
 
 
 def check_account(
-    said,
+    account,
     where: Path,  # the file, for the error
 ):
     "Refuse an account that no notebook of ours wrote: results may come from somebody else."
-    parts = said if isinstance(said, dict) else {}
+    parts = account if isinstance(account, dict) else {}
     wrong = [name for name, kind in PARTS.items() if not isinstance(parts.get(name), kind)]
-    if not wrong and said['item'] != where.stem:
+    if not wrong and account['item'] != where.stem:
         wrong = ['item']
     claims = parts.get('claims', []) if 'claims' not in wrong else []
     if not all(map(whole_claim, claims)):
@@ -76,12 +76,12 @@ def check_account(
             f'{where} is no account of an item: {wrong[0]} is {shown(parts.get(wrong[0]))}. Draw '
             f'it again with its notebook'
         )
-    for name in said['files']:
+    for name in account['files']:
         check_name(f'{where}: a file', name)
-    check_name(f'{where}: cohort', said['cohort'])
+    check_name(f'{where}: cohort', account['cohort'])
 
 # %% ../../nbs/08d_overview.ipynb #cf3fcc72
-def account(cohort: str, item: str) -> dict:
+def read_account(cohort: str, item: str) -> dict:
     "What an item's notebook said when it ended; its files must be the ones it wrote."
     check_name('cohort', cohort)
     check_name('item', item)
@@ -92,12 +92,12 @@ def account(cohort: str, item: str) -> dict:
             f'{where} is missing: {item} was not drawn for {cohort}. Draw it: papermill '
             f'nbs/figures/{item}.ipynb out.ipynb -p cohort {cohort}'
         )
-    said = read_json(where)
-    again = f'Draw it again: {said.get("command")}' if isinstance(said, dict) else ''
-    if again and isinstance(said.get('files'), list):
+    account = read_json(where)
+    again = f'Draw it again: {account.get("command")}' if isinstance(account, dict) else ''
+    if again and isinstance(account.get('files'), list):
         raise ValueError(f'{where} has no digests: it was written by an earlier version. {again}')
-    check_account(said, where)
-    for name, sha in said['files'].items():
+    check_account(account, where)
+    for name, sha in account['files'].items():
         if not (folder / name).is_file():
             raise FileNotFoundError(f'{folder / name} is missing, though {where.name} lists it. {again}')
         if file_digest(folder / name) != sha:
@@ -110,7 +110,7 @@ def account(cohort: str, item: str) -> dict:
         raise ValueError(f'{e}. {again}') from None
 
 
-def accounts(
+def read_accounts(
     cohort: str,
     items=(),  # names; empty is every item that has one
 ) -> list[dict]:
@@ -122,15 +122,15 @@ def accounts(
             f'no figure was drawn for {cohort}: there is no account in {folder}. Draw them: '
             f'snakemake -s nbs/paper.smk --cores 2 paper --config cohort={cohort}'
         )
-    return [account(cohort, item) for item in sorted(items, key=item_order)]
+    return [read_account(cohort, item) for item in sorted(items, key=item_order)]
 
 # %% ../../nbs/08d_overview.ipynb #7d210002
 def stale(
-    said: dict,  # an account
+    account: dict,  # an account
     cohort: str,  # what opens its cohort
 ) -> str:  # empty where nothing has changed, or nobody can tell
     "What has changed since an item was drawn, of what it was drawn from."
-    read = said.get('read', {})
+    read = account.get('read', {})
     try:
         for name, was in read.get('of', {}).items():
             run = Run(run_path(*name.split('/')))
@@ -140,15 +140,15 @@ def stale(
     except FileNotFoundError:
         return ''  # the data are not here
     except (KeyError, TypeError, AttributeError):
-        raise ValueError(f'the account of {said["item"]} does not say what it was drawn from') from None
+        raise ValueError(f'the account of {account["item"]} does not say what it was drawn from') from None
 
 
 def check_current(
-    said: list,  # accounts
+    accounts: list,  # accounts
     cohort: str,  # what opens their cohort
 ):
     "Refuse items that were drawn from other runs or recordings than are there now."
-    for of_item in said:
+    for of_item in accounts:
         if why := stale(of_item, cohort):
             raise ValueError(
                 f'{of_item["item"]} was drawn from something else than is there now: {why}. Draw it again: '
@@ -168,7 +168,7 @@ def set_aside_items(
         if not where.is_file():
             continue
         try:
-            check_current([account(cohort_id(cohort), item)], cohort)
+            check_current([read_account(cohort_id(cohort), item)], cohort)
         except (ValueError, FileNotFoundError) as e:
             print(e, file=sys.stderr)
             found.append(item)
@@ -307,12 +307,12 @@ def _counts(claims):
 
 # %% ../../nbs/08d_overview.ipynb #f331cc01
 def tally(
-    said: list,  # accounts
+    accounts: list,  # accounts
 ) -> dict[str, Counter]:  # whose claims → verdict → how many numbers
     """The verdicts on the paper's own claims, and those on what this project adds; a number that stands in several
     items counts once."""
     kinds = {"the paper's own claims": {}, 'checks of ours': {}}
-    for claim in (claim for account in said for claim in account['claims']):
+    for claim in (claim for of_item in accounts for claim in of_item['claims']):
         whose = 'checks of ours' if claim['paper'].startswith('(') else "the paper's own claims"
         kinds[whose][claim['number'], claim['verdict']] = claim
     return {whose: _counts(claims.values()) for whose, claims in kinds.items()}
@@ -349,21 +349,21 @@ def item_name(item):  # fig3_modalities → Figure 3
 
 # %% ../../nbs/08d_overview.ipynb #e28b236d
 def section(
-    said: dict,  # an account
+    account: dict,  # an account
     here: Path,  # folder of the page
 ) -> str:
     "One item."
     e = html.escape
-    item, files = said['item'], figure_folder(said['cohort'])
-    notebook = root() / 'results' / said['cohort'] / 'notebooks' / f'{item}.ipynb'
+    item, files = account['item'], figure_folder(account['cohort'])
+    notebook = root() / 'results' / account['cohort'] / 'notebooks' / f'{item}.ipynb'
     page = readable(notebook)
-    rows = ''.join(map(claim_row, said['claims']))
+    rows = ''.join(map(claim_row, account['claims']))
     claims = (
         '<table class="claims"><thead><tr><th>Claim</th><th>Measured here</th><th>Estimate [95 % '
         f'interval]</th><th>Verdict</th></tr></thead><tbody>{rows}</tbody></table>'
     )
-    table = text_table(said['table']) if said['table'] else ''
-    picture = f'<img src="{_path(files / f"{item}.png", here)}" alt="{e(said["title"])}">'
+    table = text_table(account['table']) if account['table'] else ''
+    picture = f'<img src="{_path(files / f"{item}.png", here)}" alt="{e(account["title"])}">'
     kinds = {'.pdf': 'PDF', '.csv': 'numbers (CSV)', '.html': 'interactive surface', '.png': 'PNG'}
 
     def which(name):
@@ -371,23 +371,25 @@ def section(
 
     links = [
         _link(files / name, here, e(kinds.get(Path(name).suffix, name) + f' ({which(name)})' * bool(which(name))))
-        for name in said['files']
+        for name in account['files']
     ]
     links += [_link(page, here, 'executed notebook'), _link(notebook, here, '.ipynb')] if page else []
-    faults = f'<p class="fails">Faults of the picture: {e("; ".join(said["faults"]))}</p>' if said['faults'] else ''
-    return f"""<section id="{item}"><h2>{e(item_name(item))}. {e(said['title'])}{' <span class="tag">simulated data</span>' if said['simulated'] else ''}</h2>
-{_link(files / f'{item}.png', here, picture)}<p class="caption">{e(said['caption'])}</p>{faults}{table}
-{claims if said['claims'] else ''}<p class="links">{' '.join(links)}</p><pre><code>{e(said['command'])}</code></pre></section>"""  # noqa: E501
+    faults = (
+        f'<p class="fails">Faults of the picture: {e("; ".join(account["faults"]))}</p>' if account['faults'] else ''
+    )
+    return f"""<section id="{item}"><h2>{e(item_name(item))}. {e(account['title'])}{' <span class="tag">simulated data</span>' if account['simulated'] else ''}</h2>
+{_link(files / f'{item}.png', here, picture)}<p class="caption">{e(account['caption'])}</p>{faults}{table}
+{claims if account['claims'] else ''}<p class="links">{' '.join(links)}</p><pre><code>{e(account['command'])}</code></pre></section>"""  # noqa: E501
 
 # %% ../../nbs/08d_overview.ipynb #f331cc03
 def overview(
-    said: list,  # accounts
+    accounts: list,  # accounts
     here: Path,  # folder of the page
     made: dict,  # provenance of the page
 ) -> str:
     "The page as text."
-    e, cohort = html.escape, said[0]['cohort']
-    own, ours = (in_words(counts) for counts in tally(said).values())
+    e, cohort = html.escape, accounts[0]['cohort']
+    own, ours = (in_words(counts) for counts in tally(accounts).values())
 
     def cell(n, v):
         return f'<td class="count"><b class="{v if n else "zero"}">{n or "–"}</b></td>'
@@ -397,23 +399,23 @@ def overview(
         link = f'<a href="#{a["item"]}">{e(item_name(a["item"]))}</a>'
         return f'<tr><td>{link}</td><td>{e(a["title"])}</td>{counts}</tr>'
 
-    simulated = any(a['simulated'] for a in said) or (root() / 'data' / cohort / 'truth' / 'truth.h5').is_file()
+    simulated = any(a['simulated'] for a in accounts) or (root() / 'data' / cohort / 'truth' / 'truth.h5').is_file()
     banner = (
         f'<p class="simulated"><b>Simulated data.</b> Nobody was scanned for the cohort “{e(cohort)}”: movies, brains '
         'and the answers to be found were made by a program. Its numbers test the pipeline and say nothing about '
         'people.</p>'
     )
-    sources = dict.fromkeys(a['source'] for a in said if a.get('source'))
+    sources = dict.fromkeys(a['source'] for a in accounts if a.get('source'))
     real = '' if simulated else ''.join(f'<p><b>{e(source[:1].upper() + source[1:])}.</b></p>' for source in sources)
     versions = ', '.join(f'{k} {v}' for k, v in made['versions'].items())
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="Content-Security-Policy" content="{OVERVIEW_POLICY}"><title>MIRAGE: {e(cohort)}</title><link rel="icon" href="data:,"><style>{CSS}</style></head><body>
-<h1>MIRAGE, every figure and table</h1><p>Cohort <b>{e(cohort)}</b>: {len(said)} items.</p>
+<h1>MIRAGE, every figure and table</h1><p>Cohort <b>{e(cohort)}</b>: {len(accounts)} items.</p>
 <p><b>What the paper claims:</b> {own}.<br><b>Checks of the machinery and what goes beyond the paper:</b> {ours}.<br>A number that stands in several items is counted once.
 A claim holds when its whole 95 % interval lies on the claimed side of a threshold that was fixed beforehand, and fails when the whole interval lies on the other side.</p>
 {banner if simulated else real}
-<table><thead><tr><th>Item</th><th></th>{''.join(f'<th class="count">{v}</th>' for v in VERDICTS)}</tr></thead><tbody>{''.join(map(row, said))}</tbody></table>
-{''.join(section(a, here) for a in said)}
+<table><thead><tr><th>Item</th><th></th>{''.join(f'<th class="count">{v}</th>' for v in VERDICTS)}</tr></thead><tbody>{''.join(map(row, accounts))}</tbody></table>
+{''.join(section(a, here) for a in accounts)}
 <footer><p>Page made {e(made['time'])} at commit {e(made['commit'] or 'unknown')}{' with uncommitted changes' if made['dirty'] is True else ''}, Python {e(made['python'])} on {e(made['platform'])}; {e(versions)}.
 Every picture has the digest that its notebook recorded when it drew it.</p></footer></body></html>
 """  # noqa: E501
@@ -425,10 +427,10 @@ def write_overview(
     page=None,  # results/<cohort>/figures/index.html
 ) -> Path:
     "Check all files, convert the notebooks, write the page."
-    said = accounts(cohort_id(cohort), items)
-    check_current(said, cohort)
+    accounts = read_accounts(cohort_id(cohort), items)
+    check_current(accounts, cohort)
     page = Path(page or figure_folder(cohort) / 'index.html')
-    text = overview(said, page.parent, provenance())
+    text = overview(accounts, page.parent, provenance())
     with atomic(page) as tmp:
         tmp.write_text(text)
     return page

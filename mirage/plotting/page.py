@@ -135,9 +135,9 @@ def map_colours(
 
 # %% ../../nbs/08c_page.ipynb #c0c35f28
 def key_samples(p: Prediction, n: int = 6) -> np.ndarray:  # (n,) samples, each the middle of an equal part of the movie
-    first = int(np.argmax(p.seen >= 0))
+    first = int(np.argmax(p.movie_times >= 0))
     count = len(p.times) - first
-    if p.seen[-1] < 0:
+    if p.movie_times[-1] < 0:
         raise ValueError(f'{p.name} ends before the first response to it: a movie of {DELAY} s or more can be shown')
     return np.unique(first + ((np.arange(n) + 0.5) * count / n).astype(int))
 
@@ -156,11 +156,11 @@ def strip(
     rows = key_samples(p, n)
     fig = new_figure(PAGE_WIDTH, 1.78)
     wide = 0.985 / len(rows)
-    for k, (i, picture) in enumerate(zip(rows, pictures_at(p, p.seen[rows]))):
+    for k, (i, picture) in enumerate(zip(rows, pictures_at(p, p.movie_times[rows]))):
         ax = fig.add_axes((0.0075 + k * wide, 0.46, wide * 0.96, 0.37))
         ax.imshow(picture)
         ax.axis('off')
-        ax.set_title(f'movie {clock(p.seen[i])}', pad=2, size=6.5)
+        ax.set_title(f'movie {clock(p.movie_times[i])}', pad=2, size=6.5)
         ax = fig.add_axes((0.0075 + k * wide, 0.17, wide * 0.96, 0.29))
         key = flatmap(p.bold[subject][i], ax, DIVERGING, (-p.limit, p.limit))
     bar = fig.colorbar(
@@ -290,7 +290,7 @@ def regions_of() -> tuple:  # names of regions, and the region of each parcel
 # %% ../../nbs/08c_page.ipynb #08c0f002
 def page_html(p: Prediction, path) -> Path:
     "Write the interactive page of a prediction."
-    first = int(np.argmax(on_the_atlas(p).seen >= 0)) if p.seen[-1] >= 0 else len(p.seen)
+    first = int(np.argmax(on_the_atlas(p).movie_times >= 0)) if p.movie_times[-1] >= 0 else len(p.movie_times)
     data = page_data(p, first)
     room = (
         MEGABYTES * 1e6 * max(1.0, len(p.times) * p.tr / 600)
@@ -299,7 +299,7 @@ def page_html(p: Prediction, path) -> Path:
         - sum(len(json.dumps(v)) for v in data.values())
         - 3 * len(p.times)
     )
-    data['stills'] = stills(p, p.seen[first:], room) if has_pictures(p.movie) else []
+    data['stills'] = stills(p, p.movie_times[first:], room) if has_pictures(p.movie) else []
     fullest = max(range(len(data['stills'])), key=lambda k: len(data['stills'][k]), default=0)
     data['start'] = min(first + fullest, len(p.times) - 1)  # where most is to be seen; a movie begins in the dark
     tag = f'<b class="tag">{SIMULATED_NOTE}</b>' if p.simulated else ''
@@ -574,12 +574,12 @@ def animation_mp4(
         voice = out.add_stream('aac', rate=RATE, layout='mono') if sound and p.movie.has_sound else None
         drawn = picture = None
         frames = zip(pictures_at(p, times, (h, w)), row, times.astype(int))
-        for seen, *now in progress(frames, 'animation of the map', len(times)):
+        for shown, *now in progress(frames, 'animation of the map', len(times)):
             if now != drawn:
                 whole, drawn, picture = scene.planes(*now), now, None
-            if seen is not picture:
-                lay(planes(seen), whole, top, left)
-                picture = seen
+            if shown is not picture:
+                lay(planes(shown), whole, top, left)
+                picture = shown
             out.mux(video.encode(av.VideoFrame.from_ndarray(whole, 'yuv420p')))
         out.mux(video.encode())
         if voice:

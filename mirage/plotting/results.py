@@ -22,17 +22,17 @@ from ..data.manifest import load_manifest
 from ..evaluation.methods import methods_paragraph
 from ..features.store import ready_features
 from .figures import NEEDS, figure_folder, lacking
-from .overview import VERDICTS, accounts, check_current, in_words, item_name, item_order, tally
+from .overview import VERDICTS, read_accounts, check_current, in_words, item_name, item_order, tally
 
 # %% ../../nbs/08e_results.ipynb #0b3510b0
 CLAIM_COLUMNS = ['item', 'paper', 'here', 'estimate', 'low', 'high', 'threshold', 'claimed', 'verdict']
 
 
 def claims_table(
-    said: list,  # accounts
-) -> pd.DataFrame:  # one row a claim
+    accounts: list,  # accounts
+) -> pd.DataFrame:  # one row per claim
     "Every claim of every item."
-    rows = [c | dict(item=a['item']) for a in said for c in a['claims']]
+    rows = [c | dict(item=a['item']) for a in accounts for c in a['claims']]
     return pd.DataFrame(rows, columns=CLAIM_COLUMNS)
 
 # %% ../../nbs/08e_results.ipynb #cfaf0010
@@ -54,13 +54,13 @@ def data_name(cohort: str) -> str:
     return known[0].partition(':')[0] if known else cohort
 
 
-def not_drawn_section(said: list, about) -> str:  # Markdown; empty where nothing is lacking
+def not_drawn_section(accounts: list, about) -> str:  # Markdown; empty where nothing is lacking
     "The items that have nothing to show for a cohort, and why."
     if not isinstance(about, Cohort):
         return ''
     ready = ready_features(about)
     layers = {m: count for m, (count, _) in ready.streams.items()} if ready else None
-    drawn = {a['item'] for a in said}
+    drawn = {a['item'] for a in accounts}
     why = {item: lacking(item, about, layers) for item in sorted(set(NEEDS) - drawn, key=item_order)}
     lines = [f'- {item_name(item)}: {plain_text(reason)}' for item, reason in why.items() if reason]
     return '\n'.join(['## Not drawn', '', *lines]) if lines else ''
@@ -81,8 +81,8 @@ def whose_data(
     return f'**Real BOLD: {plain_text(data_name(cohort))}, {people} {"person" if people == 1 else "people"}.**'
 
 # %% ../../nbs/08e_results.ipynb #ffc6e35c
-def claim_rows(said: dict):  # of an account; yields the cells of a row
-    for c in said['claims']:
+def claim_rows(account: dict):  # of an account; yields the cells of a row
+    for c in account['claims']:
         why = f'. It fails: {c["note"]}' if c['verdict'] == 'fails' and c.get('note') else ''
         marked = f'**{c["verdict"]}**' if c['verdict'] == 'holds' else f'***{c["verdict"]}***'
         yield [plain_text(c['paper']), plain_text(c['here'] + why), plain_text(c['number']), marked]
@@ -96,11 +96,11 @@ def text_of(table: dict) -> str:  # Markdown, folded
 
 # %% ../../nbs/08e_results.ipynb #9a83f133
 def item_section(
-    said: dict,  # an account
+    account: dict,  # an account
     here: Path,  # folder of the page
 ) -> str:  # Markdown
     "One item: picture, caption, claims, and where its notebook and its numbers are."
-    item, title = said['item'], plain_text(said['title'])
+    item, title = account['item'], plain_text(account['title'])
     notebook = os.path.relpath(code_folder() / 'nbs' / 'figures' / f'{item}.ipynb', here)
     links = [
         f'[notebook]({quote(Path(notebook).as_posix())})',
@@ -110,16 +110,16 @@ def item_section(
     parts = [
         f'## {item_name(item)}. {title}',
         f'[![{title}]({item}.png)]({item}.png)',
-        plain_text(said['caption']),
-        text_of(said['table']) if said.get('table') else '',
-        pipe_rows(header, claim_rows(said)) if said['claims'] else '',
+        plain_text(account['caption']),
+        text_of(account['table']) if account.get('table') else '',
+        pipe_rows(header, claim_rows(account)) if account['claims'] else '',
         ' · '.join(links),
     ]
     return '\n\n'.join(filter(None, parts))
 
 
-def verdict_rows(said: list):  # accounts; yields the cells of a row
-    for a in said:
+def verdict_rows(accounts: list):  # accounts; yields the cells of a row
+    for a in accounts:
         verdicts = [c['verdict'] for c in a['claims']]
         counts = [*map(verdicts.count, VERDICTS)]
         anchor = re.sub(r'[^\w -]', '', f'{item_name(a["item"])} {a["title"]}'.lower()).replace(' ', '-')
@@ -152,9 +152,9 @@ def how_made_again(cohort: str, tolerances: str) -> str:  # Markdown
     return OWN_EXPECT.format(again=again, cohort=cohort)
 
 # %% ../../nbs/08e_results.ipynb #81a0d5b4
-def shown_run(said: list, cohort: str) -> str:  # of the stage train
+def shown_run(accounts: list, cohort: str) -> str:  # of the stage train
     "The training that the items were drawn from; else one of a cross-validation."
-    named = [found for a in said for found in re.findall(r'-p run ([\w.+-]+)', a['command'])]
+    named = [found for a in accounts for found in re.findall(r'-p run ([\w.+-]+)', a['command'])]
     there = sorted(path.name for path in run_path(cohort, 'train', 'any').parent.glob('*'))
     trained = [name for name in [*named, 'mirage-native-s0', *there] if not unfinished(run_path(cohort, 'train', name))]
     return trained[0] if trained else 'mirage-native-s0'
@@ -184,14 +184,14 @@ def methods_section(cohort: str, about, run: str) -> str:  # Markdown
 
 # %% ../../nbs/08e_results.ipynb #81a0d5b5
 def results_page(
-    said: list,  # accounts
+    accounts: list,  # accounts
     here: Path,  # folder of the page
     about,  # the Cohort
     run: str = '',  # the training run that the methods text is of; empty: the one that the items were drawn from
 ) -> str:  # Markdown
     "All items of a cohort."
-    cohort = said[0]['cohort']
-    counted = '; '.join(f'{whose}: {in_words(counts)}' for whose, counts in tally(said).items() if counts)
+    cohort = accounts[0]['cohort']
+    counted = '; '.join(f'{whose}: {in_words(counts)}' for whose, counts in tally(accounts).items() if counts)
     cited = plain_text(load_manifest()['mirage']['citation'])
     tolerances = Path(os.path.relpath(code_folder() / 'figures' / 'tolerances.csv', here)).as_posix()
     parts = [
@@ -200,11 +200,11 @@ def results_page(
         f'{counted[:1].upper()}{counted[1:]}. A claim **holds** when its whole 95 % interval lies on the claimed side '
         'of a threshold that was fixed beforehand, fails when all of it lies on the other side, and is undecided '
         'otherwise.',
-        pipe_rows(['item', '', *VERDICTS], verdict_rows(said)),
-        *(item_section(a, here) for a in said),
-        not_drawn_section(said, about),
+        pipe_rows(['item', '', *VERDICTS], verdict_rows(accounts)),
+        *(item_section(a, here) for a in accounts),
+        not_drawn_section(accounts, about),
         how_made_again(cohort, tolerances),
-        methods_section(cohort, about, run or shown_run(said, cohort)),
+        methods_section(cohort, about, run or shown_run(accounts, cohort)),
         f'This page is written by `nbs/08e_results.ipynb`. The paper that is reproduced: {cited}',
     ]
     return '\n\n'.join(filter(None, parts)) + '\n'
@@ -217,12 +217,12 @@ def write_results(
 ) -> Path:
     "README.md and claims.csv beside the pictures."
     about = about or Cohort.open(cohort)
-    said, folder = accounts(cohort_id(cohort), items), figure_folder(cohort)
-    check_current(said, cohort)
+    accounts, folder = read_accounts(cohort_id(cohort), items), figure_folder(cohort)
+    check_current(accounts, cohort)
     with atomic(folder / 'claims.csv') as tmp:
-        claims_table(said).to_csv(tmp, index=False, float_format='%.6g')
+        claims_table(accounts).to_csv(tmp, index=False, float_format='%.6g')
     with atomic(folder / 'README.md') as tmp:
-        tmp.write_text(results_page(said, folder, about), encoding='utf-8')
+        tmp.write_text(results_page(accounts, folder, about), encoding='utf-8')
     return folder / 'README.md'
 
 # %% ../../nbs/08e_results.ipynb #07c15471
@@ -371,8 +371,8 @@ def publish(
 ) -> Path:
     "Replace what is committed by what was drawn."
     kept, about = Path(kept or committed_folder(cohort)), about or Cohort.open(cohort)
-    said, fresh = accounts(cohort_id(cohort)), figure_folder(cohort)
-    drawn = {f'{a["item"]}.{end}' for a in said for end in ('png', 'pdf', 'csv')}
+    accounts, fresh = read_accounts(cohort_id(cohort)), figure_folder(cohort)
+    drawn = {f'{a["item"]}.{end}' for a in accounts for end in ('png', 'pdf', 'csv')}
     there = {p.name for end in ('png', 'pdf', 'csv') for p in kept.glob(f'[!.]*.{end}')}
     if left := sorted(there - drawn - {'claims.csv'}):
         raise FileNotFoundError(
@@ -385,7 +385,7 @@ def publish(
         with atomic(kept / name) as tmp:
             shutil.copyfile(fresh / name, tmp)
     with atomic(kept / 'README.md') as tmp:
-        tmp.write_text(results_page(said, kept, about), encoding='utf-8')
+        tmp.write_text(results_page(accounts, kept, about), encoding='utf-8')
     return kept / 'README.md'
 
 # %% ../../nbs/08e_results.ipynb #c24f6aa8

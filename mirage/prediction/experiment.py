@@ -213,9 +213,9 @@ def black_at(p: Prediction) -> np.ndarray:  # (n_tr,) bool
     n = len(p.times)
     if 'vision' not in getattr(p.movie, 'streams', ('vision',)):
         return np.zeros(n, bool)
-    seen = np.arange(0, max(p.movie.seconds, 0.5), 0.5)
-    dark = np.array([picture.mean() < BLACK for picture in p.movie.iter_frames(seen, (36, 64))])
-    flagged = [bool(dark[(seen > t - AFTER_BLACK) & (seen <= t + p.tr)].any()) for t in p.seen]
+    looked_at = np.arange(0, max(p.movie.seconds, 0.5), 0.5)
+    dark = np.array([picture.mean() < BLACK for picture in p.movie.iter_frames(looked_at, (36, 64))])
+    flagged = [bool(dark[(looked_at > t - AFTER_BLACK) & (looked_at <= t + p.tr)].any()) for t in p.movie_times]
     return np.array(flagged, bool)
 
 
@@ -260,5 +260,13 @@ def over_time(p: Prediction, black) -> pd.DataFrame:  # seconds, movie, network,
     for net in dict.fromkeys(nets):
         for i, values in enumerate(bold[:, :, nets == net].mean(2).T):
             interval = people_interval(values)
-            rows.append((p.times[i], p.seen[i], net, interval.estimate, interval.low, interval.high, bool(black[i])))
+            rows.append((
+                p.times[i],
+                p.movie_times[i],
+                net,
+                interval.estimate,
+                interval.low,
+                interval.high,
+                bool(black[i]),
+            ))
     return pd.DataFrame(rows, columns=['seconds', 'movie', 'network', 'difference', 'low', 'high', 'black'])

@@ -42,20 +42,24 @@ def odd_recordings(
 ) -> list[str]:
     "What is unusual about the runs."
     runs = cohort.runs[cohort.runs.bold.notna()]
-    said = []
+    oddities = []
     most = runs.groupby('subject').split.nunique()
     for who, n in most[most < most.max()].items():
         missing = sorted(set(runs.split) - set(runs[runs.subject == who].split))
-        said.append(f'{who} has {n} of {most.max()} runs: without {", ".join(missing[:4])}{" …" * (len(missing) > 4)}')
+        oddities.append(
+            f'{who} has {n} of {most.max()} runs: without {", ".join(missing[:4])}{" …" * (len(missing) > 4)}'
+        )
     files = Counter((str(row.bold), row.key) for row in runs.itertuples())
-    said += [f'{name} is the recording of {n} runs' for (name, _), n in files.items() if n > 1]
+    oddities += [f'{name} is the recording of {n} runs' for (name, _), n in files.items() if n > 1]
     if not (runs['set'] == 'val').any():
-        said.append('no run is of the set val: figures that open one trained model are not drawn')
+        oddities.append('no run is of the set val: figures that open one trained model are not drawn')
     for split, of_split in runs.groupby('split'):
         shortest, longest = of_split.n_tr.min(), of_split.n_tr.max()
         if (longest - shortest) * cohort.tr > 10:
-            said.append(f'{split} has from {shortest} to {longest} samples: runs of one movie differ by more than 10 s')
-    return said
+            oddities.append(
+                f'{split} has from {shortest} to {longest} samples: runs of one movie differ by more than 10 s'
+            )
+    return oddities
 
 
 def odd_features(
@@ -64,26 +68,26 @@ def odd_features(
     heads: int,  # of the pooler
 ) -> list[str]:
     "What is unusual about the streams, from the first movies."
-    said, loudness = [], {}
+    oddities, loudness = [], {}
     for m, (layers, width) in features.streams.items():
         x = np.concatenate([features.read(m, split, 0, features.steps(split)) for split in splits[:4]]).astype(
             np.float32
         )
         still = int((x.std(0) == 0).sum())
         if still:
-            said.append(f'{m}: {still} of {layers * width} columns never change in {", ".join(splits[:4])}')
+            oddities.append(f'{m}: {still} of {layers * width} columns never change in {", ".join(splits[:4])}')
         loudness[m] = float(x.std())
         if width % heads:
-            said.append(f'{m}: {width} columns are not divisible by the {heads} heads of the pooler')
+            oddities.append(f'{m}: {width} columns are not divisible by the {heads} heads of the pooler')
         if width < 4:
-            said.append(
+            oddities.append(
                 f'{m}: {width} column{"s" * (width > 1)}: each layer is normalised over its columns, which takes the '
                 'level away. Write it as tuning curves (chapter 01l)'
             )
     loud, quiet = max(loudness, key=loudness.__getitem__), min(loudness, key=loudness.__getitem__)
     if loudness[loud] > 100 * max(loudness[quiet], 1e-9):
-        said.append(f'{loud} varies {loudness[loud] / max(loudness[quiet], 1e-9):.0f} times as much as {quiet}')
-    return said
+        oddities.append(f'{loud} varies {loudness[loud] / max(loudness[quiet], 1e-9):.0f} times as much as {quiet}')
+    return oddities
 
 
 def look_over(
@@ -95,9 +99,9 @@ def look_over(
     with warnings.catch_warnings(record=True) as reported:
         warnings.simplefilter('always')
         table = survey(cohort, features if cohort.rates else None)
-    said = [str(w.message).replace(f'{cohort.root}/', '') for w in reported if issubclass(w.category, UserWarning)]
-    said = list(dict.fromkeys(said))
-    return table, [*said, *odd_recordings(cohort), *odd_features(features, list(cohort.splits.split), heads)]
+    warned = [str(w.message).replace(f'{cohort.root}/', '') for w in reported if issubclass(w.category, UserWarning)]
+    warned = list(dict.fromkeys(warned))
+    return table, [*warned, *odd_recordings(cohort), *odd_features(features, list(cohort.splits.split), heads)]
 
 # %% ../../nbs/09d_mine.ipynb #9d0c0002
 LEAD = 10.0  # seconds of features before a part
@@ -418,12 +422,12 @@ def ask_for_brains(folder: Path) -> str:  # fetch, or empty
     if not count:
         return ''
     there = any(folder.glob('aggregate/sub-*/*/*_bold.csv'))
-    said = f'{count} files of {BRAINS} are not in {folder}: {size:.0f} MB, public domain, no account'
+    message = f'{count} files of {BRAINS} are not in {folder}: {size:.0f} MB, public domain, no account'
     if sys.stdin.isatty():
-        return 'fetch' if input(f'{said}. Fetch them? [y/N] ').strip().lower() in ('y', 'yes') else ''
+        return 'fetch' if input(f'{message}. Fetch them? [y/N] ').strip().lower() in ('y', 'yes') else ''
     if not there:
-        raise FileNotFoundError(f'{said}. Fetch them: make data GROUP={BRAINS} ACTION=fetch')
-    print(f'{said}. Going on with the people who are there; make data GROUP={BRAINS} ACTION=fetch fetches the rest')
+        raise FileNotFoundError(f'{message}. Fetch them: make data GROUP={BRAINS} ACTION=fetch')
+    print(f'{message}. Going on with the people who are there; make data GROUP={BRAINS} ACTION=fetch fetches the rest')
     return ''
 
 # %% ../../nbs/09d_mine.ipynb #73cb8877

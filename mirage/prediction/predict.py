@@ -141,7 +141,7 @@ class Job:
         return dict(name=self.name, movie=made_of.pop('movie'), inputs=made_of)
 
     @property
-    def said(self) -> str:  # what is made of what, and which streams are absent
+    def summary(self) -> str:  # what is made of what, and which streams are absent
         heard = f'{self.movie.heard}; ' if getattr(self.movie, 'heard', '') else ''
         absent = f'; {self.absent}' if self.absent else ''
         plan = Schedule(self.movie, get_protocol(self.weights.recipe.protocol))
@@ -419,7 +419,7 @@ def write_prediction(p: Prediction, folder):
             np.save(tmp, y)
     for file, table in (
         ('parcels.csv', names),
-        ('times.csv', pd.DataFrame(dict(sample=range(len(p.times)), seconds=p.times, movie=p.seen))),
+        ('times.csv', pd.DataFrame(dict(sample=range(len(p.times)), seconds=p.times, movie=p.movie_times))),
     ):
         with atomic(folder / file) as tmp:
             table.to_csv(tmp, index=False, float_format='%.6g')
@@ -551,7 +551,7 @@ def predict_movies(
                 audio_track=getattr(f, 'audio_track', ''),
                 **how,
             )
-            print(f'{f.name}: {job.said}', flush=True)
+            print(f'{f.name}: {job.summary}', flush=True)
             if (page or animation) and job.undrawn:
                 print(f'{f.name}: {job.undrawn}', flush=True)
             done[f.name], run, there = make(job, page, animation, overwrite)

@@ -154,7 +154,7 @@ def pinned(
     if not is_given(recipe.backbone):
         return replace(recipe, made=made, revision=next(iter(commits.values()), ''))
     names = {b: b if '@' in b or not commits.get(b) else f'{b}@{commits[b]}' for b in recipe.backbones.values()}
-    return replace(recipe, backbone=','.join(names.values()), made={names[b]: said for b, said in made.items()})
+    return replace(recipe, backbone=','.join(names.values()), made={names[b]: identity for b, identity in made.items()})
 
 
 @dataclass

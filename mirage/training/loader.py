@@ -52,8 +52,8 @@ def make_windows(
         rows.setdefault(r.split, []).append((cohort.subjects.index(r.subject), r.repeat - 1, r))
     windows = []
     for split, start, frame, onset in window_table(runs, window, stride, cohort.tr, hz).itertuples(index=False):
-        seen = [run for run in rows[split] if run[2].n_tr > start and getattr(run[2], 'onset', 0.0) == onset]
-        groups = [seen] if batches == 'paired' else [[run] for run in seen]
+        present = [run for run in rows[split] if run[2].n_tr > start and getattr(run[2], 'onset', 0.0) == onset]
+        groups = [present] if batches == 'paired' else [[run] for run in present]
         windows += [Window(split, start, frame, onset, tuple(group)) for group in groups]
     return windows
 
@@ -102,8 +102,8 @@ class Reader:
 class Batch:
     windows: list  # of Window, B long
     features: dict  # stream → (B, T, L, D) float16; int8 of a coded stream, until `to` decodes it
-    bold: torch.Tensor  # (B, S, repeats, N, P) float32, zero where not seen
-    seen: torch.Tensor  # (B, S, repeats, N) bool
+    bold: torch.Tensor  # (B, S, repeats, N, P) float32, zero outside the mask
+    mask: torch.Tensor  # (B, S, repeats, N) bool
     measured: torch.Tensor | None = None  # (S, P) bool, the same in every window; None: every parcel of everybody
     scales: dict = field(default_factory=dict)  # coded stream → (B, 1, L, D) float16: what its whole numbers are worth
 
@@ -143,14 +143,14 @@ class Batch:
         features = {m: move(x) for m, x in self.features.items()}
         for m, worth in self.scales.items():
             features[m] = features[m].to(torch.float16).mul_(move(worth))
-        return Batch(self.windows, features, move(self.bold), move(self.seen), measured)
+        return Batch(self.windows, features, move(self.bold), move(self.mask), measured)
 
     def __getitem__(self, i: int) -> 'Batch':  # one window
         return Batch(
             self.windows[i : i + 1],
             {m: x[i : i + 1] for m, x in self.features.items()},
             self.bold[i : i + 1],
-            self.seen[i : i + 1],
+            self.mask[i : i + 1],
             self.measured,
             {m: x[i : i + 1] for m, x in self.scales.items()},
         )
@@ -197,7 +197,7 @@ class Loader:
                 with self.lock:
                     batch.measured = self.without(batch.measured, subject, ~np.isnan(bold).any(0))
             batch.bold[i, subject, repeat, : len(bold)] = torch.from_numpy(np.nan_to_num(bold))
-            batch.seen[i, subject, repeat, : len(bold)] = True
+            batch.mask[i, subject, repeat, : len(bold)] = True
 
     def without(
         self,

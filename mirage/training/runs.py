@@ -69,6 +69,7 @@ class TrainingParameters:
     hidden: int | None = number('h', 1, 2**16)  # width of the temporal encoder
     dropout: float | None = number('do', 0, 0.99)  # inside the temporal encoder
     pool_start: float | None = number('ps', 0, 1000)  # of the pooler's queries; 0: as torch starts attention
+    readout_rank: int | None = number('rank', 1, 4096)  # factors that all readouts share; None: none
     validations: int | None = number('v', 1, 1000)  # per epoch
     patience: int | None = number('p', 0, 10**6)  # validations without a better one; 0: to the end
     words: int | None = number('words', 1, 10**6)  # of context, for the backbone
@@ -248,9 +249,9 @@ def sized(preset: Preset, size: DataSize) -> Preset:
 def say_choice(preset: Preset, size: DataSize) -> str:
     "What the rule chose, and from what."
     return (
-        f'{size}: windows of {preset.window} TRs every {preset.stride}, {preset.batch} (window, person) pairs a step, '
-        f'{preset.epochs} epochs with {preset.validations} validations each, patience {preset.patience}, learning rate '
-        f'{preset.lr:g}, dropout {preset.dropout:g}, {preset.pool_heads} pooler heads'
+        f'{size}: windows of {preset.window} TRs every {preset.stride}, {preset.batch} (window, person) pairs '
+        f'per step, {preset.epochs} epochs with {preset.validations} validations each, patience {preset.patience}, '
+        f'learning rate {preset.lr:g}, dropout {preset.dropout:g}, {preset.pool_heads} pooler heads'
     )
 
 # %% ../../nbs/04b_runs.ipynb #e6b487cc
@@ -286,7 +287,7 @@ def chosen_preset(
 ) -> Preset:
     "The preset asked for, or the cohort's own, with what was changed in it."
     changed = {k: v for k, v in changes.items() if v is not None}
-    seen = {k: changed.pop(k) for k in Contexts.__dataclass_fields__ if k in changed}
+    asked = {k: changed.pop(k) for k in Contexts.__dataclass_fields__ if k in changed}
     chosen = get_preset(own_preset(cohort) if preset == 'auto' else preset)
     if chosen.name == 'own':
         chosen = sized(chosen, DataSize.of(Cohort.open(cohort)))
@@ -295,7 +296,7 @@ def chosen_preset(
     check_names(changed)
     chosen = replace(chosen, **changed)
     contexts = changed.get('contexts', contexts_of(chosen.backbone, chosen))
-    return replace(chosen, contexts=replace(contexts, **seen))
+    return replace(chosen, contexts=replace(contexts, **asked))
 
 # %% ../../nbs/04b_runs.ipynb #9096a4b1
 def chosen_precision(cohort: str, precision: str = 'auto') -> str:  # no, fp16 or bf16

@@ -40,14 +40,14 @@ from .loader import Batch, Loader, Reader, Window, epoch_plan, make_windows, til
 # %% ../../nbs/05_train.ipynb #d49f87e6
 def squared_error(
     predicted,  # (B, S, N, P)
-    batch,  # its .bold (B, S, R, N, P), .seen (B, S, R, N) and, where not every parcel was measured, .measured (S, P)
+    batch,  # its .bold (B, S, R, N, P), .mask (B, S, R, N) and, where not every parcel was measured, .measured (S, P)
 ):  # sum over seen samples of the mean over measured parcels
     errors = (predicted.float()[:, :, None] - batch.bold).square()
     if batch.measured is None:
         mean = errors.mean(-1)
     else:
         mean = (errors * batch.measured[:, None, None]).sum(-1) / batch.measured.sum(-1)[:, None, None]
-    return (mean * batch.seen).sum()
+    return (mean * batch.mask).sum()
 
 # %% ../../nbs/05_train.ipynb #d5ad38eb
 @torch.no_grad()
@@ -140,7 +140,7 @@ def find_fault(model, batch) -> str:
         if not one.bold.isfinite().all():
             return f'the BOLD of {w}'
         for m in model.config.streams:
-            loss = squared_error(model(one.features, present=(m,)), one) / one.seen.sum().clamp_min(1)
+            loss = squared_error(model(one.features, present=(m,)), one) / one.mask.sum().clamp_min(1)
             gradients = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
             if not loss.isfinite() or not all(g.isfinite().all() for g in gradients if g is not None):
                 bad = 0 if (x := one.features[m]).isfinite().all() else int((~x.isfinite()).sum())
@@ -281,7 +281,7 @@ def train_step(learner: Learner, batch: Batch, step: int, seed: int, clip: float
     torch.manual_seed(draw_seed(seed, step, 1 + accelerator.process_index))
     batch = batch.to(accelerator.device)
     present = model.sample_modality_dropout(torch.Generator().manual_seed(draw_seed(seed, step)))
-    loss = squared_error(net(batch.features, present=present), batch) / accelerator.reduce(batch.seen.sum())
+    loss = squared_error(net(batch.features, present=present), batch) / accelerator.reduce(batch.mask.sum())
     optimizer.zero_grad()
     accelerator.backward(loss * accelerator.num_processes)  # processes are averaged, samples are summed
     norm = float(accelerator.clip_grad_norm_(net.parameters(), clip))
@@ -475,8 +475,8 @@ def fold_asked_for(
         )
     fold = folds[asked.fold - 1]
     aside = fold.validation(seed)
-    said = dict(number=fold.number, of=fold.of, held_out=list(fold.held_out), validation=list(aside))
-    return with_sets(data, fold.held_out, aside), dict(fold=said)
+    about_fold = dict(number=fold.number, of=fold.of, held_out=list(fold.held_out), validation=list(aside))
+    return with_sets(data, fold.held_out, aside), dict(fold=about_fold)
 
 
 def open_task(cohort: str, asked: TrainingParameters, name: str = 'auto') -> Task:
@@ -494,7 +494,7 @@ def open_task(cohort: str, asked: TrainingParameters, name: str = 'auto') -> Tas
         start = open_start(asked.start)
         check_start(start, chosen, asked, widths)
         chosen = of_its_shape(chosen, start)
-        shape, begun = start_shape(start, chosen, data.subjects, data.parcels), start.said(asked.frozen)
+        shape, begun = start_shape(start, chosen, data.subjects, data.parcels), start.settings(asked.frozen)
         settings['preset'] = asdict(chosen)
     config = settings | dict(subjects=list(data.subjects), model=asdict(shape), inputs=inputs_of(data, features))
     return Task(path, config | fold | begun, chosen, data, features)
