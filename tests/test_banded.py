@@ -116,7 +116,7 @@ def test_the_parts_of_a_movie_are_left_out_together():
     ]
     alone = TrainingRows(SimpleNamespace(runs=runs.assign(movie='a')), {})
     assert [part.only for part in movie_folds(alone, 5)] == [{n} for n in names]
-    with pytest.raises(ValueError, match='one movie in one part'):
+    with pytest.raises(ValueError, match='ann has training runs of one movie only'):
         movie_folds(TrainingRows(SimpleNamespace(runs=runs[:1]), {}))
 
 

@@ -6,7 +6,7 @@
 __all__ = ['BELIEVED', 'direction_grid', 'directions', 'check_directions', 'less_one', 'collect_folds', 'together', 'Centred',
            'row_groups_of', 'centred', 'turned', 'LeftOut', 'left_out', 'errors_from_sums', 'same_rows',
            'candidate_errors', 'Banded', 'solve', 'merged', 'choose_and_solve', 'fit_each', 'fit_banded',
-           'product_shares', 'explained', 'Divided', 'divide', 'fit_without_each', 'Depths', 'movie_folds',
+           'product_shares', 'explained', 'Divided', 'divide', 'fit_without_each', 'Depths', 'parted', 'movie_folds',
            'banded_design']
 
 # %% ../../nbs/03f_banded.ipynb #a51ba4e0
@@ -383,14 +383,26 @@ class Depths:
         return self.features.read(self.stream, split, start, stop)[:, self.parts[band]]
 
 
+def parted(
+    rows,  # TrainingRows
+    most: int = 5,
+) -> str:  # empty where they can be
+    "Why penalties of bands cannot be chosen on movies that are left out."
+    parts = [part.only for part in rows.parts(most)]
+    for subject, splits in rows.runs.groupby('subject').split:
+        if sum(bool(part & set(splits)) for part in parts) < 2:
+            return f'{subject} has training runs of one movie only, or all of them fall into one group of movies'
+    return ''
+
+
 def movie_folds(
     rows,  # TrainingRows
     most: int = 5,
 ) -> list:  # of TrainingRows
     "The training rows in groups of whole movies, as chapter 03d makes them."
     found = rows.parts(most)
-    if len(found) < 2:
-        raise ValueError('penalties are chosen on movies that were left out: training has one movie in one part')
+    if why := parted(rows, most):
+        raise ValueError(f'penalties are chosen on movies that were left out: {why}')
     return found
 
 # %% ../../nbs/03f_banded.ipynb #76bf7793

@@ -699,7 +699,7 @@ class TrainingRows:
         name_of = dict(zip(self.runs.split, left_out_together(self.runs)))
         names = list(dict.fromkeys(name_of.values()))
         found = []
-        for group in np.array_split(np.array(names, dtype=object), min(most, len(names))):
+        for group in np.array_split(np.array(names, dtype=object), max(1, min(most, len(names)))):
             part = copy.copy(self)
             part.only = {split for split, name in name_of.items() if name in set(group)}
             found.append(part)
