@@ -14,10 +14,11 @@ from functools import cached_property
 from pathlib import Path
 
 import av, numpy as np, pandas as pd
+from av.video.reformatter import VideoReformatter
 
 from ..core import DELAY, HZ, MODALITIES, TR, TR_RANGE, check_number, digest, known_digest
 from .movies import MovieError, Stand, check_clock, features, listed, open_movie, pick_picture, pick_sound
-from .movies import picture_shape, span, survey_packets
+from .movies import picture_shape, movie_span, survey_packets
 from .words import read_words, released_words, transcript_seconds
 
 # %% ../../nbs/01h_stimuli.ipynb #85b060a8
@@ -180,7 +181,7 @@ class Movie:
         sound = pick_sound(survey.tracks, picture, video, audio_track)
         tracks = [picture] + ([sound] if sound else [])
         check_clock(survey, tracks, video)
-        start, seconds = span(survey, tracks, video)
+        start, seconds = movie_span(survey, tracks, video)
         size, stand, notes = picture_shape(picture, video)
         if seconds <= 0 or not all(size):
             raise MovieError(f'{video} holds no pictures; fetch it again, or convert it with FFmpeg')
@@ -268,28 +269,38 @@ class Movie:
         frames = self._decode('video')
         return next(frames), frames
 
-    def iter_frames(
+    def iter_decoded(
         self,
         times,  # seconds, ascending
-        size=None,  # (height, width); None: the movie's own
-    ):  # yields (height, width, 3) uint8
+    ):  # yields PyAV frames as they are coded; the same object as long as the picture stays
         "The picture on screen at each time: the newest that has begun, or the first of all."
-        times, (height, width) = np.asarray(times, float), size or self.size
+        times = np.asarray(times, float)
         if (np.diff(times) < 0).any():
             raise ValueError('pictures are decoded in order: give ascending times')
         if not len(times):
             return
         now, frames = self._near(times[0])
-        coming, picture = next(frames, None), None
-        coded = (height, width) if self.stand.transposed else (width, height)
+        coming = next(frames, None)
         for t in times:
             if coming is not None and t - coming[0] > FAR:
                 now, frames = self._near(t)
-                coming, picture = next(frames, None), None
+                coming = next(frames, None)
             while coming is not None and coming[0] <= t + 1e-3:
-                now, coming, picture = coming, next(frames, None), None
-            if picture is None:
-                picture = self.stand.turn(now[1].reformat(*coded, 'rgb24').to_ndarray())
+                now, coming = coming, next(frames, None)
+            yield now[1]
+
+    def iter_frames(
+        self,
+        times,  # seconds, ascending
+        size=None,  # (height, width); None: the movie's own
+    ):  # yields (height, width, 3) uint8
+        "`iter_decoded` as a player shows them."
+        height, width = size or self.size
+        coded = (height, width) if self.stand.transposed else (width, height)
+        convert, last = VideoReformatter(), None  # one for all: its tables are made once
+        for frame in self.iter_decoded(times):
+            if frame is not last:
+                last, picture = frame, self.stand.turn(convert.reformat(frame, *coded, 'rgb24').to_ndarray())
             yield picture
 
     def frames(self, times, size=None):  # (len(times), height, width, 3) uint8
