@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BELIEVED', 'direction_grid', 'directions', 'check_directions', 'less_one', 'collect_folds', 'together', 'Centred',
-           'row_groups_of', 'centred', 'turned', 'LeftOut', 'left_out', 'errors_from_sums', 'same_rows',
+           'row_groups_of', 'centred', 'turned', 'LeftOut', 'turned_out', 'errors_from_sums', 'same_rows',
            'candidate_errors', 'Banded', 'solve', 'merged', 'choose_and_solve', 'fit_each', 'fit_banded',
            'product_shares', 'explained', 'Divided', 'divide', 'fit_without_each', 'Depths', 'parted', 'movie_folds',
            'banded_design']
@@ -44,7 +44,7 @@ def directions(
     drawn = [rng.dirichlet([concentration[k % len(concentration)]] * bands) for k in range(count - 1)]
     return np.array([np.full(bands, 1 / bands), *drawn])
 
-
+# %% ../../nbs/03f_banded.ipynb #b23f0005
 def check_directions(gammas, bands: int) -> np.ndarray:  # (G, bands) float64
     gammas = np.asarray(gammas, np.float64)
     if gammas.ndim != 2 or gammas.shape[1] != bands or not len(gammas):
@@ -140,7 +140,7 @@ class LeftOut:
     beyond: np.ndarray  # (P,) sum of squares that no weights can reach
 
 
-def left_out(own: Centred) -> LeftOut:
+def turned_out(own: Centred) -> LeftOut:
     "R and Z with R'R the Gram matrix and R'Z the products with BOLD; r is the rank."
     values, vectors = eigh(own.gram, driver='evd', check_finite=False)
     live = values > values[-1] * len(values) * np.finfo(float).eps
@@ -148,7 +148,7 @@ def left_out(own: Centred) -> LeftOut:
     y = (vectors[:, live] / root).T @ own.cross
     return LeftOut((vectors[:, live] * root).T, y, own.yy - np.square(y).sum(0))
 
-
+# %% ../../nbs/03f_banded.ipynb #b23f0006
 def errors_from_sums(
     rest: Centred,
     own: LeftOut,  # other rows, about the means of `rest`
@@ -188,7 +188,7 @@ def candidate_errors(
                 continue
             fitted, means = centred(rest, subjects)
             own, _ = centred(part, subjects, means)
-            turned_own = left_out(own)
+            turned_own = turned_out(own)
             found = np.stack([errors_from_sums(fitted, turned_own, scale, alphas) for scale in scales])
             stops = np.cumsum([len(whole.y[s]) for s in subjects])[:-1]
             for s, e in zip(subjects, np.split(found, stops, axis=2)):

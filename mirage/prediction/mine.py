@@ -248,7 +248,7 @@ def run_names(
         f'ensemble/mirage-{model}cv-native',
     )
 
-
+# %% ../../nbs/09d_mine.ipynb #b23d0001
 def banded_name(backbone: str = '') -> str:
     "Of the ridge regression with a penalty per stream."
     return f'banded-{backbone_id(backbone) + "-" if backbone else ""}native'
@@ -302,7 +302,7 @@ def plan_chapters(
     base = dict(preset=preset) | (dict(backbone=backbone) if backbone else {})
     jobs = fitting_jobs(names, folds, base, opened, opened and 'fig9_depth' not in not_drawn)
     if 'fig12_streams' not in not_drawn:
-        jobs.append(Job('03f_banded', base | dict(name=banded_name(backbone)), 'banded'))
+        jobs.append(ChapterCall('03f_banded', base | dict(name=banded_name(backbone)), 'banded'))
     if folds and not opened:
         del not_drawn['table1_scores']
         if has('ceiling', cohort):
