@@ -330,6 +330,8 @@ class Movie:
                 at += len(p)
 
         for t, frame in self._decode('audio'):
+            if t >= self.seconds:
+                break  # of a piece that ends before its file does
             if (frame.format.name, frame.layout.name, frame.rate) != form or abs(t - clock) > CLOCK_TOLERANCE:
                 if resampler:
                     place(resampler.resample(None))

@@ -139,7 +139,7 @@ class Timeline(Movie):
                 known[id(clip)] = clip.sound()
             wave = known[id(clip)]
             first = round(row.onset * RATE)
-            n = min(round(row.lasts * RATE), len(wave), len(out) - first)
+            n = max(0, min(round(row.lasts * RATE), len(wave), len(out) - first))
             out[first : first + n] = wave[:n]
         return out
 

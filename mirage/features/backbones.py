@@ -6,12 +6,12 @@
 __all__ = ['WORD_FRAMES', 'ONE_BY_ONE', 'PROTOCOL_CHOICES', 'BLINK', 'PROTOCOLS', 'SPECS', 'TRIBE', 'LAPTOP', 'FAMILIES', 'READY',
            'ADAPTORS', 'GIVEN_CONTEXTS', 'WRITERS', 'GATES', 'TimePoint', 'word_ends', 'time_points', 'context_words',
            'frame_times', 'picture_pairs', 'rounded_frames', 'words_to_frames', 'Protocol', 'get_protocol', 'Schedule',
-           'HiddenStateRecorder', 'decode_in_order', 'Cache', 'prefetch', 'batches', 'Spec', 'Work', 'cached_commits',
-           'is_commit', 'latest_commit', 'model_place', 'family', 'is_given', 'backbone_id', 'contexts_of',
-           'extractions_of', 'find_spec', 'Backbone', 'load_backbone', 'grow', 'sign']
+           'HiddenStateRecorder', 'decode_in_order', 'Cache', 'prefetch', 'with_progress', 'batches', 'Spec', 'Work',
+           'cached_commits', 'is_commit', 'latest_commit', 'model_place', 'family', 'is_given', 'backbone_id',
+           'contexts_of', 'extractions_of', 'find_spec', 'Backbone', 'load_backbone', 'grow', 'sign']
 
 # %% ../../nbs/02a_backbones.ipynb #2f6efc78
-import functools, hashlib, importlib, math, os, re
+import functools, hashlib, importlib, math, multiprocessing, os, re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ import numpy as np, torch
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError
 
-from ..core import HZ, MODALITIES, Contexts, Preset, check_number, digest, plain_name, root, shown
+from ..core import HZ, MODALITIES, Contexts, Preset, check_number, digest, plain_name, progress, root, shown
 from ..data.stimuli import word_overlaps
 
 # %% ../../nbs/02a_backbones.ipynb #b4135c2a
@@ -404,6 +404,19 @@ def prefetch(items):
         while (item := coming.result()) is not end:
             coming = pool.submit(next, items, end)
             yield item
+
+
+def with_progress(
+    items,
+    total: int,  # of items
+    what: str,
+):
+    "A bar inside a stimulus that has many pieces, where nobody else draws one: in the process that was started."
+    if multiprocessing.parent_process() is not None or total < 3:
+        return items
+    bar = progress(items, what, total=total)
+    bar.leave = False  # the bar over the stimuli stays
+    return bar
 
 
 def batches(
