@@ -231,7 +231,7 @@ def test_killed_in_the_middle(tmp_path, toy, mirror):
     job = multiprocessing.get_context('fork').Process(
         target=fetch_file, args=(address(mirror.url, p, f), path, f['bytes'], f['md5'])
     )
-    part, until = manifest.part_of(path, f['md5']), time.time() + 20
+    part, until = manifest.partial_path(path, f['md5']), time.time() + 20
     job.start()
     while time.time() < until and not (part.exists() and part.stat().st_size >= 70_000):
         time.sleep(0.05)

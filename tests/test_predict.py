@@ -347,55 +347,68 @@ def test_an_id_on_the_hub_is_fetched_at_its_commit(given, monkeypatch):
 # ---- what is refused, before anything is written
 
 
-def bad(given, d, kind):
-    video, words, how, says = given / 'clip.mkv', given / 'clip.srt', {}, ''
+def bad_movie(given, d, kind):  # movie, transcript, what the error says
+    path, words = d / 'v.mkv', given / 'clip.srt'
     if kind == 'nothing to hear':
-        clip(d / 'v.mkv', 2.0, picture=False)
-        video, words, says = d / 'v.mkv', None, 'nothing sounds in it'
+        clip(path, 2.0, picture=False)
+        return path, None, 'nothing sounds in it'
     if kind == 'no length':
-        clip(d / 'v.mkv', 0.0)
-        video, says = d / 'v.mkv', 'holds no pictures|cannot be decoded'
+        clip(path, 0.0)
+        return path, words, 'holds no pictures|cannot be decoded'
     if kind == 'no movie':
-        (d / 'v.mkv').write_text('a letter')
-        video, says = d / 'v.mkv', 'cannot be decoded'
-    if kind == 'missing movie':
-        video, says = d / 'v.mkv', 'there is no movie'
-    if kind == 'missing words':
-        words, says = d / 'w.srt', 'there is no transcript'
-    if kind == 'words are no subtitles':
-        (d / 'w.srt').write_text('Dear all,')
-        words, says = d / 'w.srt', 'not subtitles'
-    if kind == 'time runs backwards':
-        (d / 'w.vtt').write_text('WEBVTT\n\n00:05.000 --> 00:02.000\nso\n')
-        words, says = d / 'w.vtt', 'is no stretch of time'
-    if kind == 'words are no table':
-        (d / 'w.csv').write_text('a,b\n1,2\n')
-        words, says = d / 'w.csv', 'has the columns a, b'
-    if kind == 'words of another movie':
-        (d / 'w.srt').write_text(SRT + '\n2\n00:00:40,000 --> 00:00:41,000\n' + 90 * 'bye ' + '\n')
-        words, says = d / 'w.srt', 'words begin after .* ends .*belongs to another movie'
-    if kind == 'unknown subject':
-        how, says = dict(subjects='sub-04'), "no subject 'sub-04'; there are: sub-01"
-    if kind == 'unknown weights':
-        how, says = dict(weights='nothing/at/all'), 'there are no weights'
-    if kind == 'other widths':
-        Mirage(replace(SHAPE, streams=dict(text=48, audio=32, vision=48))).save_pretrained(d / 'w')
-        RECIPE.write(d / 'w' / 'recipe.yaml')
-        how, says = dict(weights=d / 'w'), 'audio 32.*gives text 48, audio 48'
-    if kind == 'other streams':
-        Mirage(replace(SHAPE, streams=dict(text=48, smell=48))).save_pretrained(d / 'w')
-        RECIPE.write(d / 'w' / 'recipe.yaml')
-        how, says = dict(weights=d / 'w'), 'smell 48'
+        path.write_text('a letter')
+        return path, words, 'cannot be decoded'
+    assert kind == 'missing movie'
+    return path, words, 'there is no movie'
+
+
+LATE = SRT + '\n2\n00:00:40,000 --> 00:00:41,000\n' + 90 * 'bye ' + '\n'
+BAD_WORDS = {  # name of the file, its text, what the error says
+    'missing words': ('w.srt', None, 'there is no transcript'),
+    'words are no subtitles': ('w.srt', 'Dear all,', 'not subtitles'),
+    'time runs backwards': ('w.vtt', 'WEBVTT\n\n00:05.000 --> 00:02.000\nso\n', 'is no stretch of time'),
+    'words are no table': ('w.csv', 'a,b\n1,2\n', 'has the columns a, b'),
+    'words of another movie': ('w.srt', LATE, 'words begin after .* ends .*belongs to another movie'),
+}
+BAD_ARGUMENTS = {
+    'unknown subject': (dict(subjects='sub-04'), "no subject 'sub-04'; there are: sub-01"),
+    'unknown weights': (dict(weights='nothing/at/all'), 'there are no weights'),
+    'unknown device': (dict(device='tpu'), 'device is auto, cpu or cuda'),
+    'bad name': (dict(name='../up'), 'Use letters, digits'),
+}
+OTHER_STREAMS = {
+    'other widths': (dict(text=48, audio=32, vision=48), 'audio 32.*gives text 48, audio 48'),
+    'other streams': (dict(text=48, smell=48), 'smell 48'),
+}
+
+
+def bad_weights(given, d, kind):  # arguments, what the error says
     if kind == 'published widths':
-        how, says = dict(weights=given / 'published'), 'pin it with revision'
-    if kind == 'broken recipe':
-        shutil.copytree(given / 'ours', d / 'w')
-        (d / 'w' / 'recipe.yaml').write_text('backbone: [x\n')
-        how, says = dict(weights=d / 'w'), 'is no recipe'
-    if kind == 'unknown device':
-        how, says = dict(device='tpu'), 'device is auto, cpu or cuda'
-    if kind == 'bad name':
-        how, says = dict(name='../up'), 'Use letters, digits'
+        return dict(weights=given / 'published'), 'pin it with revision'
+    if kind in OTHER_STREAMS:
+        streams, says = OTHER_STREAMS[kind]
+        Mirage(replace(SHAPE, streams=streams)).save_pretrained(d / 'w')
+        RECIPE.write(d / 'w' / 'recipe.yaml')
+        return dict(weights=d / 'w'), says
+    assert kind == 'broken recipe'
+    shutil.copytree(given / 'ours', d / 'w')
+    (d / 'w' / 'recipe.yaml').write_text('backbone: [x\n')
+    return dict(weights=d / 'w'), 'is no recipe'
+
+
+def bad(given, d, kind):  # movie, transcript, arguments, what the error says
+    video, words, how = given / 'clip.mkv', given / 'clip.srt', {}
+    if kind in ('nothing to hear', 'no length', 'no movie', 'missing movie'):
+        video, words, says = bad_movie(given, d, kind)
+    elif kind in BAD_WORDS:
+        name, text, says = BAD_WORDS[kind]
+        words = d / name
+        if text is not None:
+            words.write_text(text)
+    elif kind in BAD_ARGUMENTS:
+        how, says = BAD_ARGUMENTS[kind]
+    else:
+        how, says = bad_weights(given, d, kind)
     return video, words, dict(weights=given / 'ours', device='cpu') | how, says
 
 
@@ -522,14 +535,23 @@ def test_a_table_of_movies_goes_on_after_failures_and_resumes(given, tmp_path, m
         state.state.tolist() == ['predicted', 'there', 'failed']
         and (run_path('movies', 'predict', 'good') / 'predictions.h5').stat().st_mtime_ns == stamp
     )
-    monkeypatch.undo()
+
+
+def test_other_subjects_of_a_movie_that_is_there_are_another_result(given, tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path / 'root'))
     monkeypatch.setenv('IN_TEST', '1')
+    (tmp_path / 'root').mkdir()
+    w = open_weights(given / 'ours')
+    _, _, there = make(
+        prepare(given / 'clip.mkv', given / 'clip.srt', w, 'sub-02', 'good', device='cpu'), page=False, animation=False
+    )
+    assert not there
     job = prepare(given / 'clip.mkv', given / 'clip.srt', w, 'sub-01', 'good', device='cpu')
-    p, run, there = make(job, page=False, animation=False)  # other subjects: another result
+    p, run, there = make(job, page=False, animation=False)
     assert not there and list(p.bold) == ['sub-01'] and not (run.path / 'bold_sub-02.npy').exists()
+    (tmp_path / 'movies.csv').write_text(f'video,transcript,name\n{given / "clip.mkv"},,good\n')
     with pytest.raises(ValueError, match='no subject'):
-        predict_movies(table, w, 'sub-09', device='cpu')
+        predict_movies(read_movies(tmp_path / 'movies.csv'), w, 'sub-09', device='cpu')
 
 
 def test_two_movies_of_the_same_name_keep_both_predictions(given, tmp_path, monkeypatch, capsys):
@@ -1088,6 +1110,12 @@ def test_tensors_are_held_against_the_config_before_memory_is_taken(tmp_path, mo
             open_weights(written(header, size))
 
 
+def after_five_seconds(page, home):  # the finished browser, with what became of the page
+    line = [BROWSER, '--headless', '--no-sandbox', '--disable-gpu', *ALONE, f'--user-data-dir={home / "profile"}']
+    line += ['--virtual-time-budget=5000', '--dump-dom', page.as_uri()]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120, env=os.environ | {'HOME': str(home)})
+
+
 def test_names_of_a_shared_model_do_nothing_in_the_page(tmp_path):
     "Also where the check of names would be passed by: what is written into a page is escaped."
     rng = np.random.default_rng(0)
@@ -1117,22 +1145,6 @@ def test_names_of_a_shared_model_do_nothing_in_the_page(tmp_path):
         and text.count('const D = {') == 1
     )
     if BROWSER:
-        done = subprocess.run(
-            [
-                BROWSER,
-                '--headless',
-                '--no-sandbox',
-                '--disable-gpu',
-                *ALONE,
-                f'--user-data-dir={tmp_path / "profile"}',
-                '--virtual-time-budget=5000',
-                '--dump-dom',
-                (tmp_path / 'page.html').as_uri(),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env=os.environ | {'HOME': str(tmp_path)},
-        )
+        done = after_five_seconds(tmp_path / 'page.html', tmp_path)
         people = re.search('<select id="who">(.*?)</select>', done.stdout)[1].count('<option')
         assert ('<title>RAN' in done.stdout, people, ', BOLD at' in done.stdout) == (False, 3, True)

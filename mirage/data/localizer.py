@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEVEL', 'VOICES', 'SYLLABLES', 'ACCIDENTAL', 'WORDS_A_SECOND', 'SIZE', 'DOTS', 'SPEED', 'MOTION_FPS', 'LOCALIZERS',
-           'VOICE', 'WRITERS', 'SYNTHETIC', 'at_level', 'scrambled', 'speak', 'voiced', 'pseudowords', 'dots',
+           'VOICE', 'CLIP_WRITERS', 'SYNTHETIC', 'at_level', 'scrambled', 'speak', 'voiced', 'pseudowords', 'dots',
            'write_clip', 'speaker', 'write_speech', 'write_words', 'write_motion', 'write_localizer']
 
 # %% ../../nbs/01s_localizer.ipynb #01s10003
@@ -191,7 +191,7 @@ def write_motion(folder: Path, k: int, seconds: float, rng, voice: str) -> list:
     return [f'moving{k}.mkv', f'still{k}.mkv']
 
 
-WRITERS = dict(speech=write_speech, words=write_words, motion=write_motion)
+CLIP_WRITERS = dict(speech=write_speech, words=write_words, motion=write_motion)
 SYNTHETIC = {
     'espeak-ng': 'the voice is synthetic: espeak-ng',
     'simulated': 'the voice is synthetic: pulse trains with two formants, no words (espeak-ng would speak them)',
@@ -218,7 +218,7 @@ def write_localizer(
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for k in range(clips):
-        names = WRITERS[kind](folder, k, seconds, np.random.default_rng([seed, k]), voice)
+        names = CLIP_WRITERS[kind](folder, k, seconds, np.random.default_rng([seed, k]), voice)
         rows += zip(names, LOCALIZERS[kind])
     path = folder / 'clips.csv'
     with atomic(path) as tmp:

@@ -18,7 +18,7 @@ from av.video.reformatter import VideoReformatter
 
 from ..core import DELAY, HZ, MODALITIES, TR, TR_RANGE, check_number, digest, known_digest
 from .movies import MovieError, Stand, check_clock, features, listed, open_movie, pick_picture, pick_sound
-from .movies import picture_shape, span, survey_packets
+from .movies import picture_shape, movie_span, survey_packets
 from .words import read_words, released_words, transcript_seconds
 
 # %% ../../nbs/01h_stimuli.ipynb #85b060a8
@@ -181,7 +181,7 @@ class Movie:
         sound = pick_sound(survey.tracks, picture, video, audio_track)
         tracks = [picture] + ([sound] if sound else [])
         check_clock(survey, tracks, video)
-        start, seconds = span(survey, tracks, video)
+        start, seconds = movie_span(survey, tracks, video)
         size, stand, notes = picture_shape(picture, video)
         if seconds <= 0 or not all(size):
             raise MovieError(f'{video} holds no pictures; fetch it again, or convert it with FFmpeg')

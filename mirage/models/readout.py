@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AVERAGE', 'STRETCH', 'LEAST_STRETCHES', 'MOST_STRETCHES', 'EVEN', 'PENALTIES', 'LEAST_ROWS', 'Readout',
            'average_readout', 'people_only', 'encoder_of', 'stretches', 'left_out_errors', 'believed', 'readout_spread',
-           'PersonReadout', 'Residuals', 'check_pieces', 'chosen_penalties', 'fit_readout', 'only', 'widened',
+           'PersonReadout', 'Residuals', 'check_pieces', 'chosen_penalties', 'fit_readout', 'only_parcels', 'widened',
            'readouts_of', 'with_people']
 
 # %% ../../nbs/03e_readout.ipynb #388667ae
@@ -231,7 +231,7 @@ def fit_readout(
     return PersonReadout(weights, bias, penalty, basis.n)
 
 # %% ../../nbs/03e_readout.ipynb #bbd8a41b
-def only(readout: Readout, columns: np.ndarray) -> Readout:
+def only_parcels(readout: Readout, columns: np.ndarray) -> Readout:
     "A readout of some parcels."
     return Readout(readout.weights[:, columns], readout.bias[columns])
 
