@@ -393,6 +393,15 @@ def test_a_localizer_goes_through_the_chapter_and_says_what_is_synthetic(parts, 
     assert (root() / 'data/localizers' / f'{kind}-s0' / 'clips.csv').is_file()
 
 
+@pytest.mark.long
+def test_what_was_planted_is_found_through_a_trained_model_and_nothing_in_the_control(monkeypatch):
+    "The whole way: movies, features, training, new clips, contrast; four minutes of one core."
+    monkeypatch.delenv('IN_TEST')
+    space = execute('figures/experiment')
+    verdicts = {claim.paper: claim.verdict for claim in space['claims']}
+    assert len(verdicts) == 7 and set(verdicts.values()) == {'holds'}, verdicts
+
+
 # ---- two cuts
 
 
