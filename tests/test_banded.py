@@ -129,7 +129,7 @@ def test_layers_become_bands_by_depth():
 def test_a_wide_band_is_projected_on_its_own():
     rng = np.random.default_rng(0)
     rows = {m: rng.standard_normal((80, 44)).astype(np.float32) for m in ('m1', 'm2')}
-    design, columns = banded_design(rows, ['m1'], Design((0.0,), width=20), [4, 40], 1.0)
+    design, columns = banded_design(rows, ['m1'], Design((0.0,), width=20), [4, 40], tr=1.0)
     assert columns == [4, 10] and design['m2'].shape == (80, 14)
     energy = [np.square(x).sum() for x in np.split(design['m1'], [4], axis=1)]
     assert np.isclose(*energy, rtol=1e-4)

@@ -340,6 +340,7 @@ def banded_design(
     train: list,  # showings that decide scales
     design: Design,  # its width is shared out among the bands
     widths: list,  # columns of each band
+    *,
     tr: float,  # seconds
     seed: int = 0,  # of the random projections
 ) -> tuple:  # showing → (TRs, p) float32, columns of each band
@@ -347,7 +348,7 @@ def banded_design(
     stops, parts = np.cumsum([0, *widths]), []
     own = replace(design, width=design.width // len(widths), balance=False)
     for a, b in zip(stops, stops[1:]):
-        x = design_matrix({s: r[..., a:b] for s, r in rows.items()}, train, own, [b - a], seed, tr)
+        x = design_matrix({s: r[..., a:b] for s, r in rows.items()}, train, own, [b - a], seed=seed, tr=tr)
         parts.append((x, sum(np.square(x[s]).sum(dtype=np.float64) for s in train)))
     energy = np.array([e for _, e in parts])
     if not energy.all():

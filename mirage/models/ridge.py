@@ -185,6 +185,7 @@ def loo_exact(
     basis: Basis,
     alphas,
     one_minus_h,  # (n, A) 1 - leverage
+    *,
     columns,  # (P,) bool
 ):  # (A, columns.sum())
     "The same errors in double precision, for some parcels."
@@ -305,7 +306,7 @@ def sample_errors(
         )
     errors[lost] = np.inf
     if (close := too_close(errors, one_minus_h)).any():
-        errors[np.ix_(~lost, close)] = loo_exact(blocks, basis, alphas[~lost], one_minus_h[:, ~lost], close)
+        errors[np.ix_(~lost, close)] = loo_exact(blocks, basis, alphas[~lost], one_minus_h[:, ~lost], columns=close)
     return errors
 
 # %% ../../nbs/03d_ridge.ipynb #129fd6d3
@@ -367,6 +368,7 @@ def tr_mean(
     frames,  # (T, D) on the feature grid; zeros are assumed past the end
     n_tr: int,
     tr: float = TR,
+    *,
     hz: float = HZ,
     start: float = 0.0,  # second of the movie at row 0
 ):  # (n_tr, D) float32, NaN in rows before the movie
@@ -390,13 +392,14 @@ def delayed_means(
     frames,
     n_tr: int,
     tr: float,
+    *,
     hz: float,
     onset: float = 0.0,  # as for `tr_mean`
     delays=(),  # seconds from movie to BOLD
 ):  # (n_tr, D) float32; where some delays are no whole TRs, (1 + so many, n_tr, D): as shown, then so much later
     "A stream on the TR grid, with all that its lags need."
     odd = [d for d in delays if whole_trs(d, tr) is None]
-    copies = [tr_mean(frames, n_tr, tr, hz, onset - d) for d in (0.0, *odd)]
+    copies = [tr_mean(frames, n_tr, tr, hz=hz, start=onset - d) for d in (0.0, *odd)]
     return np.stack(copies) if odd else copies[0]
 
 # %% ../../nbs/03d_ridge.ipynb #719c2554
@@ -422,6 +425,7 @@ def tr_rows(
     split: str,
     n_tr: int,
     tr: float = TR,
+    *,
     onset: float = 0.0,
     delays=(),  # as for `delayed_means`
     layers: dict | None = None,  # of `layer_weights`; None: every layer counts as it is
@@ -436,7 +440,8 @@ def tr_rows(
         return np.einsum('tld,l->td', frames.astype(np.float32), layers[m].astype(np.float32))
 
     return np.concatenate(
-        [delayed_means(read(m), n_tr, tr, features.hz, onset, delays) for m in features.streams], axis=-1
+        [delayed_means(read(m), n_tr, tr, hz=features.hz, onset=onset, delays=delays) for m in features.streams],
+        axis=-1,
     )
 
 # %% ../../nbs/03d_ridge.ipynb #90e0de56
@@ -508,6 +513,7 @@ def stream_scales(
 def chosen_design(
     cohort,  # Cohort
     variant: str = 'auto',  # of DESIGNS; auto: own for recordings of one's own, else paper
+    *,
     delays: str = 'auto',  # seconds, such as 4,6,8
     width: int | None = None,  # columns; 0: no projection
     penalty: str = 'auto',  # samples or runs
@@ -580,7 +586,9 @@ def standardiser(
     return lambda x: np.where(np.isnan(x).all(1, keepdims=True), 0, (x - mean) * scale).astype(np.float32)
 
 
-def principal(rows: dict, train: list, widths: list, components: int, before):  # returns a function (n, D) → (n, fewer)
+def principal(
+    rows: dict, train: list, widths: list, components: int, *, before
+):  # returns a function (n, D) → (n, fewer)
     "Leading principal components of each stream over the training movies."
     stops = np.cumsum([0, *widths])
     parts = [slice(a, b) for a, b in zip(stops, stops[1:])]
@@ -614,6 +622,7 @@ def design_matrix(
     train: list,  # showings that decide scale and components
     design: Design,
     widths: list | None = None,  # columns of each stream; None: one stream
+    *,
     seed: int = 0,  # of the random projection
     tr: float = TR,  # seconds
 ) -> dict:  # showing → (TRs, p) float32
@@ -621,7 +630,7 @@ def design_matrix(
     widths = widths or [next(iter(rows.values())).shape[-1]]
     change = standardiser(rows, train, widths if design.balance else None)
     if design.components:
-        change = principal(rows, train, widths, design.components, change)
+        change = principal(rows, train, widths, design.components, before=change)
     columns = change(shown_rows(rows[train[0]])[:1]).shape[1] * len(design.delays)
 
     def project(x):
