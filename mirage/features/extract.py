@@ -90,6 +90,7 @@ def estimate(
     splits,  # split, video, transcript
     backbone: Backbone,
     fusion: str = 'native',
+    *,
     protocol='aligned',
     contexts: Contexts = Contexts(),
     tflops: float | None = None,  # None: as measured
@@ -152,6 +153,7 @@ def check_states(
     states: dict,  # stream → (T, L, D)
     backbone: Backbone,
     movie: Movie | Transcript,
+    *,
     fusion: str,
     protocol='aligned',
 ):
@@ -198,6 +200,7 @@ def extract_one(
     backbone: Backbone,
     store: Store,
     row,  # split, video, transcript
+    *,
     fusion: str,
     protocol,
     contexts: Contexts,
@@ -208,7 +211,7 @@ def extract_one(
     if stored(store, row, movie):
         return 0.0
     states = backbone.extract(movie, fusion, protocol, contexts)
-    check_states(states, backbone, movie, fusion, protocol)
+    check_states(states, backbone, movie, fusion=fusion, protocol=protocol)
     for m, x in states.items():
         store.write(m, row.split, x, movie.source, backbone.made_on)
     return movie.seconds
@@ -235,16 +238,16 @@ def one_thread(on: bool = True):
 
 def _work(model, path, row, how):  # in a process of its own
     with one_thread():
-        return extract_one(_backbone(*model), Store.open(path), row, *how)
+        return extract_one(_backbone(*model), Store.open(path), row, **how)
 
 # %% ../../nbs/02h_extract.ipynb #d9af523a
 def _results(
-    model, store, rows, how, workers
+    model, store, rows, *, how, workers
 ):  # yields (row, seconds of movie or exception), what is there already first
     todo = []
     for row in rows:
         try:
-            there = stored(store, row, movie_of_run(row, how[-1]))
+            there = stored(store, row, movie_of_run(row, how['tr']))
         except Exception as error:
             yield row, error
         else:
@@ -261,7 +264,7 @@ def _results(
         for row in todo:
             try:
                 with one_thread(model[1] == 'cpu'):
-                    done = extract_one(_backbone(*model), store, row, *how)
+                    done = extract_one(_backbone(*model), store, row, **how)
             except Exception as error:
                 done = error
             yield row, done
@@ -282,6 +285,7 @@ def extract_splits(
     splits,  # split, video, transcript, perhaps audio_track: as in `Cohort.splits`; perhaps streams and reading_rate
     path,  # folder of the store, see `store_path`
     backbone: str,  # name
+    *,
     fusion: str = 'native',
     protocol='aligned',
     contexts: Contexts = Contexts(),
@@ -302,8 +306,10 @@ def extract_splits(
     made_by = identity(extractor, fusion, protocol, contexts)
     store = Store.create(path, made_by, extractor.streams(fusion), stored=kept_as)
     report_elsewhere(store, [row.split for row in rows], extractor.made_on)
-    how, failed = (fusion, protocol, contexts, tr), {}
-    for row, done in progress(_results(model, store, rows, how, workers), f'{backbone} {fusion}', total=len(rows)):
+    how, failed = dict(fusion=fusion, protocol=protocol, contexts=contexts, tr=tr), {}
+    for row, done in progress(
+        _results(model, store, rows, how=how, workers=workers), f'{backbone} {fusion}', total=len(rows)
+    ):
         if isinstance(done, DiskFull):
             raise done  # the others would fail too, after hours of work
         if isinstance(done, Exception):

@@ -365,7 +365,7 @@ class SequenceLayout:
     ):  # ids (n,), positions (3, n)
         "Opening marks, sound and pictures interleaved, closing marks; of sound or pictures alone their own two marks."
         t, model = self.tok, self.backbone
-        video, pos = interleave(n_audio, video_at, h, w, model.chunk)
+        video, pos = interleave(n_audio, video_at, h, w, chunk=model.chunk)
         both = n_audio and len(video_at)
         opening, closing = (model.opening, model.closing) if both else ((0,), (1,))
         pos += opening[-1] + 1
