@@ -55,6 +55,7 @@ mine: env
 adapt: env
 	mkdir -p results/notebooks
 	$(BIN)/papermill nbs/figures/adapt.ipynb results/notebooks/adapt.ipynb -p cohort $(COHORT) --log-output
+	$(BIN)/papermill nbs/08e_results.ipynb results/notebooks/results.ipynb -p cohort $(COHORT)
 
 # studyforrest (chapter 01k): asks before it fetches, and goes on with what is there
 brains: env
