@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES', 'SHORT_REPR', 'ALPHABETS', 'TEXT_BYTES',
-           'YAML_NODES', 'PRESETS', 'OWN', 'REFUSALS', 'WHOLE', 'NUMBERS', 'CHOICES', 'FORMS', 'PREDICTING', 'PATHS',
-           'WATCHED', 'RELEASE', 'BUILT_IN', 'WORD', 'NOTED', 'EXECUTED', 'STEPS', 'shown', 'looks_like_another',
-           'check_name', 'split_list', 'plain_name', 'check_number', 'read_description', 'WholeLoader', 'count_nodes',
-           'read_yaml', 'read_json', 'Contexts', 'Preset', 'in_test', 'get_preset', 'own_preset', 'own_precision',
-           'root', 'raised_here', 'refuse_in_one_line', 'WrongParameter', 'check_text', 'kinds_of', 'check_value',
-           'declared_values', 'check_parameters', 'seed_everything', 'digest', 'file_digest', 'progress',
+           'YAML_NODES', 'PRESETS', 'OWN', 'REFUSALS', 'WHOLE', 'NUMBERS', 'CHOICES', 'TEXT_FORMS', 'PREDICTING',
+           'PATHS', 'WATCHED', 'RELEASE', 'BUILT_IN', 'WORD', 'NOTED', 'EXECUTED', 'STEPS', 'shown',
+           'looks_like_another', 'check_name', 'split_list', 'plain_name', 'check_number', 'read_description',
+           'WholeLoader', 'count_nodes', 'read_yaml', 'read_json', 'Contexts', 'Preset', 'in_test', 'get_preset',
+           'own_preset', 'own_precision', 'root', 'raised_here', 'refuse_in_one_line', 'WrongParameter', 'check_text',
+           'kinds_of', 'check_value', 'declared_values', 'check_parameters', 'digest', 'file_digest', 'progress',
            'holds_cohort', 'find_cohort', 'folder_id', 'cohort_id', 'cohort_name', 'write_json', 'file_stamp',
            'remembered', 'known_digest', 'write_sealed', 'read_sealed', 'seal', 'seal_broken', 'code_folder', 'git',
            'package_version', 'code_state', 'hardware', 'provenance', 'Run', 'run_path', 'as_written', 'differences',
@@ -18,7 +18,7 @@ __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES',
            'stop_pipeline', 'run_pipeline', 'why_not_built', 'build', 'Pearson', 'pearson', 'mean_of', 'atomic']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
-import ast, contextlib, fcntl, hashlib, importlib.metadata, json, linecache, os, platform, random, re, reprlib
+import ast, contextlib, fcntl, hashlib, importlib.metadata, json, linecache, os, platform, re, reprlib
 import shlex, signal, subprocess, sys, time, traceback, unicodedata, warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,6 +102,7 @@ def check_number(
     value,
     low: float,
     high: float,  # both belong to the range
+    *,
     whole: bool = False,
 ):  # the value
     "Refuse what is no number, or out of its range."
@@ -473,7 +474,7 @@ CHOICES = dict(
     planted=('native', 'tower'),
     action=('check', 'fetch'),
     device=('auto', 'cpu', 'cuda'),
-    design=('auto', 'paper', 'challenge', 'own'),
+    variant=('auto', 'paper', 'challenge', 'own'),
     penalty=('auto', 'samples', 'runs'),
     hemispheres=('auto', 'apart', 'together'),
     motion=('basic', 'power2', 'derivatives', 'full'),
@@ -486,7 +487,7 @@ CHOICES = dict(
     which=('val', 's7', 'ood', 'test', 'test_by_movie', 'cv'),
     hrf=('glover', 'spm'),
 )
-FORMS = dict(shard=(r'[1-9]\d{0,5}/[1-9]\d{0,5}', 'k/n, such as 3/64'))
+TEXT_FORMS = dict(shard=(r'[1-9]\d{0,5}/[1-9]\d{0,5}', 'k/n, such as 3/64'))
 PREDICTING = 'ridge', 'train', 'ensemble', 'adapt'  # whose runs predict
 # or ids: what opens them says more
 PATHS = 'cohort folder start video transcript movies weights asr url backbone other design predictions'.split()
@@ -501,9 +502,9 @@ def check_text(name: str, value: str, default: str | None):
         raise WrongParameter(f'parameter {name} = {shown(value)}: a line of text is expected, and not an empty one')
     if name in CHOICES and value not in CHOICES[name]:
         raise WrongParameter(f'parameter {name} = {shown(value)}; it may be {", ".join(CHOICES[name])}')
-    if name in FORMS and not re.fullmatch(FORMS[name][0], value):
-        raise WrongParameter(f'parameter {name} = {shown(value)}; expected {FORMS[name][1]}')
-    if name in (*PATHS, *FORMS):
+    if name in TEXT_FORMS and not re.fullmatch(TEXT_FORMS[name][0], value):
+        raise WrongParameter(f'parameter {name} = {shown(value)}; expected {TEXT_FORMS[name][1]}')
+    if name in (*PATHS, *TEXT_FORMS):
         return
     default = default or ''
     staged = default.partition('/')[0] in PREDICTING or name == 'baseline'
@@ -530,6 +531,7 @@ def check_value(
     name: str,
     value,
     kinds: tuple,  # its types, as declared
+    *,
     default,  # the declared value
     limits: tuple,  # (low, high) of a number that has others than `WHOLE` and `NUMBERS` say; else ()
 ):
@@ -577,17 +579,10 @@ def check_parameters(
         kinds, value = kinds_of(declared[k]), namespace[k]
         if float in kinds and type(value) is int:
             namespace[k] = value = float(value)
-        check_value(k, value, kinds, defaults.get(k), limits.get(k, ()))
+        check_value(k, value, kinds, default=defaults.get(k), limits=limits.get(k, ()))
     return {k: namespace[k] for k in declared}
 
 # %% ../nbs/00_core.ipynb #f2ad8d24
-def seed_everything(seed: int):
-    "Seed Python, NumPy and torch; the same seed gives the same bits on CPU."
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
 def digest(
     value,  # anything JSON can hold
     n: int = 10,  # hexadecimal digits

@@ -642,12 +642,12 @@ rule challenge:
         **needs('ridge'),
     params:
         cohort=opens,
-        code=code('nbs/03d_ridge.ipynb', 'cohort preset fusion design name overwrite'),
+        code=code('nbs/03d_ridge.ipynb', 'cohort preset fusion variant name overwrite'),
         other=another('ridge', 'linear-challenge'),
         preset=preset,
     shell:
         'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q}'
-        ' -p fusion tower -p design challenge'
+        ' -p fusion tower -p variant challenge'
         ' -p name linear-challenge -p overwrite True'
 
 

@@ -1,6 +1,6 @@
-"""Functions of more than 40 lines, in notebooks and tests: those that are left are listed, and the list only shrinks.
-A cell of a notebook defines at most three functions or classes. No comprehension inside another one. Lines of the
-pipeline, which ruff does not read, have at most 120 characters."""
+"""No function of more than 40 lines, in notebooks and tests. A cell of a notebook defines at most three functions or
+classes. No comprehension inside another one. No public name is defined in two modules of the package. Lines of
+the pipeline, which ruff does not read, have at most 120 characters."""
 
 import ast
 import json
@@ -11,7 +11,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LINES = 40
 DEFINITIONS = 3
-LIST = Path(__file__).with_name('long_functions.txt')
 DEFINED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 WIDTH = 120
@@ -39,13 +38,10 @@ def functions(tree, within=''):
 
 
 def long_functions():
-    "'path function' → lines, of those over the limit."
-    return {
-        f'{path.relative_to(ROOT)} {name}': lines
-        for path, source in pieces()
-        for name, lines in functions(ast.parse(source))
-        if lines > LINES
-    }
+    for path, source in pieces():
+        for name, lines in functions(ast.parse(source)):
+            if lines > LINES:
+                yield f'{path.relative_to(ROOT)} {name} has {lines} lines, at most {LINES} are allowed: divide it'
 
 
 def nested(node):
@@ -73,14 +69,26 @@ def crowded_cells():
             )
 
 
-def problems(found, listed):
-    "What is longer than the list allows, and what the list allows without need."
-    for key in sorted(found.keys() | listed.keys()):
-        have, may = found.get(key, 0), listed.get(key, 0)
-        if have > max(may, LINES):
-            yield f'{key} has {have} lines, at most {max(may, LINES)} are allowed: divide it'
-        elif have < may:
-            yield f'{key} has {have or f"{LINES} or fewer"} lines now: say so in {LIST.name}, or strike it out'
+def top_names(tree):
+    "What a module defines, but for names that begin with _ and `main`, which is what a command calls."
+    for node in tree.body:
+        targets = getattr(node, 'targets', [getattr(node, 'target', node)])
+        named = [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
+        names = (
+            [node.name] if isinstance(node, DEFINED) else named if isinstance(node, ast.Assign | ast.AnnAssign) else []
+        )
+        yield from (name for name in names if not name.startswith('_') and name != 'main')
+
+
+def names_defined_twice():
+    modules = [path for path in sorted((ROOT / 'mirage').rglob('*.py')) if not path.name.startswith('_')]
+    homes = {}
+    for path in modules:
+        for name in set(top_names(ast.parse(path.read_text()))):
+            homes.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    for name, where in sorted(homes.items()):
+        if len(where) > 1:
+            yield f'{name} is defined in {" and ".join(where)}: give one another name, or keep it in one place'
 
 
 def long_lines():
@@ -90,20 +98,7 @@ def long_lines():
             yield f'{path.relative_to(ROOT)}, line {number} has {len(line)} characters, at most {WIDTH} are allowed'
 
 
-def read_list():
-    lines = [line.rsplit(' ', 1) for line in LIST.read_text().splitlines() if line and not line.startswith('#')]
-    return {key: int(n) for key, n in lines}
-
-
-def write_list(found):
-    head = f'# functions of more than {LINES} lines and how many they have; this list only gets shorter\n'
-    LIST.write_text(head + ''.join(f'{k} {n}\n' for k, n in sorted(found.items())))
-
-
 if __name__ == '__main__':
-    found = long_functions()
-    if sys.argv[1:] == ['list']:
-        write_list(found)
-    wrong = [*problems(found, read_list()), *nested_comprehensions(), *crowded_cells(), *long_lines()]
-    print('\n'.join(wrong) or f'{len(found)} functions have more than {LINES} lines, all of them listed')
+    wrong = [*long_functions(), *nested_comprehensions(), *crowded_cells(), *names_defined_twice(), *long_lines()]
+    print('\n'.join(wrong) or f'no function has more than {LINES} lines, no cell more than {DEFINITIONS} definitions')
     sys.exit(bool(wrong))

@@ -99,6 +99,16 @@ def test_no_weight_at_all_predicts_zero():
     assert (blend(w, np.full((2, 4, 3), np.nan)) == 0).all()
 
 
+def ensemble_of(home, name, root):  # the finished process
+    "As whoever has a cohort of their own types it."
+    env = os.environ | dict(MIRAGE_ROOT=str(root), PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+    env.pop('IN_TEST', None)
+    asked = f'-p cohort {home} -p members mirage-native-* -p k 3 -p name {name}'.split()
+    notebook = [str(ROOT / 'nbs/06c_ensemble.ipynb'), str(root / 'out.ipynb')]
+    line = [sys.executable, '-m', 'papermill', '--no-progress-bar', *notebook, *asked]
+    return subprocess.run(line, env=env, capture_output=True, text=True, cwd=root)
+
+
 def test_the_notebook_from_runs_to_an_ensemble(tmp_path, bold):
     "A cohort of one's own, three runs of which one is broken in a parcel; then a run that has not ended."
     home = tmp_path / 'data/mine'
@@ -113,32 +123,7 @@ def test_the_notebook_from_runs_to_an_ensemble(tmp_path, bold):
     for p in members(tmp_path / 'results/mine/train', bold, (0.8, 0.9, 1.0), broken=(2,)):
         finish_run(start_run(p.parent, dict(seed=0)), dict(val_r=0.0))
 
-    def make(name):
-        env = os.environ | dict(MIRAGE_ROOT=str(tmp_path), PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
-        env.pop('IN_TEST', None)
-        line = [
-            sys.executable,
-            '-m',
-            'papermill',
-            '--no-progress-bar',
-            str(ROOT / 'nbs/06c_ensemble.ipynb'),
-            str(tmp_path / 'out.ipynb'),
-            '-p',
-            'cohort',
-            str(home),
-            '-p',
-            'members',
-            'mirage-native-*',
-            '-p',
-            'k',
-            '3',
-            '-p',
-            'name',
-            name,
-        ]
-        return subprocess.run(line, env=env, capture_output=True, text=True, cwd=tmp_path)
-
-    done = make('three')
+    done = ensemble_of(home, 'three', tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     run = Run(tmp_path / 'results/mine/ensemble/three')
     assert (
@@ -152,7 +137,7 @@ def test_the_notebook_from_runs_to_an_ensemble(tmp_path, bold):
     with h5py.File(run.path / 'predictions.h5') as f:
         assert {k: v.shape for k, v in f['val/sub-01'].items()} == {k: (n, 5) for k, n in LENGTHS.items()}
     (tmp_path / 'results/mine/train/mirage-native-s1/predictions.h5').write_bytes(b'cut')
-    failed = make('again')
+    failed = ensemble_of(home, 'again', tmp_path)
     assert (
         failed.returncode
         and 'was altered or cut short' in failed.stderr

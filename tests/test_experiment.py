@@ -2,18 +2,22 @@
 not planted, two cuts of a movie."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, soundfile
 from nilearn.glm.first_level import make_first_level_design_matrix
 from PIL import Image
+from scipy.stats import ttest_1samp
 
 from mirage.core import DELAY, PARCELS
+from mirage.data.localizer import LOCALIZERS, pseudowords, scrambled, speak, write_localizer
+from mirage.data.movies import MovieError
 from mirage.data.parcels import Prediction
 from mirage.data.stimuli import RATE, Movie
 from mirage.data.timeline import counterbalanced, open_shown, open_timeline
 from mirage.evaluation.statistics import slow_noise
-from mirage.prediction.experiment import answers, arrange, by_region, compare_cuts, contrast, of_networks, per_clip
-from mirage.prediction.experiment import spread_of_places
+from mirage.prediction.experiment import answers, arrange, by_region, compare_cuts, contrast, doubts_of, of_networks
+from mirage.prediction.experiment import over_clips_and_subjects, per_clip, showing_matrix, sides, spread_of_places
 from mirage.prediction.predict import predict, prepare
 from test_media import parts, place as _place  # noqa: F401 (fixtures)
 from test_predict import SAID, clip
@@ -91,23 +95,146 @@ def test_a_timeline_that_cannot_be_is_refused_by_its_line(sounds, kind):
         open_shown(sounds / 'wrong.csv')
 
 
-@pytest.mark.parametrize(
-    'rows, says',
-    [
-        ('low0.wav,low\nlow1.wav,low\n', 'a contrast needs two'),
-        ('low0.wav,low\nhigh0.wav,high\n', 'condition low has one clip'),
-        ('low0.wav,low\nlow0.wav,low\nhigh0.wav,high\nhigh1.wav,high\n', 'low0.wav twice'),
-    ],
-)
-def test_a_design_that_shows_nothing_is_refused(sounds, rows, says):
-    (sounds / 'design.csv').write_text('clip,condition\n' + rows)
-    with pytest.raises(ValueError, match=says):
-        arrange(sounds / 'design.csv', sounds)
+PAIRS = 'low0.wav,low\nlow1.wav,low\nhigh0.wav,high\nhigh1.wav,high\n'
+DESIGNS = {
+    'a clip that is not there': ('clip,condition\nlow0.wav,low\nlow9.wav,low\n', 'line 3: there is no clip'),
+    'one condition': ('clip,condition\nlow0.wav,low\nlow1.wav,low\n', 'has one condition, low; a contrast needs two'),
+    'one clip a condition': ('clip,condition\nlow0.wav,low\nhigh0.wav,high\n', 'condition low has one clip'),
+    'a clip twice': ('clip,condition\n' + PAIRS + './low0.wav,low\n', 'line 6: has ./low0.wav twice, as line 2 does'),
+    'rests of its own': ('clip,condition\n' + PAIRS + ',rest\n', 'line 6: no clip; rests are put between clips'),
+    'a clip of no length': ('clip,condition\n' + PAIRS + 'empty.wav,low\n', 'line 6: .*empty.wav'),
+    'a clip that is none': ('clip,condition\n' + PAIRS + 'words.wav,low\n', 'line 6: .*words.wav'),
+    'a duration of nothing': ('clip,condition,duration\nlow0.wav,low,0\n', "line 2: duration is '0', expected seconds"),
+    'a duration as text': ('clip,condition,duration\nlow0.wav,low,long\n', "line 2: duration is 'long', expected"),
+    'an onset as text': ('clip,condition,onset\nlow0.wav,low,soon\n', "line 2: onset is 'soon', expected seconds"),
+    'an onset before zero': ('clip,condition,onset\nlow0.wav,low,-1\n', "line 2: onset is '-1', expected seconds"),
+    'onsets that overlap': (
+        'clip,condition,onset\nlow0.wav,low,0\nlow1.wav,low,1\n',
+        'line 3: begins at 1 s, but what',
+    ),
+    'onsets and one clip for all': (
+        'clip,condition,onset\nlow0.wav,a,0\nlow1.wav,a,9\nlow0.wav,b,20\nlow1.wav,b,30\n',
+        'low0.wav stands under a and b; a clip has one condition',
+    ),
+    'a condition with a comma': ('clip,condition\nlow0.wav,"low,loud"\n', 'line 2: condition is .low,loud.'),
+    'a condition that looks like another': ('clip,condition\nlow0.wav,l\u043ew\n', 'looks like another name'),
+    'no condition': ('clip,condition\nlow0.wav,\n', 'line 2: condition is '),
+    'no column of conditions': ('clip,kind\nlow0.wav,low\n', 'has the columns clip, kind; expected clip, condition'),
+    'a column twice': ('clip,condition,condition\nlow0.wav,low,low\n', "two columns called 'condition'"),
+    'a header alone': ('clip,condition\n', 'lists no clips'),
+    'nothing': ('', 'has the columns'),
+}
+
+
+@pytest.mark.parametrize('kind', DESIGNS)
+def test_a_design_that_cannot_be_is_refused_by_its_own_name_and_line_before_anything_is_written(sounds, kind):
+    text, says = DESIGNS[kind]
+    soundfile.write(sounds / 'empty.wav', np.zeros(0), RATE)
+    (sounds / 'words.wav').write_text('once upon a time')
+    (sounds / 'design.csv').write_text(text)
+    before = sorted(sounds.rglob('*'))
+    with pytest.raises((ValueError, FileNotFoundError, MovieError), match=f'design.csv.*{says}'):
+        arrange(sounds / 'design.csv', sounds / 'out')
+    assert sorted(sounds.rglob('*')) == before
+
+
+def test_clips_of_any_name_and_length_are_arranged(sounds):
+    "Commas, spaces, other letters; lengths that are no multiple of the repetition time; a table that Excel wrote."
+    names = 'ä, b.wav', 'Über das Meer.wav', 'x;y.wav', 'ночь.wav'
+    for name, seconds in zip(names, (2.3, 1.0, 0.77, 3.01)):
+        soundfile.write(sounds / name, np.sin(np.arange(int(seconds * RATE)) / 9), RATE)
+    rows = [f'"{name}";{condition}' for name, condition in zip(names, ('laut', 'laut', 'leise', 'leise'))]
+    (sounds / 'design.csv').write_text('\ufeffclip;condition\n' + '\n'.join(rows) + '\n', encoding='utf-8')
+    shown = open_timeline(arrange(sounds / 'design.csv', sounds, rest=1.49))
+    table = shown.table[shown.table.condition != 'rest']
+    assert {Path(c).name for c in table['clip']} == set(names) and set(table.condition) == {'laut', 'leise'}
+    assert np.allclose(sorted(table.lasts)[::2], [0.77, 1.0, 2.3, 3.01], atol=0.01)
+    matrix = showing_matrix(1.49 * np.arange(int(shown.seconds / 1.49)), shown.table)
+    assert matrix.shape[1] == 9 and np.isfinite(matrix.to_numpy()).all()
 
 
 def test_an_odd_number_of_showings_is_refused(sounds):
     with pytest.raises(ValueError, match='an even number'):
         counterbalanced(pd.read_csv(sounds / 'clips.csv'), repeats=3)
+
+
+@pytest.mark.parametrize(
+    'given, says',
+    [
+        (('a', 'x'), 'x cannot be contrasted; conditions are a, b, c'),
+        (('a,b', 'b'), 'b stands on both sides'),
+        (('a', ''), 'say which are contrasted'),
+        ((',', 'b'), 'names no condition'),
+    ],
+)
+def test_a_contrast_of_conditions_that_are_not_there_or_on_both_sides_is_refused(given, says):
+    with pytest.raises(ValueError, match=says):
+        sides(['a', 'b', 'c'], *given)
+
+
+def test_conditions_at_different_times_and_an_end_too_soon_are_reported(sounds):
+    rows = [f'{kind}{k}.wav,{kind},{8 * (k + 3 * (kind == "high"))}' for kind in ('low', 'high') for k in range(3)]
+    (sounds / 'blocks.csv').write_text('clip,condition,onset\n' + '\n'.join(rows) + '\n')
+    blocks = open_timeline(arrange(sounds / 'blocks.csv', sounds)).table
+    drift, end = doubts_of(blocks, ['low'], ['high'])
+    assert 'low stands at 8 s on average, high at 32 s' in drift and 'ends 0 s after its last clip' in end
+    assert doubts_of(open_timeline(arrange(sounds / 'clips.csv', sounds)).table, ['low'], ['high']) == []
+
+
+# ---- localizers
+
+
+@pytest.mark.parametrize('kind', LOCALIZERS)
+def test_a_localizer_is_a_design_like_any_other(tmp_path, kind):
+    design, synthetic = write_localizer(kind, tmp_path / 'clips', clips=2, seconds=2.0, voice='simulated')
+    shown = open_timeline(arrange(design, tmp_path))
+    table = shown.table[shown.table.condition != 'rest']
+    assert tuple(pd.read_csv(design).condition[:2]) == LOCALIZERS[kind] and synthetic
+    assert shown.streams == (dict(speech='audio', words='text', motion='vision')[kind],)
+    assert (table['clip'].value_counts() == 2).all() and np.allclose(table.lasts, 2.0, atol=0.05)
+    again, _ = write_localizer(kind, tmp_path / 'again', clips=2, seconds=2.0, voice='simulated')
+    for file in design.parent.iterdir():
+        assert file.read_bytes() == (again.parent / file.name).read_bytes(), file.name
+
+
+def test_scrambled_speech_keeps_its_spectrum_and_pseudo_words_keep_their_syllables():
+    rng = np.random.default_rng(3)
+    for samples in (RATE, RATE + 1):
+        wave = rng.standard_normal(samples).cumsum()
+        wave *= 0.05 / np.sqrt(np.mean(wave**2))
+        other = scrambled(wave, rng)
+        assert np.allclose(np.abs(np.fft.rfft(wave)), np.abs(np.fft.rfft(other)), rtol=2e-2, atol=0.05)
+        assert abs(np.corrcoef(wave - wave.mean(), other - other.mean())[0, 1]) < 0.6
+    with pytest.raises(ValueError, match='make no other pairs'):
+        pseudowords(['gar-den', 'mo-ment'], np.random.default_rng(0))  # mo-den, but gar-ment is a word
+
+
+def synthesiser(folder, monkeypatch, script):
+    "A program called espeak-ng, first in the path."
+    path = folder / 'bin' / 'espeak-ng'
+    path.parent.mkdir()
+    path.write_text('#!/bin/sh\n' + script)
+    path.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{path.parent}:/usr/bin:/bin')
+
+
+def test_where_espeak_is_installed_it_speaks_at_the_rate_of_everything_else(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / 'said.wav', 0.2 * np.sin(np.arange(22050) / 5), 22050)
+    synthesiser(tmp_path, monkeypatch, f'echo "$@" > {tmp_path}/asked; cp {tmp_path}/said.wav "$4"\n')
+    wave = speak('the river takes a stone', 'en-us+f2')
+    assert len(wave) == RATE and '-v en-us+f2' in (tmp_path / 'asked').read_text()
+    assert (tmp_path / 'asked').read_text().strip().endswith('-- the river takes a stone')
+
+
+def test_a_voice_that_does_not_speak_or_is_not_there_is_an_error(tmp_path, monkeypatch):
+    synthesiser(tmp_path, monkeypatch, 'echo no such voice >&2; exit 1\n')
+    with pytest.raises(RuntimeError, match='did not speak with the voice xx: no such voice'):
+        speak('hello', 'xx')
+    monkeypatch.setenv('PATH', str(tmp_path))
+    with pytest.raises(FileNotFoundError, match='espeak-ng is not installed'):
+        write_localizer('speech', tmp_path / 'clips', clips=2, voice='espeak-ng')
+    with pytest.raises(ValueError, match='localizer is .faces.; there are speech, words, motion'):
+        write_localizer('faces', tmp_path / 'clips')
 
 
 # ---- planted categories
@@ -149,6 +276,38 @@ def test_a_planted_category_comes_back_in_its_parcels_and_none_where_none_was_pl
     assert hit[where].mean() >= 0.8 and hit[others].mean() < 0.05 and hit[others].sum() <= 0.1 * hit.sum()
     control, table, _ = small_cohort(0.0, seed=1)
     assert (found_in(control, table).q < 0.05).sum() == 0
+
+
+def two_errors(rng, clips=10):
+    """Four subjects' answers to clips: planted in 100 parcels, a leak of each subject's own in 100, one clip that is
+    unlike all others in 100."""
+    table = pd.DataFrame(dict(clip=np.arange(2 * clips).astype(str), condition=np.repeat(['a', 'b'], clips)))
+    own = 0.3 * rng.standard_normal((2 * clips, 300))
+    own[:clips, :100] += 1.2
+    own[0, 200:] += 9.0
+    beta = {}
+    for k in range(4):
+        beta[f'sub-{k}'] = own + 0.05 * rng.standard_normal(own.shape)
+        beta[f'sub-{k}'][:clips, 100:200] += 1.0 * rng.standard_normal(100)
+    return beta, table
+
+
+def test_a_difference_that_holds_over_clips_but_not_over_subjects_is_not_found_nor_the_other_way_round():
+    beta, table = two_errors(np.random.default_rng(0))
+    found = over_clips_and_subjects(beta, table, ['a'], ['b'], draws=2000)
+    hit = found.q.to_numpy() < 0.05
+    assert hit[:100].mean() >= 0.8 and hit[100:200].mean() < 0.15 and hit[200:].mean() < 0.05
+    assert (found.p_clips[100:200] < 0.01).mean() > 0.3 and (found.p_subjects[200:] < 0.01).mean() > 0.3
+    assert (found.p == found[['p_clips', 'p_subjects']].max(axis=1)).all()
+
+
+def test_over_subjects_the_difference_is_tested_as_scipy_does_and_two_subjects_are_too_few():
+    beta, table = two_errors(np.random.default_rng(1))
+    found = over_clips_and_subjects(beta, table, ['a'], ['b'], draws=500)
+    effects = np.stack([y[:10].mean(0) - y[10:].mean(0) for y in beta.values()])
+    assert np.allclose(found.p_subjects, ttest_1samp(effects, 0).pvalue)
+    few = over_clips_and_subjects(dict(list(beta.items())[:2]), table, ['a'], ['b'], draws=500)
+    assert few.p_subjects.isna().all() and (few.p == few.p_clips).all()
 
 
 @pytest.mark.long

@@ -5,7 +5,9 @@ from multiprocessing import get_context
 
 import numpy as np, pandas as pd, pytest, torch
 
+from mirage.features import backbones
 from mirage.features.backbones import load_backbone
+from mirage.features.selection import MovieBlocks
 from mirage.data.release import stimulus_paths
 from mirage.core import Contexts
 from mirage.features.extract import ExtractionError, check_states, estimate, extract_splits, my_share, movie_of_run
@@ -156,6 +158,37 @@ def test_every_backbone_goes_through_the_same_door(movies, tmp_path):
             cost['GB on disk'] * 1e9,
             sum(store.read(m, s, 0, store.steps(s)).nbytes for m in store.streams for s in movies.split[3:]),
         )
+
+
+class Bar:
+    "What a progress bar is told."
+
+    def __init__(self, items, total):
+        self.items, self.total, self.done = items, total, 0
+
+    def __iter__(self):
+        for item in self.items:
+            yield item
+            self.done += 1
+
+
+@pytest.mark.parametrize('protocol', ['aligned', 'streaming,chunk=2'])
+def test_every_backbone_tells_how_far_it_is_inside_a_movie(protocol, movies, monkeypatch):
+    bars = []
+
+    def bar(items, what, total):
+        bars.append(Bar(items, total))
+        return bars[-1]
+
+    monkeypatch.setattr(backbones, 'progress', bar)
+    monkeypatch.setattr(MovieBlocks, 'block', 4)
+    movie = movie_of_run(movies.iloc[3])
+    for name in (NAME, 'tiny-llama-3.2-3b', 'tiny-wav2vec-bert-2.0', 'tiny-vjepa2'):
+        model = load_backbone(name)
+        model.tokens = 60
+        bars.clear()
+        model.extract(movie, 'tower', protocol, CONTEXTS)
+        assert bars and all(b.done == b.total >= 3 for b in bars), (name, [(b.done, b.total) for b in bars])
 
 
 @pytest.mark.parametrize('shard', ['0/2', '3/2', 'a/b', '2', ''])

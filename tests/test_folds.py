@@ -160,7 +160,7 @@ def test_lags_of_own_data_are_seconds_around_the_peak_of_the_response():
     assert not embedded.balance and embedded.penalty == 'samples' and len(embedded.delays) == 5
     assert chosen_design(cohort, delays='5', penalty='samples').delays == (5.0,)
     for wrong, match in [
-        (dict(design='best'), 'unknown design'),
+        (dict(variant='best'), 'unknown variant'),
         (dict(penalty='trs'), 'it may be samples, runs or auto'),
         (dict(delays='4;5'), 'expected seconds'),
         (dict(delays='-4'), 'a delay, seconds'),

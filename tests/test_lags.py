@@ -4,15 +4,18 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
+from mirage.data.signals import read_signals, signals_of
 from mirage.models.lags import (
+    components_of,
     cosine_basis,
     fit_lags,
     held,
     lag_samples,
     lagged_rows,
-    read_signals,
+    left_out_r,
     score_lags,
-    signals_of,
+    stream_columns,
+    trial_sums,
 )
 
 RATE, PLANTED = 200.0, np.array([0, 7, 20])
@@ -32,14 +35,72 @@ def test_a_planted_latency_is_found_within_a_sample_of_it():
     assert (score_lags(model, trials[3:]) > 0.65).all()
 
 
-def test_the_weights_are_those_of_a_plain_ridge_on_lagged_columns():
+def about_means(trials, lags):  # lagged columns and recordings, each trial about its own mean
+    rows = [lagged_rows(x, lags) for x, _ in trials]
+    return np.concatenate([z - z.mean(0) for z in rows]), np.concatenate([y - y.mean(0) for _, y in trials])
+
+
+def test_the_coefficients_are_those_of_a_plain_ridge_on_trials_about_their_means():
     rng = np.random.default_rng(1)
-    trials = [simulate(rng, 200) for _ in range(3)]
+    still = [simulate(rng, 200) for _ in range(3)]
+    trials = [(x + 5 * k, y - 3 * k) for k, (x, y) in enumerate(still)]
     model = fit_lags(trials, RATE, 0, 0.05, alphas=[30.0])
-    rows = np.concatenate([lagged_rows(x, np.arange(11)) for x, _ in trials])
-    plain = Ridge(alpha=30.0).fit(rows, np.concatenate([y for _, y in trials]))
+    plain = Ridge(alpha=30.0, fit_intercept=False).fit(*about_means(trials, np.arange(11)))
     np.testing.assert_allclose(model.curves.reshape(-1, 3), plain.coef_.T, atol=1e-8)
-    np.testing.assert_allclose(model.predict(trials[0][0]), plain.predict(rows[:200]), atol=1e-8)
+    off = np.concatenate([model.predict(x) - y for x, y in trials]).mean(0)
+    np.testing.assert_allclose(off, 0, atol=1e-8)
+
+
+def test_the_r_that_chooses_is_that_of_predictions_of_trials_that_were_left_out():
+    rng = np.random.default_rng(2)
+    trials, lags, alphas = [simulate(rng, 150) for _ in range(3)], np.arange(-2, 12), np.array([1.0, 300.0])
+    basis = np.eye(len(lags))
+    sums = [trial_sums(trial, lags, basis) for trial in trials]
+    found = left_out_r(trials, sums[0] + sums[1] + sums[2], alphas, lags, basis)
+    for k, (x, y) in enumerate(trials):
+        others = about_means([trial for j, trial in enumerate(trials) if j != k], lags)
+        for a, alpha in enumerate(alphas):
+            predicted = Ridge(alpha=alpha, fit_intercept=False).fit(*others).predict(lagged_rows(x, lags))
+            r = [np.corrcoef(p, m)[0, 1] for p, m in zip(predicted.T, y.T)]
+            np.testing.assert_allclose(found[k, a], r, atol=1e-8)
+
+
+def test_the_drift_of_an_amplifier_from_trial_to_trial_changes_no_coefficient():
+    rng = np.random.default_rng(3)
+    trials = [simulate(rng, 300) for _ in range(4)]
+    drifting = [(x, y + 50 * k) for k, (x, y) in enumerate(trials)]
+    still, moved = (fit_lags(t, RATE, -0.05, 0.15) for t in (trials, drifting))
+    np.testing.assert_allclose(moved.curves, still.curves, atol=1e-9)
+    np.testing.assert_allclose(moved.intercept, still.intercept + 75, atol=1e-9)
+
+
+def test_a_curve_that_is_highest_where_the_lags_begin_has_no_latency():
+    rng = np.random.default_rng(4)
+    model = fit_lags([simulate(rng) for _ in range(3)], RATE, 0, 0.15)
+    assert np.isnan(model.latency[0]) and np.abs(model.latency[1:] - PLANTED[1:] / RATE).max() <= 1 / RATE + 1e-9
+
+
+def test_penalties_that_end_too_early_are_reported():
+    rng = np.random.default_rng(5)
+    with pytest.warns(UserWarning, match='2 of 3 channels end at the penalty'):
+        fit_lags([simulate(rng, 60, noise=3.0) for _ in range(3)], RATE, -0.05, 0.15, alphas=[0.1, 30.0])
+
+
+def test_a_trial_shorter_than_the_lags_is_fitted_with_those_that_reach_into_it():
+    x = np.random.default_rng(6).normal(size=(5, 2))
+    assert lagged_rows(x, np.arange(-8, 9)).shape == (5, 34)
+    assert not lagged_rows(x, [7]).any()
+
+
+def test_wide_streams_become_few_columns_and_narrow_ones_keep_theirs():
+    rng = np.random.default_rng(7)
+    assert components_of([16], 41, None) == [0] and components_of([16, 3000], 50, None) == [0, 20]
+    assert components_of([16, 3000], 50, 8) == [8, 8]
+    x = rng.normal(size=(300, 6)) * [1, 2, 3, 1, 1, 0] + 4
+    plain = stream_columns([x], 0)(x)
+    np.testing.assert_allclose(plain.std(0)[1] / plain.std(0)[0], x.std(0)[1] / x.std(0)[0])
+    np.testing.assert_allclose(plain.mean(0), 0, atol=1e-12)
+    assert not plain[:, 5].any() and stream_columns([x], 2)(x).shape == (300, 2)
 
 
 def test_a_lag_moves_features_later_and_leaves_zeros():
@@ -53,6 +114,8 @@ def test_a_lag_moves_features_later_and_leaves_zeros():
 def test_slow_features_are_held_and_known_no_earlier_than_they_are_shown():
     x = held(np.array([[1.0], [2.0]]), 2.0, 100.0, 120)[:, 0]
     assert x[0] == 1 and x[49] == 1 and x[50] == 2 and x[99] == 2 and (x[100:] == 0).all()
+    late = held(np.array([[1.0], [2.0]]), 2.0, 100.0, 120, onset=-0.1)[:, 0]
+    assert (late[:10] == 0).all() and late[10] == 1 and late[60] == 2 and late[109] == 2 and late[110] == 0
 
 
 def test_what_is_no_recording_is_refused(tmp_path):

@@ -9,7 +9,15 @@ import pytest
 
 from mirage.data.cohort import Cohort
 from mirage.features.store import ready_features
-from mirage.prediction.mine import ask_for_brains, check_enough, choose_folds, cut_runs, look_over, plan_jobs, run_names
+from mirage.prediction.mine import (
+    ask_for_brains,
+    check_enough,
+    choose_folds,
+    cut_runs,
+    look_over,
+    plan_chapters,
+    run_names,
+)
 from owncohorts import COHORTS, execute, write_own
 
 
@@ -123,7 +131,7 @@ def test_parts_of_one_movie_are_left_out_one_by_one_though_their_features_are_th
 
 def test_the_plan_says_what_is_not_drawn_and_why(tmp_path, monkeypatch):
     cohort = opened(tmp_path, monkeypatch, 'one_layer')
-    jobs, not_drawn = plan_jobs(cohort, layers_of(cohort), 'runs')
+    jobs, not_drawn = plan_chapters(cohort, layers_of(cohort), 'runs')
     notebooks = [job.notebook for job in jobs]
     assert 'one layer' in not_drawn['fig9_depth'] and '07b_depth' not in notebooks
     assert not {f'figures/{item}' for item in not_drawn} & set(notebooks)
@@ -136,7 +144,7 @@ def test_the_plan_says_what_is_not_drawn_and_why(tmp_path, monkeypatch):
 )
 def test_every_step_of_the_plan_runs_to_a_page(tmp_path, monkeypatch, name):
     cohort = opened(tmp_path, monkeypatch, name)
-    jobs, not_drawn = plan_jobs(cohort, layers_of(cohort), choose_folds(cohort))
+    jobs, not_drawn = plan_chapters(cohort, layers_of(cohort), choose_folds(cohort))
     for job in jobs:
         if job.kind == 'page':
             monkeypatch.delenv('IN_TEST', raising=False)  # else pages show one table

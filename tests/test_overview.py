@@ -246,9 +246,7 @@ def test_an_account_that_says_something_else_is_refused_by_the_name_of_its_file(
             read_account('toy', name)
 
 
-def hostile(toy):
-    "An account and a notebook full of markup, as they could come with somebody's folder of results."
-    where = toy / 'results/toy/figures/fig2_early.json'
+def hostile_account(where):
     account = json.loads(where.read_text())
     account |= dict(title=EVIL, caption=EVIL, command=EVIL, faults=[EVIL])
     account |= dict(
@@ -256,8 +254,11 @@ def hostile(toy):
         table=dict(columns=[EVIL], data=[[EVIL]]),
     )
     account.pop('sha256')
-    write_sealed(where, account)
-    v4 = nbformat.v4  # whoever writes an account can also give it its digest
+    write_sealed(where, account)  # whoever writes an account can also give it its digest
+
+
+def hostile_outputs():
+    v4 = nbformat.v4
     data = {
         'text/html': '<iframe srcdoc="'
         + EVIL[:40].replace('"', '&quot;')
@@ -268,7 +269,7 @@ def hostile(toy):
         'application/javascript': 'document.title="RAN"',
         'image/svg+xml': f'<svg xmlns="http://www.w3.org/2000/svg" onload="document.title=\'RAN\'">{EVIL}</svg>',
     }
-    outputs = [v4.new_output('display_data', data={k: t}) for k, t in data.items()] + [
+    return [v4.new_output('display_data', data={k: t}) for k, t in data.items()] + [
         v4.new_output(
             'display_data',
             data={'image/png': 'x" onerror="document.title=\'RAN\'"'},
@@ -277,10 +278,16 @@ def hostile(toy):
         v4.new_output('stream', text=EVIL),
         v4.new_output('error', ename=EVIL, evalue=EVIL, traceback=[EVIL]),
     ]
+
+
+def hostile(toy):
+    "An account and a notebook full of markup, as they could come with somebody's folder of results."
+    hostile_account(toy / 'results/toy/figures/fig2_early.json')
+    v4 = nbformat.v4
     nb = v4.new_notebook(
         cells=[
             v4.new_markdown_cell(f'# A heading\n{EVIL}\n\n[l](javascript:1) <img src="/etc/hostname">'),
-            v4.new_code_cell(f'x = 3 < 4  # {EVIL}', outputs=outputs),
+            v4.new_code_cell(f'x = 3 < 4  # {EVIL}', outputs=hostile_outputs()),
         ],
         metadata=dict(
             title=EVIL,

@@ -27,7 +27,7 @@ def cluster(tmp_path_factory):
     for name in ('settings.ini', 'data_manifest.yaml', 'pyproject.toml'):
         shutil.copy(ROOT / name, d / name)
     for split in MOVIES:
-        make_stimulus(d / 'data/mine', split, split[:3], 10, 0)
+        make_stimulus(d / 'data/mine', split, split[:3], 10, seed=0)
         video, transcript = (p.relative_to(d / 'data/mine') for p in stimulus_paths(d / 'data/mine', split))
         for s in ('sub-01', 'sub-02'):
             np.save(d / f'data/mine/{s}_{split}.npy', rng.standard_normal((10, 20)).astype(np.float32))
@@ -164,12 +164,7 @@ def test_the_cost_is_printed_before_anything_is_made(cluster):
     assert not (cluster / SHARDED).exists()
 
 
-def test_a_failing_and_a_killed_job_stop_nobody_else_and_a_rerun_completes(cluster):
-    targets = f'{SHARDED}/provenance.json', 'results/mine/figures/table3_licences.json'
-    shards = [cluster / f'{SHARDED}-{k}of3/provenance.json' for k in (1, 2, 3)]
-    broken = stimulus_paths(cluster / 'data/mine', MOVIES[0])[0]
-    kept = broken.read_bytes()
-    broken.write_bytes(kept[:100])  # in shard 1
+def kill_second_shard(cluster):  # for its memory, once
     (cluster / 'state/oom').write_text(
         json.dumps(
             dict(
@@ -178,6 +173,36 @@ def test_a_failing_and_a_killed_job_stop_nobody_else_and_a_rerun_completes(clust
             )
         )
     )
+
+
+def check_asked_and_reported(cluster, jobs, printed):
+    "Each shard asks for a GPU; the report names the jobs that failed, and logs that are there."
+    asked = [j['asked'] for j in jobs.values() if 'rule_shard' in j['asked']['comment']]
+    assert len(asked) == 3 and all(
+        a['gpus'] == '1'
+        and a['mem'] == '120000'
+        and a['time'] == '480'
+        and a['cpus-per-task'] == '8'
+        and a['partition'] == 'main'
+        for a in asked
+    )
+    for state in ('FAILED', 'OUT_OF_MEMORY'):
+        job = next(j for j in jobs.values() if j['state'] == state)
+        log = cluster / job['log']
+        assert (
+            f"SLURM status is: '{state}'" in printed
+            and str(log.relative_to(cluster)) in printed.replace(str(cluster) + '/', '')
+            and log.is_file()
+        )
+
+
+def test_a_failing_and_a_killed_job_stop_nobody_else_and_a_rerun_completes(cluster):
+    targets = f'{SHARDED}/provenance.json', 'results/mine/figures/table3_licences.json'
+    shards = [cluster / f'{SHARDED}-{k}of3/provenance.json' for k in (1, 2, 3)]
+    broken = stimulus_paths(cluster / 'data/mine', MOVIES[0])[0]
+    kept = broken.read_bytes()
+    broken.write_bytes(kept[:100])  # in shard 1
+    kill_second_shard(cluster)
     code, printed = snakemake(cluster, *targets, shards=3)
     jobs = slurm.jobs(cluster / 'state')
     assert code != 0
@@ -191,23 +216,7 @@ def test_a_failing_and_a_killed_job_stop_nobody_else_and_a_rerun_completes(clust
         and not shards[1].exists()
         and not (cluster / targets[0]).exists()
     )
-    asked = [j['asked'] for j in jobs.values() if 'rule_shard' in j['asked']['comment']]
-    assert len(asked) == 3 and all(
-        a['gpus'] == '1'
-        and a['mem'] == '120000'
-        and a['time'] == '480'
-        and a['cpus-per-task'] == '8'
-        and a['partition'] == 'main'
-        for a in asked
-    )
-    for state in ('FAILED', 'OUT_OF_MEMORY'):  # the report names the job and a log that is there
-        job = next(j for j in jobs.values() if j['state'] == state)
-        log = cluster / job['log']
-        assert (
-            f"SLURM status is: '{state}'" in printed
-            and str(log.relative_to(cluster)) in printed.replace(str(cluster) + '/', '')
-            and log.is_file()
-        )
+    check_asked_and_reported(cluster, jobs, printed)
     failed = cluster / 'results/mine/notebooks/extract-tiny-qwen3-omni-thinking-tower-aligned-1of3.ipynb'
     # the executed notebook keeps the traceback
     assert failed.name in printed and MOVIES[0] in failed.read_text() and 'Error' in failed.read_text()

@@ -1,7 +1,7 @@
 """Any movie, whole chain: a clip with speech to BOLD, page and movie; weights in every form; movies, words, weights and
 tables that are not what they should be."""
 
-import json, os, re, shutil, subprocess, sys, tempfile
+import json, os, re, shutil, subprocess, sys, tempfile, time
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,8 +19,9 @@ from mirage.features.extract import identity
 from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
 from mirage.data.cohort import SET_TITLES
 from mirage.data.parcels import MEANING, SIMULATED_MEANING, Prediction
-from mirage.plotting.page import animation_mp4, page_html, stencil
+from mirage.plotting.page import MAP, animation_mp4, page_html, place_of, stencil
 from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_movies
+from mirage.prediction.predict import compute, drawers, forecast, subtract, write_difference
 from mirage.prediction.predict import prepare, read_movies, stop_if_failed, transcribe, write_prediction
 from mirage.prediction.recipe import Recipe, open_backbones, open_weights
 from mirage.data.stimuli import RATE, Movie
@@ -347,55 +348,68 @@ def test_an_id_on_the_hub_is_fetched_at_its_commit(given, monkeypatch):
 # ---- what is refused, before anything is written
 
 
-def bad(given, d, kind):
-    video, words, how, says = given / 'clip.mkv', given / 'clip.srt', {}, ''
+def bad_movie(given, d, kind):  # movie, transcript, what the error says
+    path, words = d / 'v.mkv', given / 'clip.srt'
     if kind == 'nothing to hear':
-        clip(d / 'v.mkv', 2.0, picture=False)
-        video, words, says = d / 'v.mkv', None, 'nothing sounds in it'
+        clip(path, 2.0, picture=False)
+        return path, None, 'nothing sounds in it'
     if kind == 'no length':
-        clip(d / 'v.mkv', 0.0)
-        video, says = d / 'v.mkv', 'holds no pictures|cannot be decoded'
+        clip(path, 0.0)
+        return path, words, 'holds no pictures|cannot be decoded'
     if kind == 'no movie':
-        (d / 'v.mkv').write_text('a letter')
-        video, says = d / 'v.mkv', 'cannot be decoded'
-    if kind == 'missing movie':
-        video, says = d / 'v.mkv', 'there is no movie'
-    if kind == 'missing words':
-        words, says = d / 'w.srt', 'there is no transcript'
-    if kind == 'words are no subtitles':
-        (d / 'w.srt').write_text('Dear all,')
-        words, says = d / 'w.srt', 'not subtitles'
-    if kind == 'time runs backwards':
-        (d / 'w.vtt').write_text('WEBVTT\n\n00:05.000 --> 00:02.000\nso\n')
-        words, says = d / 'w.vtt', 'is no stretch of time'
-    if kind == 'words are no table':
-        (d / 'w.csv').write_text('a,b\n1,2\n')
-        words, says = d / 'w.csv', 'has the columns a, b'
-    if kind == 'words of another movie':
-        (d / 'w.srt').write_text(SRT + '\n2\n00:00:40,000 --> 00:00:41,000\n' + 90 * 'bye ' + '\n')
-        words, says = d / 'w.srt', 'words begin after .* ends .*belongs to another movie'
-    if kind == 'unknown subject':
-        how, says = dict(subjects='sub-04'), "no subject 'sub-04'; there are: sub-01"
-    if kind == 'unknown weights':
-        how, says = dict(weights='nothing/at/all'), 'there are no weights'
-    if kind == 'other widths':
-        Mirage(replace(SHAPE, streams=dict(text=48, audio=32, vision=48))).save_pretrained(d / 'w')
-        RECIPE.write(d / 'w' / 'recipe.yaml')
-        how, says = dict(weights=d / 'w'), 'audio 32.*gives text 48, audio 48'
-    if kind == 'other streams':
-        Mirage(replace(SHAPE, streams=dict(text=48, smell=48))).save_pretrained(d / 'w')
-        RECIPE.write(d / 'w' / 'recipe.yaml')
-        how, says = dict(weights=d / 'w'), 'smell 48'
+        path.write_text('a letter')
+        return path, words, 'cannot be decoded'
+    assert kind == 'missing movie'
+    return path, words, 'there is no movie'
+
+
+LATE = SRT + '\n2\n00:00:40,000 --> 00:00:41,000\n' + 90 * 'bye ' + '\n'
+BAD_WORDS = {  # name of the file, its text, what the error says
+    'missing words': ('w.srt', None, 'there is no transcript'),
+    'words are no subtitles': ('w.srt', 'Dear all,', 'not subtitles'),
+    'time runs backwards': ('w.vtt', 'WEBVTT\n\n00:05.000 --> 00:02.000\nso\n', 'is no stretch of time'),
+    'words are no table': ('w.csv', 'a,b\n1,2\n', 'has the columns a, b'),
+    'words of another movie': ('w.srt', LATE, 'words begin after .* ends .*belongs to another movie'),
+}
+BAD_ARGUMENTS = {
+    'unknown subject': (dict(subjects='sub-04'), "no subject 'sub-04'; there are: sub-01"),
+    'unknown weights': (dict(weights='nothing/at/all'), 'there are no weights'),
+    'unknown device': (dict(device='tpu'), 'device is auto, cpu or cuda'),
+    'bad name': (dict(name='../up'), 'Use letters, digits'),
+}
+OTHER_STREAMS = {
+    'other widths': (dict(text=48, audio=32, vision=48), 'audio 32.*gives text 48, audio 48'),
+    'other streams': (dict(text=48, smell=48), 'smell 48'),
+}
+
+
+def bad_weights(given, d, kind):  # arguments, what the error says
     if kind == 'published widths':
-        how, says = dict(weights=given / 'published'), 'pin it with revision'
-    if kind == 'broken recipe':
-        shutil.copytree(given / 'ours', d / 'w')
-        (d / 'w' / 'recipe.yaml').write_text('backbone: [x\n')
-        how, says = dict(weights=d / 'w'), 'is no recipe'
-    if kind == 'unknown device':
-        how, says = dict(device='tpu'), 'device is auto, cpu or cuda'
-    if kind == 'bad name':
-        how, says = dict(name='../up'), 'Use letters, digits'
+        return dict(weights=given / 'published'), 'pin it with revision'
+    if kind in OTHER_STREAMS:
+        streams, says = OTHER_STREAMS[kind]
+        Mirage(replace(SHAPE, streams=streams)).save_pretrained(d / 'w')
+        RECIPE.write(d / 'w' / 'recipe.yaml')
+        return dict(weights=d / 'w'), says
+    assert kind == 'broken recipe'
+    shutil.copytree(given / 'ours', d / 'w')
+    (d / 'w' / 'recipe.yaml').write_text('backbone: [x\n')
+    return dict(weights=d / 'w'), 'is no recipe'
+
+
+def bad(given, d, kind):  # movie, transcript, arguments, what the error says
+    video, words, how = given / 'clip.mkv', given / 'clip.srt', {}
+    if kind in ('nothing to hear', 'no length', 'no movie', 'missing movie'):
+        video, words, says = bad_movie(given, d, kind)
+    elif kind in BAD_WORDS:
+        name, text, says = BAD_WORDS[kind]
+        words = d / name
+        if text is not None:
+            words.write_text(text)
+    elif kind in BAD_ARGUMENTS:
+        how, says = BAD_ARGUMENTS[kind]
+    else:
+        how, says = bad_weights(given, d, kind)
     return video, words, dict(weights=given / 'ours', device='cpu') | how, says
 
 
@@ -522,14 +536,23 @@ def test_a_table_of_movies_goes_on_after_failures_and_resumes(given, tmp_path, m
         state.state.tolist() == ['predicted', 'there', 'failed']
         and (run_path('movies', 'predict', 'good') / 'predictions.h5').stat().st_mtime_ns == stamp
     )
-    monkeypatch.undo()
+
+
+def test_other_subjects_of_a_movie_that_is_there_are_another_result(given, tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path / 'root'))
     monkeypatch.setenv('IN_TEST', '1')
+    (tmp_path / 'root').mkdir()
+    w = open_weights(given / 'ours')
+    _, _, there = make(
+        prepare(given / 'clip.mkv', given / 'clip.srt', w, 'sub-02', 'good', device='cpu'), page=False, animation=False
+    )
+    assert not there
     job = prepare(given / 'clip.mkv', given / 'clip.srt', w, 'sub-01', 'good', device='cpu')
-    p, run, there = make(job, page=False, animation=False)  # other subjects: another result
+    p, run, there = make(job, page=False, animation=False)
     assert not there and list(p.bold) == ['sub-01'] and not (run.path / 'bold_sub-02.npy').exists()
+    (tmp_path / 'movies.csv').write_text(f'video,transcript,name\n{given / "clip.mkv"},,good\n')
     with pytest.raises(ValueError, match='no subject'):
-        predict_movies(table, w, 'sub-09', device='cpu')
+        predict_movies(read_movies(tmp_path / 'movies.csv'), w, 'sub-09', device='cpu')
 
 
 def test_two_movies_of_the_same_name_keep_both_predictions(given, tmp_path, monkeypatch, capsys):
@@ -646,11 +669,14 @@ def test_a_real_movie_becomes_numbers_a_page_and_an_animation(made):
     times = pd.read_csv(run.path / 'times.csv')
     assert np.allclose(times.seconds, 1.49 * np.arange(9)) and np.allclose(times.movie, times.seconds - 4.47)
     movie = Movie.open(run.path / 'map.mp4')
-    a, b = movie.frames([1.0, 7.0])[:, 60:380, 520:1260].astype(int)
+    top, left, width = MAP
+    a, b = movie.frames([1.0, 7.0])[:, top : top + 240, left : left + width].astype(int)
     assert abs(movie.seconds - p.movie.seconds) < 0.5 and np.abs(a - b).mean() > 2 and movie.has_sound
-    left = movie.frames([1.0])[0, 40:310, 20:500]
-    own = p.movie.frames([1.0], (270, 480))[0]
-    assert np.abs(left.astype(int) - own).mean() < 12  # the movie itself, beside the map
+    assert movie.fps == p.movie.fps == 10  # the movie's own rate
+    top, left, h, w = place_of(p)
+    for t in (1.0, 7.3):
+        shown, own = movie.frames([t])[0, top : top + h, left : left + w], p.movie.frames([t], (h, w))[0]
+        assert np.abs(shown.astype(int) - own).mean() < 12  # the movie itself, beside the map
 
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
@@ -659,14 +685,14 @@ ALONE = (
 )
 ALONE.append('--host-resolver-rules=MAP * ~NOTFOUND')
 PROBE = """<script>addEventListener('load', () => setTimeout(() => { const at = i => { $('t').value = i; $('t').dispatchEvent(new Event('input')); return pixels.reduce((h, v) => (h*31 + v) % 2147483647, 7) };
-const a = at(4), b = at(7), c = at(4), r = map.getBoundingClientRect(), hit = HIT, still = $('still').src.length;
+const a = at(4), b = at(7), c = at(4), r = map.getBoundingClientRect(), hit = HIT;
 map.dispatchEvent(new PointerEvent('pointermove', {clientX: r.left + (hit % D.width + .5)/D.width*r.width, clientY: r.top + (Math.floor(hit/D.width) + .5)/D.height*r.height}));
-const tip = $('tip').textContent, value_ = value(699, 4); $('who').value = 'sub-03'; $('who').dispatchEvent(new Event('change')); const other = at(4);
+const tip = $('tip').textContent, value_ = value(699, 4); $('who').value = 'sub-03'; $('who').dispatchEvent(new Event('change')); other = at(4); $('who').value = AVERAGE; const average = value(699, 4), summed = own.reduce((sum, k) => sum + valueOf(k, 699, 4), 0)/own.length; $('who').value = 'sub-03'; $('who').dispatchEvent(new Event('change'));
 const keys = k => { document.body.dispatchEvent(new KeyboardEvent('keydown', {key: k, bubbles: true})); return now };
 const right = (at(4), keys('ArrowRight')), home = keys('Home'), end = keys('End'); keys(' '); const began = $('play').getAttribute('aria-label'); keys(' ');
 at(4); speak(2.5, true); const spoken = $('said').textContent; $('regions').value = '0'; $('regions').dispatchEvent(new Event('change')); const pinned = $('pins').textContent;
 const rows = mapTable(), wide = document.documentElement.scrollWidth - innerWidth, asked = courseTable();
-document.body.dataset.found = JSON.stringify({right, home, end, began, ended: $('play').getAttribute('aria-label'), spoken, pinned, rows: rows.length, columns: asked[0].length, wide, sound: !!sound, unnamed: [...document.querySelectorAll('button,select,input')].filter(e => !(e.getAttribute('aria-label') || e.textContent || (e.labels && e.labels.length))).length, moves: a !== b, returns: a === c, other: other !== a, tip, value: value_, when: $('when').textContent, still, lines: document.querySelectorAll('#courses polyline').length}) }, 300))</script>"""  # noqa: E501
+document.body.dataset.found = JSON.stringify({right, home, end, began, ended: $('play').getAttribute('aria-label'), spoken, pinned, rows: rows.length, columns: asked[0].length, wide, film: [media.duration, media.videoWidth, media.currentTime, D.sounds], lost, average, summed, unnamed: [...document.querySelectorAll('button,select,input')].filter(e => !(e.getAttribute('aria-label') || e.textContent || (e.labels && e.labels.length))).length, moves: a !== b, returns: a === c, other: other !== a, tip, value: value_, when: $('when').textContent, lines: document.querySelectorAll('#courses polyline').length}) }, 300))</script>"""  # noqa: E501
 
 
 @pytest.mark.skipif(not BROWSER, reason='no Chromium: the interactive page is not opened')
@@ -698,9 +724,12 @@ def test_the_slider_moves_the_map_in_a_browser(made, tmp_path):
     )
     assert not re.search(r'CONSOLE.*(Uncaught|[Ee]rror)', done.stderr), done.stderr[-2000:]
     found = json.loads(re.search(r'data-found="([^"]*)"', done.stdout)[1].replace('&quot;', '"'))
-    assert found['moves'] and found['returns'] and found['other'] and found['still'] > 1000 and found['lines'] == 9
+    assert found['moves'] and found['returns'] and found['other'] and found['lines'] == 9 and not found['lost']
+    assert abs(found['film'][0] - p.movie.seconds) < 0.2 and found['film'][1] == 128 and found['film'][3]
+    assert abs(found['film'][2] - (4 * 1.49 - 4.47)) < 0.01  # the movie stands where the map does
+    assert abs(found['average'] - found['summed']) < 1e-9 and found['average'] != found['value']
     assert (found['right'], found['home'], found['end']) == (5, 0, 8) and found['began'] == 'pause'
-    assert found['ended'] == 'play' and 'the quick brown' in found['spoken'] and found['sound'] and not found['unnamed']
+    assert found['ended'] == 'play' and 'the quick brown' in found['spoken'] and not found['unnamed']
     assert ' cortex' in found['pinned'] and found['rows'] == 1001 and found['columns'] == 9 and found['wide'] <= 0
     assert pd.read_csv(run.path / 'parcels.csv').name[699] in found['tip'] and 'right hemisphere' in found['tip']
     assert abs(found['value'] - p.bold['sub-01'][4, 699]) <= np.abs(p.bold['sub-01']).max() / 254 + 1e-6 and found[
@@ -713,14 +742,15 @@ def test_ten_minutes_for_four_subjects_fit_in_eight_megabytes(tmp_path):
     rng = np.random.default_rng(0)
 
     class Long:  # pictures of the grain of a real movie, at high definition
-        seconds, size = 600.0, (360, 640)
+        seconds, size, fps, has_sound = 600.0, (360, 640), 25.0, True
 
-        def iter_frames(self, times):
-            base = np.clip(
-                rng.integers(0, 256, (46, 80, 3)).repeat(8, 0).repeat(8, 1)[:360] + rng.normal(0, 6, (360, 640, 3)),
-                0,
-                255,
-            ).astype(np.uint8)
+        def sound(self):
+            return rng.normal(0, 0.1, 600 * RATE).astype(np.float32)
+
+        def iter_frames(self, times, size):
+            h, w = size
+            blocks = rng.integers(0, 256, (h // 8 + 1, w // 8 + 1, 3)).repeat(8, 0).repeat(8, 1)[:h, :w]
+            base = np.clip(blocks + rng.normal(0, 6, (h, w, 3)), 0, 255).astype(np.uint8)
             for k, _ in enumerate(times):
                 yield np.roll(base, 3 * k, 1)
 
@@ -789,8 +819,8 @@ def test_the_notebook_predicts_a_movie_and_a_table(given, tmp_path, monkeypatch,
     )
     (tmp_path / 'movies.csv').write_text(f'video,transcript\nmute.mkv,\n{given / "clip.mkv"},{given / "clip.srt"}\n')
     with pytest.raises(Exception, match='1 of 2 movies failed(.|\n)*mute: MovieError'):
-        notebook(movies=str(tmp_path / 'movies.csv'), **how, page=False)
-    assert 'bold_sub-05.npy' in everything(tmp_path / 'results/movies/predict/clip')
+        notebook(movies=str(tmp_path / 'movies.csv'), **how, page=False, minus='clip')
+    assert {'bold_sub-05.npy', 'minus-clip.html'} <= set(everything(tmp_path / 'results/movies/predict/clip'))
     for wrong, says in ((dict(movies='a.csv', video='b.mkv'), 'either movies'), (dict(transcript='a.srt'), 'no video')):
         with pytest.raises(ValueError, match=says):
             notebook(**how, **wrong)
@@ -1081,6 +1111,12 @@ def test_tensors_are_held_against_the_config_before_memory_is_taken(tmp_path, mo
             open_weights(written(header, size))
 
 
+def after_five_seconds(page, home):  # the finished browser, with what became of the page
+    line = [BROWSER, '--headless', '--no-sandbox', '--disable-gpu', *ALONE, f'--user-data-dir={home / "profile"}']
+    line += ['--virtual-time-budget=5000', '--dump-dom', page.as_uri()]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120, env=os.environ | {'HOME': str(home)})
+
+
 def test_names_of_a_shared_model_do_nothing_in_the_page(tmp_path):
     "Also where the check of names would be passed by: what is written into a page is escaped."
     rng = np.random.default_rng(0)
@@ -1088,8 +1124,8 @@ def test_names_of_a_shared_model_do_nothing_in_the_page(tmp_path):
     class Short:
         seconds, size = 30.0, (9, 16)
 
-        def iter_frames(self, times):
-            return (np.zeros((9, 16, 3), np.uint8) for _ in times)
+        def iter_frames(self, times, size=None):
+            return (np.zeros((*(size or self.size), 3), np.uint8) for _ in times)
 
     p = Prediction(
         EVIL,
@@ -1110,22 +1146,50 @@ def test_names_of_a_shared_model_do_nothing_in_the_page(tmp_path):
         and text.count('const D = {') == 1
     )
     if BROWSER:
-        done = subprocess.run(
-            [
-                BROWSER,
-                '--headless',
-                '--no-sandbox',
-                '--disable-gpu',
-                *ALONE,
-                f'--user-data-dir={tmp_path / "profile"}',
-                '--virtual-time-budget=5000',
-                '--dump-dom',
-                (tmp_path / 'page.html').as_uri(),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env=os.environ | {'HOME': str(tmp_path)},
-        )
+        done = after_five_seconds(tmp_path / 'page.html', tmp_path)
         people = re.search('<select id="who">(.*?)</select>', done.stdout)[1].count('<option')
-        assert ('<title>RAN' in done.stdout, people, ', BOLD at' in done.stdout) == (False, 2, True)
+        assert ('<title>RAN' in done.stdout, people, ', BOLD at' in done.stdout) == (False, 3, True)
+
+
+# ---- what it will take, and the difference of two
+
+
+def test_what_a_prediction_takes_is_told_within_a_factor_of_two(given, tmp_path, monkeypatch):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    clip(tmp_path / 'clip.mkv', seconds=40.0, fps=25)
+    clock = time.process_time  # whatever else the machine does
+    job = prepare(tmp_path / 'clip.mkv', given / 'clip.srt', given / 'ours', name='told', device='cpu')
+    told = forecast(job, clock=clock)
+    assert not (tmp_path / 'results').exists() and not (tmp_path / 'features').exists()
+    began = clock()
+    p = compute(job)
+    extracted = clock()
+    for file, draw in drawers().items():
+        draw(p, tmp_path / file)
+    drawn = clock()
+    assert 0.5 < (told['extraction, s'] + told['encoder, s']) / (extracted - began) < 2
+    assert 0.5 < told['drawing, s'] / (drawn - extracted) < 2
+    assert forecast(job, page=False, animation=False, clock=clock)['in all, s'] < 0.1  # it is there already
+
+
+def test_the_difference_of_two_predictions_is_a_page_and_says_what_differs(given, tmp_path, monkeypatch):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    how, people = dict(weights=open_weights(given / 'ours'), device='cpu'), 'sub-01,sub-02'
+    silent = prepare(given / 'clip.mkv', None, name='silent', **how)
+    assert 'no words: the text stream is silence' in silent.summary
+    make(silent, animation=False)
+    assert 'no words' in (run_path('movies', 'predict', 'silent') / 'page.html').read_text()
+    job = prepare(given / 'clip.mkv', given / 'clip.srt', name='spoken', subjects=people, **how)
+    spoken, run, _ = make(job, page=False, animation=False)
+    page = write_difference(spoken, 'silent').read_text()
+    assert 'silent: no words' in page and 'difference of predicted BOLD' in page and not unfinished(run.path)
+    d, nothing = subtract(spoken, 'silent'), subtract(spoken, 'spoken')
+    theirs = np.load(run_path('movies', 'predict', 'silent') / 'bold_sub-02.npy')
+    assert list(d.bold) == ['sub-01', 'sub-02'] and np.array_equal(d.bold['sub-02'], spoken.bold['sub-02'] - theirs)
+    assert d.bold['sub-02'].any() and not np.stack(list(nothing.bold.values())).any()
+    with pytest.raises(FileNotFoundError, match='there is no .*nowhere'):
+        subtract(spoken, 'nowhere')
+    with pytest.raises(ValueError, match='other subjects'):
+        subtract(replace(spoken, bold={'somebody': spoken.bold['sub-01']}), 'silent')
+    with pytest.raises(ValueError, match='other TR'):
+        subtract(replace(spoken, tr=2.0), 'silent')

@@ -16,6 +16,35 @@ def samples(seconds, rate, channels, turned):  # (channels, samples)
     return x
 
 
+def encode_pictures(out, stream, times):  # grey levels
+    for t in times:
+        frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 20 + 10 * t, np.uint8), 'rgb24')
+        frame.pts, frame.time_base = round(t * 1000), Fraction(1, 1000)
+        out.mux(stream.encode(frame))
+    out.mux(stream.encode())
+
+
+def encode_sound(out, stream, x, form, rate, layout):  # x: (channels, samples)
+    for k in range(0, x.shape[1], 1024):
+        y = x[:, k : k + 1024]
+        y = (y * 32767).astype(np.int16) if form == 's16' else y.astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(y if form == 'fltp' else y.T.reshape(1, -1)), form, layout
+        )
+        frame.rate, frame.pts, frame.time_base = rate, k, Fraction(1, rate)
+        out.mux(stream.encode(frame))
+    out.mux(stream.encode())
+
+
+def picture_stream(out, path):
+    codec = 'libx264' if path.suffix != '.avi' else 'mpeg4'
+    stream = out.add_stream(codec, rate=25, width=96, height=64, pix_fmt='yuv420p')
+    stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+    if path.suffix != '.avi':
+        stream.options = dict(g='25', crf='12')
+    return stream
+
+
 def make(
     path,
     seconds=8.0,
@@ -31,32 +60,13 @@ def make(
     "Grey level 20 + 10 × seconds; a 440 Hz tone of amplitude 0.5 from 3 to 4 s."
     form = dict(flac='s16', aac='fltp', ac3='fltp', libopus='flt', pcm_s16le='s16')[codec]
     with av.open(str(path), 'w') as out:
+        pictures = picture_stream(out, path) if picture else None
+        sounds = out.add_stream(codec, rate=rate, layout=layout) if sound else None
         if picture:
-            v = out.add_stream(
-                'libx264' if path.suffix != '.avi' else 'mpeg4', rate=25, width=96, height=64, pix_fmt='yuv420p'
-            )
-            v.time_base = v.codec_context.time_base = Fraction(1, 1000)
-            if path.suffix != '.avi':
-                v.options = dict(g='25', crf='12')
+            encode_pictures(out, pictures, np.arange(round(seconds * 25)) / 25 if times is None else times)
         if sound:
-            a = out.add_stream(codec, rate=rate, layout=layout)
-        if picture:
-            for t in np.arange(round(seconds * 25)) / 25 if times is None else times:
-                frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 20 + 10 * t, np.uint8), 'rgb24')
-                frame.pts, frame.time_base = round(t * 1000), Fraction(1, 1000)
-                out.mux(v.encode(frame))
-            out.mux(v.encode())
-        if sound:
-            x = samples(sound_seconds or seconds, rate, av.AudioLayout(layout).nb_channels, turned)
-            for k in range(0, x.shape[1], 1024):
-                y = x[:, k : k + 1024]
-                y = (y * 32767).astype(np.int16) if form == 's16' else y.astype(np.float32)
-                frame = av.AudioFrame.from_ndarray(
-                    np.ascontiguousarray(y if form == 'fltp' else y.T.reshape(1, -1)), form, layout
-                )
-                frame.rate, frame.pts, frame.time_base = rate, k, Fraction(1, rate)
-                out.mux(a.encode(frame))
-            out.mux(a.encode())
+            channels = av.AudioLayout(layout).nb_channels
+            encode_sound(out, sounds, samples(sound_seconds or seconds, rate, channels, turned), form, rate, layout)
     return path
 
 

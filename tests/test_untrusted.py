@@ -215,53 +215,58 @@ def test_an_object_that_would_act_is_not_asked(protocol, tmp_path, monkeypatch):
     assert not (tmp_path / 'ran').exists()
 
 
+def encrypted(data):
+    data[6] |= 1
+    data[data.index(b'PK\1\2') + 8] |= 1
+
+
+def claims_more_than_it_has(data, size):
+    at = data.index(b'PK\1\2')
+    data[at + 24 : at + 28] = struct.pack('<I', size + 2**19)
+
+
+def claims_exabytes(data):
+    at = data.index(b'PK\1\2')
+    data[at + 20 : at + 28] = struct.pack('<II', 2**32 - 2, 2**32 - 2)
+
+
+def members(good, inner):  # what → members of an archive that is no submission, and how they are packed
+    return {
+        'two members': ([good, good], {}),
+        'ten thousand members': ([b''] * 10_000, {}),
+        'no member': ([], {}),
+        'bzip2': ([good], dict(kind=zipfile.ZIP_BZIP2)),
+        'lzma': ([good], dict(kind=zipfile.ZIP_LZMA)),
+        'an archive in the archive': ([inner], {}),
+        'a text': ([b'Dear all,'], {}),
+        'a header of gigabytes': ([b'\x93NUMPY\2\0' + struct.pack('<I', 2**32 - 1) + b"{'descr': '|O'"], {}),
+        'a header that computes': ([b'\x93NUMPY\1\0' + struct.pack('<H', 4000) + b'-' * 4000], {}),
+        'an array of numbers': ([npy(b'').replace(b'|O', b'f4') + b'x' * 4], {}),
+    }
+
+
 def archive(tmp_path, what):  # a .zip that is no submission
     path, good = tmp_path / 'x.zip', io.BytesIO()
     dump_npy(good, X)
     good = good.getvalue()
-    if what == 'no archive':
-        path.write_bytes(b'PK\3\4' + b'x' * 100)
-    if what == 'nothing':
-        path.write_bytes(b'')
-    if what == 'two members':
-        zipped(path, good, good)
-    if what == 'ten thousand members':
-        zipped(path, *[b''] * 10_000)
-    if what == 'no member':
-        zipped(path)
-    if what == 'a bomb':
+    whole = zipped(path, good).read_bytes()
+    changed = {
+        'encrypted': encrypted,
+        'a member that claims more than it has': lambda data: claims_more_than_it_has(data, len(good)),
+        'a member that claims exabytes': claims_exabytes,
+    }
+    contents = {'no archive': b'PK\3\4' + b'x' * 100, 'nothing': b'', 'a cut one': whole[:-30]}
+    if what in contents:
+        path.write_bytes(contents[what])
+    elif what in changed:
+        data = bytearray(whole)
+        changed[what](data)
+        path.write_bytes(data)
+    elif what == 'a bomb':
         zipped(path, npy(b'\x80\x03' + raw(b'\0' * 2**28) + b'.'), kind=zipfile.ZIP_DEFLATED)
-    if what == 'bzip2':
-        zipped(path, good, kind=zipfile.ZIP_BZIP2)
-    if what == 'lzma':
-        zipped(path, good, kind=zipfile.ZIP_LZMA)
-    if what == 'an archive in the archive':
-        zipped(path, zipped(tmp_path / 'inner.zip', good).read_bytes())
-    if what == 'a cut one':
-        path.write_bytes(zipped(path, good).read_bytes()[:-30])
-    if what == 'a text':
-        zipped(path, b'Dear all,')
-    if what == 'a header of gigabytes':
-        zipped(path, b'\x93NUMPY\2\0' + struct.pack('<I', 2**32 - 1) + b"{'descr': '|O'")
-    if what == 'a header that computes':
-        zipped(path, b'\x93NUMPY\1\0' + struct.pack('<H', 4000) + b'-' * 4000)
-    if what == 'an array of numbers':
-        zipped(path, npy(b'').replace(b'|O', b'f4') + b'x' * 4)
-    if what == 'encrypted':
-        data = bytearray(zipped(path, good).read_bytes())
-        data[6] |= 1
-        data[data.index(b'PK\1\2') + 8] |= 1
-        path.write_bytes(data)
-    if what == 'a member that claims more than it has':
-        data = bytearray(zipped(path, good).read_bytes())
-        at = data.index(b'PK\1\2')
-        data[at + 24 : at + 28] = struct.pack('<I', len(good) + 2**19)
-        path.write_bytes(data)
-    if what == 'a member that claims exabytes':
-        data = bytearray(zipped(path, good).read_bytes())
-        at = data.index(b'PK\1\2')
-        data[at + 20 : at + 28] = struct.pack('<II', 2**32 - 2, 2**32 - 2)
-        path.write_bytes(data)
+    else:
+        packed, how = members(good, zipped(tmp_path / 'inner.zip', good).read_bytes())[what]
+        zipped(path, *packed, **how)
     return path
 
 

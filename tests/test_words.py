@@ -735,64 +735,71 @@ def test_whatever_is_opened_and_never_closed_takes_no_time(tmp_path, name, repea
     assert time.process_time() - began < 4  # quadratic rules took 38
 
 
+SEEDS = [
+    ('s.srt', srt((1, 2, 'Hello <i>there</i>'), (2, 3, 'General &amp; co'))),
+    ('c.vtt', CAPTIONS),
+    ('w.json', json.dumps(WHISPERX)),
+    ('q.tsv', 'word\tonset\tduration\n"\t1\t.5\n'),
+    ('r.tsv', RELEASE + "x\t['a', nan]\t[1, 2]\t[1, nan]\n"),
+    ('l.csv', 'text,start,end\n"a, b",1,2\n'),
+]
+PIECES = [  # that formats are made of, and that none is
+    b'"',
+    b'\n',
+    b'\r',
+    b'\t',
+    b',',
+    b'<',
+    b'[',
+    b'{',
+    b'\0',
+    b'-->',
+    b'9' * 400,
+    b'1e999',
+    b'nan',
+    b'null',
+    b'true',
+    b'\xff',
+    b'\xfe',
+    b'\xed\xa0\x80',
+    b'\x1b$B',
+    b'00:00:01.000',
+    b'&#99999999;',
+    b'"words":',
+    b'[1]',
+    b'{}',
+    b'\xe4\xbd\xa0',
+]
+
+
+def mutated(text, rng):  # bytes
+    data = bytearray(text.encode())
+    for _ in range(rng.integers(1, 8)):
+        i = int(rng.integers(len(data) + 1))
+        how = rng.integers(4)
+        if how == 0 and i < len(data):
+            data[i] = rng.integers(256)
+        elif how == 1:
+            del data[i : i + 5]
+        elif how == 2:
+            data[i:i] = PIECES[rng.integers(len(PIECES))]
+        else:
+            data = data[: max(i, 10)]
+    return bytes(data)
+
+
 def test_mutated_files_are_read_or_refused_by_name(tmp_path):
-    seeds = [
-        ('s.srt', srt((1, 2, 'Hello <i>there</i>'), (2, 3, 'General &amp; co'))),
-        ('c.vtt', CAPTIONS),
-        ('w.json', json.dumps(WHISPERX)),
-        ('q.tsv', 'word\tonset\tduration\n"\t1\t.5\n'),
-        ('r.tsv', RELEASE + "x\t['a', nan]\t[1, 2]\t[1, nan]\n"),
-        ('l.csv', 'text,start,end\n"a, b",1,2\n'),
-    ]
-    pieces = [
-        b'"',
-        b'\n',
-        b'\r',
-        b'\t',
-        b',',
-        b'<',
-        b'[',
-        b'{',
-        b'\0',
-        b'-->',
-        b'9' * 400,
-        b'1e999',
-        b'nan',
-        b'null',
-        b'true',
-        b'\xff',
-        b'\xfe',
-        b'\xed\xa0\x80',
-        b'\x1b$B',
-        b'00:00:01.000',
-        b'&#99999999;',
-        b'"words":',
-        b'[1]',
-        b'{}',
-        b'\xe4\xbd\xa0',
-    ]
     rng = np.random.default_rng(0)
     for _ in range(600):
-        name, text = seeds[rng.integers(len(seeds))]
-        data = bytearray(text.encode())
-        for _ in range(rng.integers(1, 8)):
-            i = int(rng.integers(len(data) + 1))
-            how = rng.integers(4)
-            if how == 0 and i < len(data):
-                data[i] = rng.integers(256)
-            elif how == 1:
-                del data[i : i + 5]
-            elif how == 2:
-                data[i:i] = pieces[rng.integers(len(pieces))]
-            else:
-                data = data[: max(i, 10)]
-        (tmp_path / name).write_bytes(bytes(data))
+        name, text = SEEDS[rng.integers(len(SEEDS))]
+        data = mutated(text, rng)
+        (tmp_path / name).write_bytes(data)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             try:
                 words = read_words(tmp_path / name)
             except ValueError as e:
-                assert str(tmp_path / name) in str(e), bytes(data)
+                assert str(tmp_path / name) in str(e), data
             else:
                 assert (
                     (words.onset >= 0).all() and (words.offset >= words.onset).all() and words.word.str.len().min() != 0

@@ -15,6 +15,24 @@ SPECIAL = (
 ).split()
 
 
+def shape(tokens, marks):
+    return WhisperConfig(
+        vocab_size=tokens,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_target_positions=64,
+        init_std=0.3,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+        **marks,
+    )
+
+
 def tiny_whisper(folder) -> Path:
     tok = WhisperTokenizer(
         vocab={t: i for i, t in enumerate([*sorted(ByteLevel.alphabet()), '<|endoftext|>'])}, merges=[]
@@ -27,23 +45,7 @@ def tiny_whisper(folder) -> Path:
         decoder_start_token_id=ids['<|startoftranscript|>'], eos_token_id=end, bos_token_id=end, pad_token_id=end
     )
     torch.manual_seed(0)
-    model = WhisperForConditionalGeneration(
-        WhisperConfig(
-            vocab_size=len(tok),
-            d_model=32,
-            encoder_layers=2,
-            decoder_layers=2,
-            encoder_attention_heads=2,
-            decoder_attention_heads=2,
-            encoder_ffn_dim=64,
-            decoder_ffn_dim=64,
-            max_target_positions=64,
-            init_std=0.3,
-            suppress_tokens=None,
-            begin_suppress_tokens=None,
-            **marks,
-        )
-    )
+    model = WhisperForConditionalGeneration(shape(len(tok), marks))
     model.generation_config = GenerationConfig(
         **marks,
         max_length=40,

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['COPYLEFT', 'LIBRARIES', 'load_manifest', 'select', 'licences', 'bundled', 'package_licence', 'licence_file',
-           'package_licences', 'md5_of', 'Remembered', 'byte_bar', 'place', 'sized', 'check_files', 'FetchError',
-           'address', 'part_of', 'fetch_rest', 'fetch_file', 'room', 'cost', 'fetch_https', 'fetch_datalad', 'fetch']
+           'package_licences', 'md5_of', 'Remembered', 'byte_bar', 'place', 'size_fault', 'check_files', 'FetchError',
+           'address', 'partial_path', 'fetch_rest', 'fetch_file', 'room', 'cost', 'fetch_https', 'fetch_datalad',
+           'fetch']
 
 # %% ../../nbs/01j_manifest.ipynb #58f25597
 import errno, fcntl, fnmatch, hashlib, http.client, importlib.metadata, json, os, re, shutil, subprocess, threading
@@ -191,7 +192,7 @@ def place(folder: Path, path: str) -> Path:
     return target
 
 
-def sized(path: Path, size: int) -> str:
+def size_fault(path: Path, size: int) -> str:
     "What the size says: missing, truncated, altered, or nothing against it."
     if not path.is_file():
         return 'missing'
@@ -202,13 +203,14 @@ def sized(path: Path, size: int) -> str:
 def check_files(
     files: dict,  # path → bytes, md5
     folder,
+    *,
     md5: bool = True,  # False: sizes only
     threads: int | None = None,
     remembered: Remembered | None = None,
 ) -> pd.DataFrame:  # path, bytes, state
     "Compare files with the manifest; `state` is ok, missing, truncated, altered, or sized where no MD5 was asked for."
     folder, remembered = Path(folder), remembered or Remembered()
-    state = {p: sized(place(folder, p), f['bytes']) for p, f in files.items()}
+    state = {p: size_fault(place(folder, p), f['bytes']) for p, f in files.items()}
     todo = [p for p, s in state.items() if md5 and not s and not remembered.get(folder / p)]
     if todo:
         bar, tick = byte_bar('MD5', sum(files[p]['bytes'] for p in todo))
@@ -245,7 +247,7 @@ def address(template: str, path: str, f: dict) -> str:
     return template.format(path=urllib.parse.quote(path), key=key, **f)
 
 
-def part_of(path: Path, md5: str) -> Path:  # where a file grows until it is whole
+def partial_path(path: Path, md5: str) -> Path:  # where a file grows until it is whole
     return path.with_name(f'.{path.name}.{md5[:8]}.part')
 
 # %% ../../nbs/01j_manifest.ipynb #65a7d8f8
@@ -271,6 +273,7 @@ def fetch_rest(
     url: str,
     f,  # file opened to append, as long as what is there already
     name: str,  # that it will have, for messages
+    *,
     size: int,
     tick,  # called with the bytes of every piece
     patience: float,  # seconds after the first attempt in vain; doubles
@@ -304,13 +307,14 @@ def fetch_file(
     url: str,
     path,
     size: int,
+    *,
     md5: str,
     tick=lambda n: None,
     patience: float = 1.0,  # seconds after the first attempt in vain; doubles
 ):
     "One file over HTTPS: continued if it was interrupted, verified, whole or not at all."
     path = Path(path)
-    part = part_of(path, md5)
+    part = partial_path(path, md5)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(part, 'ab', buffering=0) as f:
         try:
@@ -318,7 +322,7 @@ def fetch_file(
         except BlockingIOError:
             raise FetchError(f'{path} is being fetched by another process') from None
         try:
-            there = fetch_rest(url, f, path.name, size, tick, patience)
+            there = fetch_rest(url, f, path.name, size=size, tick=tick, patience=patience)
         except FetchError:
             if not f.seek(0, os.SEEK_END):
                 part.unlink()
@@ -354,7 +358,7 @@ def cost(
     folder,
 ) -> str:
     "What fetching will take; an error if the disk has no room for it."
-    parts = [part_of(place(Path(folder), p), files[p]['md5']) for p in lacking]
+    parts = [partial_path(place(Path(folder), p), files[p]['md5']) for p in lacking]
     need = sum(files[p]['bytes'] for p in lacking) - sum(part.stat().st_size for part in parts if part.exists())
     free = room(folder)
     if need > free - 2**26:
@@ -373,6 +377,7 @@ def fetch_https(
     files: dict,
     folder,
     template: str,  # see `address`
+    *,
     threads: int = 4,
     remembered: Remembered | None = None,
     patience: float = 1.0,
@@ -386,7 +391,7 @@ def fetch_https(
         if full.is_set():
             return
         try:
-            fetch_file(tasks[p], paths[p], files[p]['bytes'], files[p]['md5'], tick, patience)
+            fetch_file(tasks[p], paths[p], files[p]['bytes'], md5=files[p]['md5'], tick=tick, patience=patience)
             remembered.add(paths[p], file_stamp(paths[p]), files[p]['md5'])
         except FetchError as e:
             failed[p] = str(e)
@@ -424,6 +429,7 @@ def fetch(
     a: dict,  # an asset of the manifest
     group: str,
     folder=None,
+    *,
     url: str = '',  # a mirror; empty: the manifest's, or else datalad
     remembered: Remembered | None = None,
 ) -> pd.DataFrame:  # path, bytes, state: all ok

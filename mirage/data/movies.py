@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ELSEWHERE', 'READABLE', 'BACK', 'LEAP', 'AGREE', 'COVER', 'ASIDE', 'STILL_CODECS', 'SHORT', 'JOIN_AGAIN',
            'FIRST_BYTES', 'MovieError', 'open_movie', 'Track', 'Survey', 'survey_packets', 'language_code', 'features',
-           'listed', 'pick_picture', 'pick_sound', 'second_file', 'check_clock', 'span', 'Stand', 'read_matrix',
+           'listed', 'pick_picture', 'pick_sound', 'second_file', 'check_clock', 'movie_span', 'Stand', 'read_matrix',
            'picture_shape']
 
 # %% ../../nbs/01g_movies.ipynb #0e310002
@@ -326,7 +326,7 @@ def check_clock(survey: Survey, tracks, path):
         raise MovieError(f'{path}: a second file begins after its last packet, which players do not show; {JOIN_AGAIN}')
 
 
-def span(survey: Survey, tracks, path) -> tuple:  # the clock when it begins, seconds that it lasts
+def movie_span(survey: Survey, tracks, path) -> tuple:  # the clock when it begins, seconds that it lasts
     "When a movie begins, and how long it lasts."
     begins = min(t.begins for t in tracks)
     if not math.isfinite(begins):

@@ -14,10 +14,11 @@ from functools import cached_property
 from pathlib import Path
 
 import av, numpy as np, pandas as pd
+from av.video.reformatter import VideoReformatter
 
 from ..core import DELAY, HZ, MODALITIES, TR, TR_RANGE, check_number, digest, known_digest
 from .movies import MovieError, Stand, check_clock, features, listed, open_movie, pick_picture, pick_sound
-from .movies import picture_shape, span, survey_packets
+from .movies import picture_shape, movie_span, survey_packets
 from .words import read_words, released_words, transcript_seconds
 
 # %% ../../nbs/01h_stimuli.ipynb #85b060a8
@@ -36,7 +37,7 @@ def movie_source(video, transcript=None, tr: float = TR, audio_track='') -> str:
     return f'movie {movie} transcript {words} tr {tr:g}' + f' track {digest(audio_track)}' * bool(audio_track)
 
 
-def _notes(survey, picture, sound, start, seconds, wanted) -> list:  # what is to be reported
+def _notes(survey, picture, sound, *, start, seconds, wanted) -> list:  # what is to be reported
     "What was taken where a file leaves a choice."
     notes, others = [], [t for t in survey.tracks if t.kind == 'video' and t.packets and not t.cover]
     sounds = [t for t in survey.tracks if t.kind == 'audio']
@@ -59,6 +60,7 @@ def _notes(survey, picture, sound, start, seconds, wanted) -> list:  # what is t
 def tell_faults(
     path: Path,
     kind: str,  # video or audio
+    *,
     damaged: int,  # pieces
     holes: list,  # (from, to) in seconds
     shapes: dict,  # (width, height, sample aspect ratio) → second at which pictures of that shape begin
@@ -180,11 +182,11 @@ class Movie:
         sound = pick_sound(survey.tracks, picture, video, audio_track)
         tracks = [picture] + ([sound] if sound else [])
         check_clock(survey, tracks, video)
-        start, seconds = span(survey, tracks, video)
+        start, seconds = movie_span(survey, tracks, video)
         size, stand, notes = picture_shape(picture, video)
         if seconds <= 0 or not all(size):
             raise MovieError(f'{video} holds no pictures; fetch it again, or convert it with FFmpeg')
-        notes = (*_notes(survey, picture, sound, start, seconds, audio_track), *notes)
+        notes = (*_notes(survey, picture, sound, start=start, seconds=seconds, wanted=audio_track), *notes)
         for note in notes:
             warnings.warn(f'{video}: {note}', stacklevel=2)
         return cls(
@@ -254,7 +256,7 @@ class Movie:
                 if end is not None and self.seconds - end > STILL:
                     holes.append((end, self.seconds))
             finally:
-                tell_faults(self.path, kind, damaged, holes, shapes)
+                tell_faults(self.path, kind, damaged=damaged, holes=holes, shapes=shapes)
 
     def _near(self, time: float):  # (seconds, frame) not after it, and the rest
         "The pictures from a key frame on; where the index is no help, from one further back."
@@ -268,28 +270,38 @@ class Movie:
         frames = self._decode('video')
         return next(frames), frames
 
-    def iter_frames(
+    def iter_decoded(
         self,
         times,  # seconds, ascending
-        size=None,  # (height, width); None: the movie's own
-    ):  # yields (height, width, 3) uint8
+    ):  # yields PyAV frames as they are coded; the same object as long as the picture stays
         "The picture on screen at each time: the newest that has begun, or the first of all."
-        times, (height, width) = np.asarray(times, float), size or self.size
+        times = np.asarray(times, float)
         if (np.diff(times) < 0).any():
             raise ValueError('pictures are decoded in order: give ascending times')
         if not len(times):
             return
         now, frames = self._near(times[0])
-        coming, picture = next(frames, None), None
-        coded = (height, width) if self.stand.transposed else (width, height)
+        coming = next(frames, None)
         for t in times:
             if coming is not None and t - coming[0] > FAR:
                 now, frames = self._near(t)
-                coming, picture = next(frames, None), None
+                coming = next(frames, None)
             while coming is not None and coming[0] <= t + 1e-3:
-                now, coming, picture = coming, next(frames, None), None
-            if picture is None:
-                picture = self.stand.turn(now[1].reformat(*coded, 'rgb24').to_ndarray())
+                now, coming = coming, next(frames, None)
+            yield now[1]
+
+    def iter_frames(
+        self,
+        times,  # seconds, ascending
+        size=None,  # (height, width); None: the movie's own
+    ):  # yields (height, width, 3) uint8
+        "`iter_decoded` as a player shows them."
+        height, width = size or self.size
+        coded = (height, width) if self.stand.transposed else (width, height)
+        convert, last = VideoReformatter(), None  # one for all: its tables are made once
+        for frame in self.iter_decoded(times):
+            if frame is not last:
+                last, picture = frame, self.stand.turn(convert.reformat(frame, *coded, 'rgb24').to_ndarray())
             yield picture
 
     def frames(self, times, size=None):  # (len(times), height, width, 3) uint8
@@ -319,6 +331,8 @@ class Movie:
                 at += len(p)
 
         for t, frame in self._decode('audio'):
+            if t >= self.seconds:
+                break  # of a piece that ends before its file does
             if (frame.format.name, frame.layout.name, frame.rate) != form or abs(t - clock) > CLOCK_TOLERANCE:
                 if resampler:
                     place(resampler.resample(None))
@@ -446,6 +460,7 @@ def first_frame(
     start: int,  # TR
     tr: float = TR,
     hz: float = HZ,
+    *,
     delay: float = DELAY,
     onset: float = 0.0,  # second of the movie at row 0
 ) -> int:
@@ -466,6 +481,7 @@ def window_table(
     window: int,
     stride: int,  # TRs
     tr: float = TR,
+    *,
     hz: float = HZ,
     delay: float = DELAY,
 ) -> pd.DataFrame:  # split, start (TR), frame (first feature frame), onset
@@ -475,7 +491,7 @@ def window_table(
         raise ValueError(f'stride {stride} leaves samples out: choose 1 to {window}, the window')
     longest = runs.assign(onset=runs.get('onset', 0.0)).groupby(['split', 'onset'], sort=False).n_tr.max()
     rows = [
-        (split, s, first_frame(s, tr, hz, delay, onset), onset)
+        (split, s, first_frame(s, tr, hz, delay=delay, onset=onset), onset)
         for (split, onset), n in longest.items()
         for s in range(0, max(n - window, 0) + stride, stride)
     ]

@@ -53,7 +53,7 @@ def movie_of_run(
     "The movie of a split, or its words where there is none; any stimulus where the row says which streams it has."
     video, words, track = given(row.video), given(row.transcript), given(getattr(row, 'audio_track', ''))
     if streams := getattr(row, 'streams', ''):
-        stimulus = open_shown(video, words, tr, track or '', given(row.reading_rate))
+        stimulus = open_shown(video, words, tr, audio_track=track or '', reading_rate=given(row.reading_rate))
         if '+'.join(stimulus.streams) != streams:
             raise ValueError(f'{row.split} is now {" and ".join(stimulus.streams)}, it was {streams}: it has changed')
         return stimulus

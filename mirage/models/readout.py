@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['AVERAGE', 'STRETCH', 'LEAST_STRETCHES', 'MOST_STRETCHES', 'EVEN', 'PENALTIES', 'LEAST_ROWS', 'Readout',
            'average_readout', 'people_only', 'encoder_of', 'Regression', 'stretches', 'left_out_errors', 'believed',
-           'readout_spread', 'PersonReadout', 'check_pieces', 'chosen_penalties', 'fit_readout', 'only', 'widened',
-           'readouts_of', 'with_people']
+           'readout_spread', 'PersonReadout', 'check_pieces', 'chosen_penalties', 'fit_readout', 'only_parcels',
+           'widened', 'readouts_of', 'with_people']
 
 # %% ../../nbs/03e_readout.ipynb #388667ae
 from collections.abc import Iterator, Sequence
@@ -258,7 +258,7 @@ def fit_readout(
     return PersonReadout(weights, bias, penalty, len(z))
 
 # %% ../../nbs/03e_readout.ipynb #bbd8a41b
-def only(readout: Readout, columns: np.ndarray) -> Readout:
+def only_parcels(readout: Readout, columns: np.ndarray) -> Readout:
     "A readout of some parcels."
     return Readout(readout.weights[:, columns], readout.bias[columns])
 

@@ -7,7 +7,7 @@ __all__ = ['ROWS', 'DELAYS', 'DESIGNS', 'AT_ONCE', 'row_blocks', 'Sums', 'Moment
            'too_close', 'loo_exact', 'without', 'squared_errors', 'run_errors', 'Ridge', 'check_penalties',
            'sample_errors', 'fit_ridge', 'at_edges', 'warn_of_edges', 'tr_mean', 'whole_trs', 'delayed_means',
            'layer_weights', 'tr_rows', 'showing', 'showings', 'movie_rows', 'Design', 'own_delays', 'stream_scales',
-           'chosen_design', 'fewest_runs', 'own_design', 'read_delays', 'shown_rows', 'standardiser', 'principal',
+           'chosen_design', 'fewest_runs', 'own_variant', 'read_delays', 'shown_rows', 'standardiser', 'principal',
            'lagged', 'design_matrix', 'TrainingRows', 'parcel_blocks', 'ridge_predictions']
 
 # %% ../../nbs/03d_ridge.ipynb #39af1f70
@@ -507,20 +507,20 @@ def stream_scales(
 # %% ../../nbs/03d_ridge.ipynb #cab237e1
 def chosen_design(
     cohort,  # Cohort
-    design: str = 'auto',  # of DESIGNS; auto: own for recordings of one's own, else paper
+    variant: str = 'auto',  # of DESIGNS; auto: own for recordings of one's own, else paper
     delays: str = 'auto',  # seconds, such as 4,6,8
     width: int | None = None,  # columns; 0: no projection
     penalty: str = 'auto',  # samples or runs
 ) -> Design:
     "The design asked for, or the cohort's own, with what was changed in it."
-    if design == 'auto':
-        design = own_design(cohort.name)
-    if design not in DESIGNS:
-        raise ValueError(f'unknown design {design!r}; there are: {", ".join(DESIGNS)}')
+    if variant == 'auto':
+        variant = own_variant(cohort.name)
+    if variant not in DESIGNS:
+        raise ValueError(f'unknown variant {variant!r}; there are: {", ".join(DESIGNS)}')
     if penalty not in ('auto', 'samples', 'runs'):
         raise ValueError(f'penalty is {penalty!r}; it may be samples, runs or auto')
-    chosen = DESIGNS[design]
-    if design == 'own':
+    chosen = DESIGNS[variant]
+    if variant == 'own':
         chosen = replace(chosen, delays=own_delays(cohort.tr))
     if delays != 'auto':
         chosen = replace(chosen, delays=read_delays(delays))
@@ -537,7 +537,7 @@ def fewest_runs(
     return int(training.groupby('subject').split.nunique().min()) if len(training) else 0
 
 # %% ../../nbs/03d_ridge.ipynb #f9e8feb1
-def own_design(cohort: str) -> str:  # of DESIGNS
+def own_variant(cohort: str) -> str:  # of DESIGNS
     "What a cohort is fitted with unless another design is asked for."
     return 'paper' if cohort in BUILT_IN else 'own'
 

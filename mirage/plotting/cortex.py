@@ -6,7 +6,7 @@
 __all__ = ['GREY', 'MODALITY_COLOURS', 'NETWORK_NAMES', 'NETWORK_COLOURS', 'PIXELS', 'CMAP', 'DIVERGING', 'ABBREVIATIONS',
            'POLICY', 'SURFACES', 'SURFACE_PAGE', 'vertex_labels', 'cut_by_label', 'straighten', 'Patch', 'make_patch',
            'patch', 'parcel_colours', 'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars', 'dominance',
-           'dominance_colours', 'dominance_key', 'parcel_map', 'dominance_map', 'script_json', 'fill_page',
+           'dominance_colours', 'dominance_key', 'parcel_map', 'dominance_map', 'script_json', 'fill_page', 'packed',
            'hover_texts', 'surface_html', 'shown_inside']
 
 # %% ../../nbs/08a_cortex.ipynb #86c15aa3
@@ -485,7 +485,7 @@ light.onclick = () => { relief = !relief; light.setAttribute('aria-pressed', rel
 addEventListener('load', () => show(location.hash.slice(1) || Object.keys(D.meshes)[0]));</script><script>__PLOTLY__</script></body></html>"""  # noqa: E501
 
 
-def _packed(array, kind):
+def packed(array, kind: str = '<i2') -> str:  # base64, as the pages read it
     return base64.b64encode(np.ascontiguousarray(array, kind)).decode()
 
 
@@ -502,10 +502,10 @@ def _pieces(
     shade, *_ = cut_by_label(255 / (1 + np.exp(-5 * depth)), mesh.faces, vertex_labels()[hemi])
     own, corner = np.unique(pieces.astype(np.int64) * 2048 + owner[:, None], return_inverse=True)
     return dict(
-        points=_packed((points[own // 2048] * 10).round(), '<i2'),
-        pieces=_packed(corner.reshape(-1, 3), '<u2'),
-        parcels=_packed(own % 2048, '<i2'),
-        shade=_packed(shade[own // 2048], 'u1'),
+        points=packed((points[own // 2048] * 10).round(), '<i2'),
+        pieces=packed(corner.reshape(-1, 3), '<u2'),
+        parcels=packed(own % 2048, '<i2'),
+        shade=packed(shade[own // 2048], 'u1'),
     )
 
 # %% ../../nbs/08a_cortex.ipynb #41c16b04

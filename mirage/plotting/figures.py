@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['COLUMN', 'PAGE_WIDTH', 'DPI', 'STYLE', 'DRAWN_FROM', 'NEEDS', 'LACKING', 'new_figure', 'panel_at', 'panel',
-           'source_of', 'write_tag', 'simulated_tag', 'source_tag', 'faults', 'Claim', 'show_claims', 'contrast',
-           'between', 'around', 'request', 'input_run', 'attribution_of', 'attention_of', 'has', 'lacking',
-           'check_shown', 'set_names', 'shared_sets', 'planted_truth', 'command', 'figure_folder', 'write_picture',
-           'what_was_read', 'tag_and_look', 'save_figure', 'wrapped', 'row_heights', 'draw_table']
+           'source_of', 'write_tag', 'simulated_tag', 'source_tag', 'faults', 'Claim', 'show_claims',
+           'contrast_over_parcels', 'between', 'around', 'request', 'input_run', 'attribution_of', 'attention_of',
+           'has', 'lacking', 'check_shown', 'set_names', 'shared_sets', 'planted_truth', 'command', 'figure_folder',
+           'write_picture', 'what_was_read', 'tag_and_look', 'save_figure', 'wrapped', 'row_heights', 'draw_table']
 
 # %% ../../nbs/08b_figures.ipynb #38ee052c
 import html, json, shlex, textwrap, warnings
@@ -218,7 +218,7 @@ def show_claims(*claims: Claim):
     )
 
 # %% ../../nbs/08b_figures.ipynb #b10d4489
-def contrast(
+def contrast_over_parcels(
     bootstrap: Bootstrap,
     weights,  # (parcels,) for example 1/n in one region and -1/m in another
 ) -> Interval:

@@ -6,7 +6,7 @@
 __all__ = ['CLAIM_COLUMNS', 'EXPECT', 'OWN_EXPECT', 'APART', 'claims_table', 'plain_text', 'pipe_rows', 'data_name',
            'not_drawn_section', 'whose_data', 'claim_rows', 'text_of', 'item_section', 'verdict_rows', 'how_made_again',
            'shown_run', 'folds_sentence', 'methods_section', 'results_page', 'write_results', 'tolerance_table',
-           'tolerance_of', 'column_differences', 'compare_tables', 'read_text', 'verdict_may_turn', 'compare_claims',
+           'tolerance_of', 'column_differences', 'compare_tables', 'read_cells', 'verdict_may_turn', 'compare_claims',
            'shown_claims', 'page_faults', 'committed_folder', 'item_difference', 'verify', 'kept_apart', 'publish',
            'report', 'main']
 
@@ -282,7 +282,7 @@ def compare_tables(
     return pd.DataFrame(found)
 
 # %% ../../nbs/08e_results.ipynb #92b850ad
-def read_text(path: Path) -> pd.DataFrame:  # every cell as it is written
+def read_cells(path: Path) -> pd.DataFrame:  # every cell as it is written
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
@@ -344,8 +344,8 @@ def item_difference(item: str, fresh: Path, kept: Path, tolerances: pd.DataFrame
     if missing:
         where = 'drawn' if missing[0].parent == fresh else 'committed'
         return dict(item=item, verdict='DIFFERS', column=f'not {where}', row='', committed='', fresh='', share=np.inf)
-    found = [compare_tables(item, read_text(fresh / f'{item}.csv'), read_text(kept / f'{item}.csv'), tolerances)]
-    old, new = (read_text(folder / 'claims.csv') for folder in (kept, fresh))
+    found = [compare_tables(item, read_cells(fresh / f'{item}.csv'), read_cells(kept / f'{item}.csv'), tolerances)]
+    old, new = (read_cells(folder / 'claims.csv') for folder in (kept, fresh))
     mine = [claims[claims['item'] == item].reset_index(drop=True) for claims in (new, old)]
     found += [compare_claims(mine[0], mine[1], tolerances), page_faults((kept / 'README.md').read_text(), mine[1])]
     moved = pd.concat([f for f in found if len(f)], ignore_index=True)

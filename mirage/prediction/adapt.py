@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST_PIECE', 'Known', 'about_training', 'identities', 'check_source', 'known_run', 'known_share', 'open_known',
-           'check_people', 'check_grid', 'open_like', 'first_minutes', 'standardised', 'encoded', 'fit_people',
+           'check_new_people', 'check_grid', 'open_like', 'first_minutes', 'standardised', 'encoded', 'fit_people',
            'said_of', 'auto_name', 'Adaptation', 'prepare_adaptation', 'score', 'adapt']
 
 # %% ../../nbs/09e_adapt.ipynb #b31b6605
@@ -25,7 +25,7 @@ from ..features.backbones import family
 from ..features.store import FeatureSet, Store, check_inputs, inputs_of, open_features, store_path
 from ..models.model import Mirage, load_model, save_weights
 from ..models.readout import AVERAGE, LEAST_ROWS, average_readout, encoder_of, fit_readout
-from ..models.readout import only, people_only, readout_spread, widened, with_people
+from ..models.readout import only_parcels, people_only, readout_spread, widened, with_people
 from ..training.loader import Loader, Reader, make_windows
 from ..training.runs import changed_inputs
 from ..training.train import build_inputs, parcel_r, predict_windows, write_predictions
@@ -140,7 +140,7 @@ def open_known(weights: str | Path) -> Known:
     return known_share(folder, str(weights))
 
 # %% ../../nbs/09e_adapt.ipynb #78e51e09
-def check_people(known: Known, cohort: Cohort):
+def check_new_people(known: Known, cohort: Cohort):
     "Refuse who is there already, and the name that nobody can have."
     there = known.model.config.subjects
     if again := [s for s in cohort.subjects if s in there]:
@@ -284,7 +284,7 @@ def fit_people(known: Known, cohort: Cohort, minutes: float | None, loader: Load
         for row, n in rows:
             bold = standardised(cohort.bold_window(row, 0, n)[:, there], f'{subject} {row.split}')
             pieces.append((z[row.split, getattr(row, 'onset', 0.0)][:n], bold))
-        fitted[subject] = fit_readout(pieces, only(start, there), tr=cohort.tr, spread=spread), there
+        fitted[subject] = fit_readout(pieces, only_parcels(start, there), tr=cohort.tr, spread=spread), there
     return fitted
 
 
@@ -322,7 +322,7 @@ def prepare_adaptation(
     preset, fusion = known.settings['preset'], known.settings['fusion']
     build_inputs(cohort, known.preset, fusion, subjects)
     data = Cohort.open(cohort, subjects=subjects)
-    check_people(known, data)
+    check_new_people(known, data)
     check_grid(known, data)
     features = open_like(known, data)
     for s in data.subjects:

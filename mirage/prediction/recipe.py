@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_parcels', 'Recipe', 'pinned', 'Weights', 'fetched_commit', 'check_shared', 'found_recipe', 'find_folder',
-           'check_fit', 'backbone_revision', 'open_shared', 'open_weights', 'open_backbones', 'check_features', 'short',
-           'gigabytes', 'untrained']
+           'check_recipe_parcels', 'backbone_revision', 'open_shared', 'open_weights', 'open_backbones',
+           'check_features', 'short', 'gigabytes', 'untrained']
 
 # %% ../../nbs/09a_recipe.ipynb #251e1482
 import hashlib, json, re
@@ -244,7 +244,7 @@ def find_folder(
     return next((p for p in (Path(weights), root() / weights) if p.is_dir()), None)
 
 
-def check_fit(
+def check_recipe_parcels(
     weights,  # where they come from, for messages
     model: Mirage,
     recipe: Recipe,
@@ -324,7 +324,7 @@ def open_weights(
             f'{weights} was trained on features of revision {recipe.revision} of {recipe.backbone}, not '
             f'{revision}: leave revision empty'
         )
-    check_fit(weights, model, recipe)
+    check_recipe_parcels(weights, model, recipe)
     where = folder.relative_to(root()) if folder and folder.is_relative_to(root()) else folder or weights
     return Weights(
         model, replace(recipe, revision=revision or recipe.revision), f'{where}, trained on {recipe.cohort}', digest_

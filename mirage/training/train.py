@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['SIMULATED_COHORTS', 'squared_error', 'silent_where', 'predict_windows', 'parcel_r', 'kept_epoch', 'out_of_patience',
-           'validation_steps', 'find_fault', 'stop_if_broken', 'draw_seed', 'Progress', 'save_state', 'load_state',
-           'resume', 'make_optimizer', 'Learner', 'train_step', 'Stopwatch', 'history_row', 'write_epoch', 'keep_state',
-           'whole_plan', 'fit', 'write_predictions', 'build_inputs', 'check_machine', 'Task', 'fold_asked_for',
-           'open_task', 'start_accelerator', 'take_run', 'ridge_beside', 'warn_of_training', 'finish_training', 'takes',
-           'train', 'option_of', 'main']
+           'validation_steps', 'find_fault', 'is_broken', 'stop_if_broken', 'draw_seed', 'Progress', 'save_state',
+           'load_state', 'resume', 'make_optimizer', 'Learner', 'Told', 'skip_if_broken', 'say_compiled', 'train_step',
+           'read_steps', 'Stopwatch', 'history_row', 'write_epoch', 'validated', 'keep_state', 'whole_plan', 'fit',
+           'write_predictions', 'build_inputs', 'check_machine', 'Task', 'fold_asked_for', 'open_task',
+           'check_compiler', 'start_accelerator', 'take_run', 'open_loader', 'ridge_beside', 'warn_of_training',
+           'finish_training', 'takes', 'train', 'option_of', 'main']
 
 # %% ../../nbs/05_train.ipynb #62b29c92
 import argparse, inspect, math, os, time, warnings
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -32,7 +34,14 @@ from ..data.folds import SET, make_folds, with_sets
 from ..features.backbones import backbone_id, extractions_of, is_given
 from ..features.store import FeatureSet, check_backbone, check_inputs, inputs_of, open_features
 from ..models.model import Mirage, ModelConfig, first_model, save_weights
-from .runs import TrainingParameters, chosen_preset, own_name, score_metrics, training_settings
+from mirage.training.runs import (
+    FAST_STEPS,
+    TrainingParameters,
+    chosen_preset,
+    own_name,
+    score_metrics,
+    training_settings,
+)
 from .runs import write_scores
 from .start import begin_from, check_start, of_its_shape, open_start, start_shape
 from .loader import Batch, Loader, Reader, Window, epoch_plan, make_windows, tile_plan
@@ -153,17 +162,20 @@ def find_fault(model, batch) -> str:
     return f'no window alone, but {", ".join(map(str, batch.windows))} together: lower the learning rate'
 
 
+def is_broken(loss: float, norm: float, accelerator) -> bool:
+    "Mixed precision may overflow now and then: the scaler skips that step and halves its scale."
+    overflow = accelerator.scaler is not None and accelerator.scaler.get_scale() > 1
+    return not (math.isfinite(loss) and (math.isfinite(norm) or overflow))
+
+
 def stop_if_broken(step: int, loss: float, norm: float, model, batch, accelerator):
-    """An error that names step, window and stream. Mixed precision may overflow now and then: the scaler skips that
-    step and halves its scale."""
-    if math.isfinite(loss) and (
-        math.isfinite(norm) or (accelerator.scaler is not None and accelerator.scaler.get_scale() > 1)
-    ):
+    "An error that names step, window and stream."
+    if not is_broken(loss, norm, accelerator):
         return
     raise FloatingPointError(
         f'step {step}: the {"gradient" if math.isfinite(loss) else "loss"} is not finite. The cause is '
         f'{find_fault(model, batch)}. '
-        'The weights before this step are untouched.'
+        'The step was not taken, and nothing was saved after it.'
     )
 
 # %% ../../nbs/05_train.ipynb #e44b9777
@@ -239,9 +251,10 @@ def make_optimizer(
     model: Mirage,
     preset: Preset,
     steps: int,  # of the whole training
+    fused: bool = False,  # in one pass over the weights, on a GPU in one kernel
 ):  # AdamW, OneCycleLR
     "What changes the weights, and how fast."
-    optimizer = torch.optim.AdamW(model.parameters(), lr=preset.lr, weight_decay=preset.weight_decay, fused=False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=preset.lr, weight_decay=preset.weight_decay, fused=fused)
     length = max(steps, 3)  # up and down again: two steps would divide by zero
     warmup = max(preset.warmup, min(0.5, 2 / length))  # at least a step, for the same reason
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.lr, total_steps=length, pct_start=warmup)
@@ -255,12 +268,23 @@ class Learner(NamedTuple):
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     accelerator: Accelerator
+    fused: bool = False  # so that the device itself skips a step that is not finite
 
     @classmethod
-    def prepare(cls, model: Mirage, preset: Preset, steps: int, accelerator: Accelerator) -> 'Learner':
-        optimizer, schedule = make_optimizer(model, preset, steps)
+    def prepare(
+        cls,
+        model: Mirage,
+        preset: Preset,
+        steps: int,
+        accelerator: Accelerator,
+        compiled: bool = False,
+        fused: bool = False,
+    ) -> 'Learner':
+        optimizer, schedule = make_optimizer(model, preset, steps, fused)
         net, optimizer = accelerator.prepare(model, optimizer)
-        return cls(model, net, optimizer, schedule, accelerator)
+        if compiled:
+            model.compile_parts()
+        return cls(model, net, optimizer, schedule, accelerator, fused)
 
     @property
     def rate(self) -> float:
@@ -273,10 +297,46 @@ class Learner(NamedTuple):
         parts = dict(model=self.model, optimizer=self.optimizer, schedule=self.schedule)
         return parts | (dict(scaler=scaler) if scaler else {})
 
+# %% ../../nbs/05_train.ipynb #05c0c0d2
+class Told(NamedTuple):
+    "Loss of a step and norm of its gradient, on their way to the host."
 
-def train_step(learner: Learner, batch: Batch, step: int, seed: int, clip: float) -> tuple[float, float]:
+    step: int
+    windows: list
+    values: torch.Tensor  # (2,)
+    arrived: torch.cuda.Event | None  # None: they are there
+
+    @classmethod
+    def send(cls, step: int, windows: list, loss: torch.Tensor, norm: torch.Tensor) -> 'Told':
+        values = torch.stack([loss, norm.to(loss)]).to('cpu', non_blocking=True)
+        arrived = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
+        return cls(step, windows, values, arrived)
+
+    def read(self) -> tuple[float, float]:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        loss, norm = self.values.tolist()
+        return loss, norm
+
+
+def skip_if_broken(learner: Learner, loss: torch.Tensor, norm: torch.Tensor):
+    "Let the optimiser leave everything as it is if either is not finite; a gradient scaler does so itself."
+    if learner.accelerator.scaler is None:
+        learner.optimizer.optimizer.found_inf = (~(loss.isfinite() & norm.isfinite())).float()
+
+
+def say_compiled(model: Mirage, parts: set, began: float):  # (name, windows) of what took part in a step
+    "How long the first step with them took, where they are compiled."
+    if model.compiled and parts - model.compiled_for:
+        named = ', '.join(sorted({name for name, _ in parts - model.compiled_for}))
+        print(f'{time.perf_counter() - began:.0f} s for a step that compiled: {named}')
+        model.compiled_for |= parts
+
+# %% ../../nbs/05_train.ipynb #05c0c0d6
+def train_step(learner: Learner, batch: Batch, step: int, seed: int, clip: float) -> Told:
     "Forward, backward, update; loss and norm of the gradient over all processes."
-    model, net, optimizer, schedule, accelerator = learner
+    model, net, optimizer, schedule, accelerator, fused = learner
+    began = time.perf_counter()
     net.train()
     torch.manual_seed(draw_seed(seed, step, 1 + accelerator.process_index))
     batch = batch.to(accelerator.device)
@@ -284,12 +344,35 @@ def train_step(learner: Learner, batch: Batch, step: int, seed: int, clip: float
     loss = squared_error(net(batch.features, present=present), batch) / accelerator.reduce(batch.mask.sum())
     optimizer.zero_grad()
     accelerator.backward(loss * accelerator.num_processes)  # processes are averaged, samples are summed
-    norm = float(accelerator.clip_grad_norm_(net.parameters(), clip))
-    loss = float(accelerator.reduce(loss.detach()))
-    stop_if_broken(step, loss, norm, model, batch, accelerator)
+    norm = torch.as_tensor(accelerator.clip_grad_norm_(net.parameters(), clip))
+    loss = accelerator.reduce(loss.detach())
+    told = Told.send(step, batch.windows, loss, norm)
+    if fused:
+        skip_if_broken(learner, loss, norm)
+    else:
+        stop_if_broken(step, *told.read(), model, batch, accelerator)
     optimizer.step()
     schedule.step()
-    return loss, norm
+    say_compiled(model, {(part, len(batch.windows)) for part in (*present, 'temporal encoder')}, began)
+    return told
+
+# %% ../../nbs/05_train.ipynb #05c0c0d3
+def read_steps(
+    told: deque,  # of `Told`, in order
+    so_far: Progress,
+    learner: Learner,
+    loader: Loader,
+    behind: int = 0,  # how many may stay unread
+):
+    "Count the steps that were taken; of one that was skipped the cause is looked for in its windows, read again."
+    while len(told) > behind:
+        one = told.popleft()
+        loss, norm = one.read()
+        if learner.fused and is_broken(loss, norm, learner.accelerator):
+            (batch,) = loader([one.windows])
+            batch = batch.to(learner.accelerator.device)
+            stop_if_broken(one.step, loss, norm, learner.model, batch, learner.accelerator)
+        so_far.count(loss, norm)
 
 # %% ../../nbs/05_train.ipynb #29253ef9
 class Stopwatch:
@@ -336,12 +419,22 @@ def write_epoch(run: Run, model: Mirage, history: list[dict], on_epoch: Callable
         on_epoch(history)
 
 # %% ../../nbs/05_train.ipynb #a5b290fa
-def keep_state(run: Run, learner: Learner, so_far: Progress):
-    "On one process."
+def validated(
+    run: Run, learner: Learner, loader: Loader, val: list[Window], cohort: Cohort, per_step: int
+) -> np.ndarray:  # (S, P)
+    "r of the validation set; an error where inputs were changed meanwhile."
+    r = parcel_r(predict_windows(learner.model, loader, val, per_step, learner.accelerator), cohort)
+    check_inputs(run.config.get('inputs'), cohort, loader.reader.features)
+    return r
+
+
+def keep_state(run: Run, learner: Learner, so_far: Progress, cohort: Cohort, loader: Loader):
+    "On one process; an error where inputs were changed meanwhile."
+    check_inputs(run.config.get('inputs'), cohort, loader.reader.features)
     if learner.accelerator.is_main_process:
         save_state(run.path / 'resume.pt', run.config, learner.parts, so_far)
 
-
+# %% ../../nbs/05_train.ipynb #05c0c0d5
 def whole_plan(
     windows: list[Window], per_step: int, seed: int, epochs: int, accelerator: Accelerator
 ) -> list:  # of lists of windows, one per step
@@ -368,24 +461,24 @@ def fit(
     "Train; afterwards the run's folder holds the weights of `kept_epoch`."
     plan = whole_plan(windows, per_step, seed, preset.epochs, accelerator)
     when = validation_steps(preset.epochs, len(plan) // preset.epochs, preset.validations)
-    learner = Learner.prepare(model, preset, len(plan), accelerator)
+    learner = Learner.prepare(model, preset, len(plan), accelerator, **{k: k in run.config for k in FAST_STEPS})
     so_far = resume(run.path / 'resume.pt', run.config, learner.parts)
     if so_far.done:
         accelerator.print(f'Going on after step {so_far.done} of {len(plan)}.')
     todo = [] if out_of_patience(so_far.history, preset.patience) else plan[so_far.done :]
-    watch, inputs = Stopwatch(loader), run.config.get('inputs')
-    for batch in progress(loader(todo), 'training', len(todo)):
-        so_far.count(*train_step(learner, batch, so_far.done + 1, seed, preset.clip))
-        if so_far.done in when:
-            r = parcel_r(predict_windows(model, loader, val, per_step, accelerator), cohort)
-            check_inputs(inputs, cohort, loader.reader.features)
-            so_far.end_epoch(history_row(when[so_far.done], so_far, r, cohort.subjects, learner.rate) | watch.lap())
+    watch, told = Stopwatch(loader), deque()
+    for step, batch in enumerate(progress(loader(todo), 'training', len(todo)), len(plan) - len(todo) + 1):
+        told.append(train_step(learner, batch, step, seed, preset.clip))
+        saves = step % save_every == 0 or step == len(plan)
+        read_steps(told, so_far, learner, loader, behind=int(learner.fused and not saves and step not in when))
+        if step in when:
+            r = validated(run, learner, loader, val, cohort, per_step)
+            so_far.end_epoch(history_row(when[step], so_far, r, cohort.subjects, learner.rate) | watch.lap())
             if accelerator.is_main_process:
                 write_epoch(run, model, so_far.history, on_epoch)
-        ended = so_far.done == len(plan) or out_of_patience(so_far.history, preset.patience)
-        if so_far.done % save_every == 0 or ended:
-            check_inputs(inputs, cohort, loader.reader.features)
-            keep_state(run, learner, so_far)
+        ended = step == len(plan) or (step in when and out_of_patience(so_far.history, preset.patience))
+        if saves or ended:
+            keep_state(run, learner, so_far, cohort, loader)
         if ended:
             break
     accelerator.wait_for_everyone()
@@ -499,16 +592,39 @@ def open_task(cohort: str, asked: TrainingParameters, name: str = 'auto') -> Tas
     config = settings | dict(subjects=list(data.subjects), model=asdict(shape), inputs=inputs_of(data, features))
     return Task(path, config | fold | begun, chosen, data, features)
 
+# %% ../../nbs/05_train.ipynb #05c0c0d4
+def check_compiler(device: torch.device):
+    "Refuse what cannot be compiled here, before anything is written."
+    try:
+        torch.compile(torch.nn.functional.silu, fullgraph=True)(torch.ones(64, device=device))
+    except Exception as e:  # of whatever compiler
+        why = str(e).strip().splitlines() or ['']
+        raise ValueError(
+            f'compiled: torch cannot compile here ({type(e).__name__}: {why[0][:200]}). It needs a C++ compiler, and '
+            'Triton on a GPU; without compiled the run is another one, and named so'
+        ) from e
+
 # %% ../../nbs/05_train.ipynb #c2a56eb4
-def start_accelerator(precision: str) -> Accelerator:
+def start_accelerator(precision: str, compiled: bool = False) -> Accelerator:
     "Where the model runs, and with how many bits."
     if precision == 'fp16' and not torch.cuda.is_available():
         raise ValueError(
             'precision fp16 needs a GPU, and torch finds none here. With precision no or bf16 the run is another one, '
             'and named so'
         )
+    if (
+        precision == 'bf16'
+        and torch.cuda.is_available()
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        raise ValueError(
+            f'precision bf16: {torch.cuda.get_device_name()} has no products in bfloat16. With precision fp16 or no '
+            'the run is another one, and named so'
+        )
     AcceleratorState._reset_state()  # a second call in one kernel may ask for another precision
     accelerator = Accelerator(mixed_precision=precision)
+    if compiled:
+        check_compiler(accelerator.device)
     accelerator.wait_for_everyone()
     return accelerator
 
@@ -520,6 +636,11 @@ def take_run(task: Task, overwrite: bool, accelerator: Accelerator) -> Run:
     run = start_run(task.path, task.config, overwrite) if accelerator.is_main_process else Run(task.path)
     accelerator.wait_for_everyone()
     return run
+
+
+def open_loader(task: Task, memory: float, workers: int, device: torch.device) -> Loader:
+    reader = Reader(task.features, task.cohort.splits.split, memory * 1e9)
+    return Loader(task.cohort, reader, task.preset.window, workers, device=device if device.type == 'cuda' else None)
 
 # %% ../../nbs/05_train.ipynb #b0e172ac
 def ridge_beside(
@@ -618,10 +739,9 @@ def train(
     if asked.start:
         begin_from(model, open_start(asked.start), asked.frozen)
     model = silent_where(model, ~task.cohort.measured)
-    accelerator = start_accelerator(task.config['precision'])
+    accelerator = start_accelerator(task.config['precision'], asked.compiled)
     run = take_run(task, overwrite, accelerator)
-    reader = Reader(task.features, task.cohort.splits.split, memory * 1e9)
-    loader = Loader(task.cohort, reader, task.preset.window, workers, pin=accelerator.device.type == 'cuda')
+    loader = open_loader(task, memory, workers, accelerator.device)
     how = dict(preset=task.preset, per_step=task.per_step, seed=task.config['seed'], save_every=save_every)
     began = time.perf_counter()
     history = fit(run, task.cohort, model, loader=loader, accelerator=accelerator, on_epoch=on_epoch, **windows, **how)
