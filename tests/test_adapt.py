@@ -156,7 +156,9 @@ def plainly_fitted(pieces, start, tr, spread):
         return np.square(residual[part] - z[part] @ w - b).sum(0)
 
     parts = stretches([len(x) for x, _ in pieces], tr)
-    errors = [[*(squared(part, a) for a in alphas), np.square(residual[part]).sum(0)] for part in parts]
+    errors = []
+    for part in parts:
+        errors.append([squared(part, a) for a in alphas] + [np.square(residual[part]).sum(0)])
     better, doubt = believed(np.array(errors), np.array([part.stop - part.start for part in parts]))
     which = (better + doubt[:, None]).argmin(0)
     weights = start.weights.astype(float)
