@@ -119,7 +119,7 @@ class ReadText(Transcript):
         return f'{super().source} rate {self.reading_rate:g}'
 
 
-def check_words(text: Transcript):
+def check_words(text: Movie | Transcript):
     "Refuse a text in which no word stands."
     if not len(text.words):
         raise ValueError(f'{text.path} holds no words')

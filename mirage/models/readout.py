@@ -57,7 +57,9 @@ def people_only(
         other = Mirage(shape)
     for name in ('layer_poolers', 'projectors', 'temporal_encoder', 'null_tokens'):
         setattr(other, name, getattr(model, name))
-    head = SubjectReadout(len(shape.subjects), shape.hidden, shape.parcels, shape.n_output, shape.readout_rank)
+    head = SubjectReadout(
+        len(shape.subjects), shape.hidden, shape.parcels, n_output=shape.n_output, rank=shape.readout_rank
+    )
     head.load_state_dict(model.head.state_dict() | dict(weights=weights, bias_param=bias))
     other.head = head.to(model.head.weights.device)
     return other.eval()
@@ -214,6 +216,7 @@ def chosen_penalties(
     regression: Regression,  # of what a readout leaves unexplained
     residual: np.ndarray,  # (TRs, P) that, not centred: the errors at an infinite penalty
     parts: list[slice],
+    *,
     alphas: np.ndarray,  # (A,)
     may_stay: bool,
 ) -> np.ndarray:  # (P,) which of them; A: infinite
@@ -248,7 +251,7 @@ def fit_readout(
     if not scale > 0:
         raise ValueError("the encoder's output never changes on these recordings: nothing can be fitted to it")
     parts = stretches([len(piece) for piece, _ in pieces], tr)
-    which = chosen_penalties(regression, residual, parts, scale * penalties, may_stay)
+    which = chosen_penalties(regression, residual, parts, alphas=scale * penalties, may_stay=may_stay)
     penalty = np.append(penalties, np.inf)[which]
     own = np.isfinite(penalty)
     change = regression.weights(scale * penalty[own], own)
