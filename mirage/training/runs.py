@@ -345,7 +345,7 @@ def own_name(cohort: str, asked: TrainingParameters) -> str:
 def asked_settings(cohort: str, stage: str, name: str, preset: str = 'auto') -> dict:  # those that the name decides
     "The settings that a run of this name should have been made with."
     if stage == 'ridge':
-        if not re.fullmatch(r'linear-(cv\d*-)?(native|tower|challenge)', name):
+        if not re.fullmatch(r'linear-(cv\d*-)?(native|tower|challenge)|banded-(native|tower)', name):
             return {}  # a name of somebody's own asks for nothing
         return dict(preset=asdict(chosen_preset(cohort, preset)))
     if stage != 'train':
