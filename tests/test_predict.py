@@ -248,11 +248,12 @@ def test_a_training_run_says_how_its_features_are_made_and_is_held_to_it(given, 
         predict(given / 'clip.mkv', given / 'clip.srt', given / 'ours', 'sub-01', device='cpu').bold['sub-01'],
         atol=1e-6,
     )
-    path = mirage.prediction.recipe.store_path('embedded', TINY, 'native', 'aligned', RECIPE.contexts)
+    path = mirage.prediction.recipe.store_path('embedded', TINY, 'native', protocol='aligned', contexts=RECIPE.contexts)
     path.mkdir(parents=True)
     like = json.loads(
         (
-            mirage.prediction.recipe.store_path('movies', TINY, 'native', 'aligned', RECIPE.contexts) / 'store.json'
+            mirage.prediction.recipe.store_path('movies', TINY, 'native', protocol='aligned', contexts=RECIPE.contexts)
+            / 'store.json'
         ).read_text()
     )
     (path / 'store.json').write_text(json.dumps(like))

@@ -266,12 +266,12 @@ def grayordinate_parcels(source: Source, axis, atlas: Atlas) -> np.ndarray:  # (
         parcel = np.zeros(len(where), np.int32)
         for side, labels in atlas.parcels.items():
             structure = f'CIFTI_STRUCTURE_CORTEX_{side.upper()}'
-            check_mesh(source, atlas, structure, axis.nvertices.get(structure), len(labels))
+            check_mesh(source, atlas, structure, there=axis.nvertices.get(structure), wanted=len(labels))
             on = (where.structure == structure).to_numpy()
             parcel[on] = labels[where.vertex[on]]
         return parcel
     for structure, count in atlas.grid.nvertices.items():
-        check_mesh(source, atlas, structure, axis.nvertices.get(structure), count)
+        check_mesh(source, atlas, structure, there=axis.nvertices.get(structure), wanted=count)
     both = axis.affine is not None and atlas.grid.affine is not None
     if both and not np.allclose(axis.affine, atlas.grid.affine, atol=1e-3):
         raise ValueError(f'{source.files[0]} and the atlas {atlas.name} have voxels on different grids')
@@ -280,7 +280,7 @@ def grayordinate_parcels(source: Source, axis, atlas: Atlas) -> np.ndarray:  # (
     return joined.parcel.fillna(0).to_numpy(np.int32)
 
 
-def check_mesh(source: Source, atlas: Atlas, structure: str, there: int | None, wanted: int):
+def check_mesh(source: Source, atlas: Atlas, structure: str, *, there: int | None, wanted: int):
     "Refuse a structure of another mesh."
     if there not in (None, wanted):
         raise ValueError(
@@ -532,6 +532,7 @@ def clean(
     means,  # (volumes, parcels)
     table,  # (volumes, regressors), or None
     rows: Rows,
+    *,
     cleaning: Cleaning,
     tr: float,  # seconds
 ) -> np.ndarray:  # (volumes - first, parcels), NaN where a parcel has no signal
@@ -769,7 +770,7 @@ MOVIES = ('.mkv', '.mp4', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.wav', '.mp3
 TRANSCRIPTS = ('.tsv', '.csv', '.srt', '.vtt', '.TextGrid', '.json')
 
 
-def stimulus(row: dict, column: str, movies: str, endings: tuple, base: Path | None) -> Path | None:
+def stimulus(row: dict, column: str, movies: str, *, endings: tuple, base: Path | None) -> Path | None:
     "The movie or the transcript of a run."
     if row[column]:
         path = Path(row[column]) if base is None else base.parent / row[column]
@@ -832,8 +833,8 @@ def plan_job(
             f'{source.label}: the movie begins at {began:g} s, and the scan has {volumes} volumes of {tr:g} s'
         )
     also = [confounds_file(source), file, *(sidecar(path) for path in source.files[:1])]
-    video = stimulus(row, 'video', movies, MOVIES, base)
-    transcript = stimulus(row, 'transcript', movies, TRANSCRIPTS, base)
+    video = stimulus(row, 'video', movies, endings=MOVIES, base=base)
+    transcript = stimulus(row, 'transcript', movies, endings=TRANSCRIPTS, base=base)
     job = RunToImport(
         source, row['movie'], row['split'] or row['movie'], row['set'], int(row['repeat'] or 1), volumes, rows, first,
         onset, 0 if table is None else table.shape[1], video, transcript, (*source.files, *(f for f in also if f)),
@@ -965,7 +966,7 @@ def write_array(job: RunToImport, plan: Plan, path: Path):
     "Read, average, clean and cut a run."
     table, _ = read_confounds(job.source, plan.cleaning)
     means = read_means(job.source, plan.atlas, plan.cleaning)
-    x = clean(means, table, job.rows, plan.cleaning, plan.tr)[job.row - job.rows.first :]
+    x = clean(means, table, job.rows, cleaning=plan.cleaning, tr=plan.tr)[job.row - job.rows.first :]
     lost = int(np.isnan(x).any(0).sum())
     if 2 * lost > x.shape[1]:
         raise ValueError(

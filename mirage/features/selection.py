@@ -55,6 +55,7 @@ def sequence(
     model: Qwen3,
     point: TimePoint,
     n_audio: int,  # sound tokens
+    *,
     plan: Schedule,
     pairs,  # times of its pictures, two by two
     grid: tuple,  # rows and columns of one picture step
@@ -112,7 +113,7 @@ class Block(NamedTuple):
 
 def planned_chunks(plan: Schedule) -> list[Chunk]:
     "The chunks of a stimulus; without pictures where it has none."
-    chunks = movie_chunks(plan.points, plan.words, plan.steps / HZ, plan.protocol.chunk, plan.contexts)
+    chunks = movie_chunks(plan.points, plan.words, plan.steps / HZ, chunk=plan.protocol.chunk, contexts=plan.contexts)
     return chunks if 'vision' in plan.streams else [chunk._replace(pairs=[]) for chunk in chunks]
 
 # %% ../../nbs/02e_selection.ipynb #c73610f7
@@ -256,7 +257,7 @@ class PerTimePoint(Extraction):
             sound, rows = self.listen(block.mels) or [()] * len(block.points), []
             for (point,), tokens, pairs in zip(block.points, sound, block.pairs):
                 words = [texts[i] for i in plan.context(point.index)] if point.kind == 'word' else ()
-                rows.append(sequence(model, point, len(tokens), plan, pairs, self.grid, words))
+                rows.append(sequence(model, point, len(tokens), plan=plan, pairs=pairs, grid=self.grid, words=words))
             pictures = [values_of(looks, pairs) for pairs in block.pairs]
             self.read(block.points, rows, sound, pictures)
 
@@ -362,7 +363,7 @@ class InChunks(Extraction):
         sizes = [model.tower_tokens(part.shape[1]) for part, _ in parts]
         total = [0, *(model.tower_tokens(min(100 * k, mel.shape[1])) for k in range(1, len(parts) + 1))]
         span = self.plan.protocol.audio_span
-        reads = [newest_sound(point.time, chunk, rate, span, total[-1]) for point in steps]
+        reads = [newest_sound(point.time, chunk, rate, span=span, n=total[-1]) for point in steps]
         first = np.searchsorted(total, reads[0][0], 'right') - 1
         ends = np.cumsum([0] * (first + 1) + sizes[first:])[1:]  # where each window that is needed ends
         token = np.concatenate([np.arange(e - (b - a), e) for a, b, e in zip(total, total[1:], ends)])

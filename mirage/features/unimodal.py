@@ -69,7 +69,7 @@ class Llama(Backbone):
         groups, ours = transcript_groups(plan), plan.protocol.unimodal == 'ours'
         opening = [self.config.bos_token_id] if ours else []
         which = plan.protocol.word_tokens if ours else 'characters'
-        return groups, transcript_rows(plan.texts, groups, self.word_tokens, opening, which)
+        return groups, transcript_rows(plan.texts, groups, self.word_tokens, start=opening, which=which)
 
     @torch.inference_mode()
     def extract(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()):

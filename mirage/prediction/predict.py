@@ -23,9 +23,9 @@ from ..core import write_sealed
 from ..processes import DiskFull
 from ..data.cohort import pick_subjects
 from ..data.parcels import MEANING, SIMULATED_MEANING, Prediction, parcel_table
-from ..data.media import check_words
+from ..data.media import SoundFile, check_words
 from ..data.stimuli import RATE, Movie, Transcript, frames_in_window, window_table
-from ..data.timeline import open_shown
+from ..data.timeline import Timeline, open_shown
 from ..features.backbones import Schedule, get_protocol
 from ..features.store import Joined, Store, pick_streams, store_path
 from ..features.extract import estimate, extract_splits, settle_revision, stored
@@ -40,10 +40,10 @@ def open_input(
     video, transcript=None, tr: float = TR, audio_track='', protocol='aligned', reading_rate: float = 0.0
 ) -> Movie | Transcript:
     "A stimulus that can be used, or an error that says what to do."
-    movie = open_shown(video, transcript or None, tr, audio_track, reading_rate or None)
-    if 'vision' in movie.streams:
+    movie = open_shown(video, transcript or None, tr, audio_track=audio_track, reading_rate=reading_rate or None)
+    if isinstance(movie, Movie) and 'vision' in movie.streams:
         next(movie.iter_frames([0.0]))
-    elif 'audio' in movie.streams:
+    elif isinstance(movie, SoundFile | Timeline) and 'audio' in movie.streams:
         movie.check()
     else:
         check_words(movie)
@@ -114,7 +114,7 @@ class Job:
     "One movie for one model, checked."
 
     name: str
-    movie: Movie
+    movie: Movie | Transcript
     weights: Weights
     subjects: tuple
     backbones: dict
@@ -148,7 +148,8 @@ class Job:
     @property
     def config(self) -> dict:  # what shapes the result
         words = self.movie.source.split()
-        made_of = dict(zip(words[::2], words[1::2])) | dict(weights=self.weights.digest, source=self.weights.source)
+        made_of: dict = dict(zip(words[::2], words[1::2]))
+        made_of |= dict(weights=self.weights.digest, source=self.weights.source)
         made_of |= dict(subjects=list(self.subjects), recipe=asdict(self.weights.recipe))
         if self.streams:
             made_of |= dict(streams='+'.join(self.streams))
@@ -156,7 +157,8 @@ class Job:
 
     @property
     def summary(self) -> str:  # what is made of what, and which streams are absent
-        heard = f'{self.movie.heard}; ' if getattr(self.movie, 'heard', '') else ''
+        sound = getattr(self.movie, 'heard', '')
+        heard = f'{sound}; ' if sound else ''
         absent = f'; {self.absent}' if self.absent else ''
         plan = Schedule(self.movie, get_protocol(self.weights.recipe.protocol))
         if 'text' not in self.given:
@@ -189,7 +191,7 @@ class Job:
         r = self.weights.recipe
         row = pd.DataFrame([dict(split='movie') | row_of(self.movie)])
         readers = readers_of(self.backbones, r.fusion, self.movie)
-        each = [estimate(row, b, r.fusion, r.protocol, r.contexts, tr=r.tr) for b in readers.values()]
+        each = [estimate(row, b, r.fusion, protocol=r.protocol, contexts=r.contexts, tr=r.tr) for b in readers.values()]
 
         def total(k):
             return sum(e[k] for e in each)
@@ -315,7 +317,7 @@ def prepare(
     backbones, how = open_backbones(w, device), (w.recipe.tr, audio_track, w.recipe.protocol)
     movie = open_input(video, transcript, *how, reading_rate)
     if asr and not transcript:
-        if 'audio' not in movie.streams:
+        if not isinstance(movie, Movie) or 'audio' not in movie.streams:
             raise ValueError(f'asr is {asr!r}, but {video} has no sound that it could hear')
         movie = open_input(video, transcribe(movie, asr, device), *how)
     return Job(name, movie, w, people, backbones, device, pick_given(streams, movie, w))
@@ -327,14 +329,14 @@ def movie_features(job: Job):  # FeatureSet, and the movie's name in it
     split = movie.digest[:16]
     row = pd.DataFrame([dict(split=split) | row_of(movie)])
     for name, backbone in readers_of(job.backbones, r.fusion, movie).items():
-        path = store_path('movies', name, r.fusion, r.protocol, r.contexts)
+        path = store_path('movies', name, r.fusion, protocol=r.protocol, contexts=r.contexts)
         parts[name] = extract_splits(
             row,
             path,
             name,
-            r.fusion,
-            r.protocol,
-            r.contexts,
+            fusion=r.fusion,
+            protocol=r.protocol,
+            contexts=r.contexts,
             device=backbone.device,
             revision=backbone.revision,
             tr=r.tr,
@@ -358,7 +360,9 @@ def predict_bold(
     "Every window once, for all subjects; streams without features are absent."
     check_features(weights, features)
     model, window = weights.model, weights.model.config.n_output
-    table = window_table(pd.DataFrame(dict(split=[split], n_tr=[n_tr])), window, window, weights.recipe.tr, features.hz)
+    table = window_table(
+        pd.DataFrame(dict(split=[split], n_tr=[n_tr])), window, window, weights.recipe.tr, hz=features.hz
+    )
     # no subject's BOLD is read
     people = SimpleNamespace(subjects=model.config.subjects, tr=weights.recipe.tr, parcels=model.config.parcels)
     tiles = predict_windows(
@@ -548,7 +552,7 @@ def forecast(
     r, movie = job.weights.recipe, job.movie
     todo = []
     for name, backbone in readers_of(job.backbones, r.fusion, movie).items():
-        path = store_path('movies', name, r.fusion, r.protocol, r.contexts)
+        path = store_path('movies', name, r.fusion, protocol=r.protocol, contexts=r.contexts)
         made = (path / 'store.json').is_file()
         if not made or not stored(Store.open(path), SimpleNamespace(split=movie.digest[:16]), movie):
             todo.append((name, backbone.device, settle_revision(name, backbone.revision, path)))
