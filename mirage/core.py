@@ -102,6 +102,7 @@ def check_number(
     value,
     low: float,
     high: float,  # both belong to the range
+    *,
     whole: bool = False,
 ):  # the value
     "Refuse what is no number, or out of its range."
@@ -531,6 +532,7 @@ def check_value(
     name: str,
     value,
     kinds: tuple,  # its types, as declared
+    *,
     default,  # the declared value
     limits: tuple,  # (low, high) of a number that has others than `WHOLE` and `NUMBERS` say; else ()
 ):
@@ -578,7 +580,7 @@ def check_parameters(
         kinds, value = kinds_of(declared[k]), namespace[k]
         if float in kinds and type(value) is int:
             namespace[k] = value = float(value)
-        check_value(k, value, kinds, defaults.get(k), limits.get(k, ()))
+        check_value(k, value, kinds, default=defaults.get(k), limits=limits.get(k, ()))
     return {k: namespace[k] for k in declared}
 
 # %% ../nbs/00_core.ipynb #f2ad8d24

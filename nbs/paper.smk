@@ -6,7 +6,8 @@
 #   snakemake -s nbs/paper.smk --cores 2 profile --config cohort=… backbone=text=…,audio=ready
 #                                                                  models of your own (chapter 02i): ridge to depth
 # Options after --config: cohort, preset, backbone (of `profile`), shards (of every extraction: 64 for the real data
-# on a cluster), revisions (backbone → commit on the hub, or latest: '{qwen3-omni-thinking: latest}').
+# on a cluster), revisions (backbone → commit on the hub, or latest: '{qwen3-omni-thinking: latest}'), tflops
+# (of `cost`: what the jobs' device does in an extraction; without it, what the machine that is asked would do, named).
 # A job is one papermill line; its executed notebook is its log. A job runs again when the code of its notebook, of the
 # modules that the notebook imports, its parameters or its inputs change. Prose does not count, nor the defaults of
 # parameters that the line passes. Before it begins, the pipeline looks over the runs that are there: one that is not as
@@ -72,6 +73,7 @@ if GIVEN and not is_given(GIVEN):
 GIVEN_ID = backbone_id(GIVEN)  # what their features and runs go by
 SHARDS = int(config.get('shards', 1))
 REVISIONS = config.get('revisions', {})
+TFLOPS = float(config['tflops']) if 'tflops' in config else None
 for name, commit in REVISIONS.items():
     if not re.fullmatch('latest|[0-9a-f]{40}', str(commit)):
         raise ValueError(f'revisions: {name} is {commit!r}, expected the 40 digits of a commit, or latest')
@@ -237,6 +239,7 @@ RUNS = dict(  # item → the runs that it draws, stage/name
         'ridge/linear-challenge',
         'ridge/linear-tower',
         'ridge/linear-native',
+        'ridge/banded-native',
         'train/encoder-tower-s0',
         'train/encoder-native-s0',
         'train/mirage-native-s0',
@@ -259,6 +262,7 @@ RUNS = dict(  # item → the runs that it draws, stage/name
     fig9_depth=['depth/mirage-native-s0'],
     fig10_ceiling=['train/mirage-native-s0', 'ridge/linear-native'],
     fig11_sensitivity=[],
+    fig12_streams=['ridge/banded-native'],
     sanity=['ridge/linear-native'],
 )
 
@@ -651,6 +655,30 @@ rule challenge:
         ' -p name linear-challenge -p overwrite True'
 
 
+rule banded:
+    "A penalty per stream, and what each of them explains alone."
+    input:
+        cohort_of,
+        features_of,
+        notebook=ancient('nbs/03f_banded.ipynb'),
+    output:
+        'results/{cohort}/ridge/banded-{fusion}/provenance.json',
+    log:
+        'results/{cohort}/notebooks/banded-{fusion}.ipynb',
+    threads: cores('ridge')
+    resources:
+        **needs('ridge'),
+    params:
+        cohort=opens,
+        code=code('nbs/03f_banded.ipynb', 'cohort preset fusion name overwrite'),
+        other=another('ridge', 'banded-{fusion}'),
+        preset=preset,
+    shell:
+        'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q}'
+        ' -p fusion {wildcards.fusion:q}'
+        ' -p name banded-{wildcards.fusion:q} -p overwrite True'
+
+
 rule train:
     input:
         cohort_of,
@@ -799,7 +827,7 @@ def extractions(printed):
     for backbone, fusion, protocol in wanted:
         model = backbones[backbone]
         costs[f'{backbone} {fusion} {protocol}'] = estimate(
-            data.splits, model, fusion, protocol, p.contexts, tr=data.tr
+            data.splits, model, fusion, protocol, p.contexts, TFLOPS, data.tr
         )
     return pd.DataFrame(costs).T
 

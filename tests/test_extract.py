@@ -5,7 +5,9 @@ from multiprocessing import get_context
 
 import numpy as np, pandas as pd, pytest, torch
 
+from mirage.features import backbones
 from mirage.features.backbones import load_backbone
+from mirage.features.selection import MovieBlocks
 from mirage.data.release import stimulus_paths
 from mirage.core import Contexts
 from mirage.features.extract import ExtractionError, check_states, estimate, extract_splits, my_share, movie_of_run
@@ -28,7 +30,13 @@ def movies(tmp_path_factory):
 
 def run(movies, path, **kw):
     return extract_splits(
-        movies, path, NAME, 'native', kw.pop('protocol', 'aligned'), kw.pop('contexts', CONTEXTS), **kw
+        movies,
+        path,
+        NAME,
+        fusion='native',
+        protocol=kw.pop('protocol', 'aligned'),
+        contexts=kw.pop('contexts', CONTEXTS),
+        **kw,
     )
 
 
@@ -136,26 +144,59 @@ def test_a_stream_that_overflows_float16_is_refused_and_nothing_of_it_is_kept(mo
 def test_states_that_cannot_be_right_are_refused(movies):
     model, movie = load_backbone(NAME), movie_of_run(movies.iloc[0])
     good = {m: np.ones((movie.steps, *s), np.float32) for m, s in model.streams().items()}
-    check_states(good, model, movie, 'native')
+    check_states(good, model, movie, fusion='native')
     nan = good['audio'].copy()
     nan[3] = np.nan
     for wrong, why in ((good['audio'][1:], 'has shape'), (nan, 'not finite'), (good['audio'] * 0, 'zero throughout')):
         with pytest.raises(ValueError, match=why):
-            check_states(good | dict(audio=wrong), model, movie, 'native')
+            check_states(good | dict(audio=wrong), model, movie, fusion='native')
 
 
 def test_every_backbone_goes_through_the_same_door(movies, tmp_path):
     for name in ('tiny-qwen2.5-omni-7b', 'tiny-llama-3.2-3b', 'tiny-wav2vec-bert-2.0', 'tiny-vjepa2'):
-        store = extract_splits(movies.iloc[3:], tmp_path / name, name, 'tower', 'aligned', CONTEXTS)
+        store = extract_splits(
+            movies.iloc[3:], tmp_path / name, name, fusion='tower', protocol='aligned', contexts=CONTEXTS
+        )
         for m in store.streams:
             assert (
                 store.has(m, 'chaplin1', verify=True) and store.steps('s02e01b') == movie_of_run(movies.iloc[3]).steps
             )
-        cost = estimate(movies.iloc[3:], load_backbone(name), 'tower', 'aligned', CONTEXTS)
+        cost = estimate(movies.iloc[3:], load_backbone(name), 'tower', protocol='aligned', contexts=CONTEXTS)
         assert cost['stimuli'] == 2 and np.isclose(
             cost['GB on disk'] * 1e9,
             sum(store.read(m, s, 0, store.steps(s)).nbytes for m in store.streams for s in movies.split[3:]),
         )
+
+
+class Bar:
+    "What a progress bar is told."
+
+    def __init__(self, items, total):
+        self.items, self.total, self.done = items, total, 0
+
+    def __iter__(self):
+        for item in self.items:
+            yield item
+            self.done += 1
+
+
+@pytest.mark.parametrize('protocol', ['aligned', 'streaming,chunk=2'])
+def test_every_backbone_tells_how_far_it_is_inside_a_movie(protocol, movies, monkeypatch):
+    bars = []
+
+    def bar(items, what, total):
+        bars.append(Bar(items, total))
+        return bars[-1]
+
+    monkeypatch.setattr(backbones, 'progress', bar)
+    monkeypatch.setattr(MovieBlocks, 'block', 4)
+    movie = movie_of_run(movies.iloc[3])
+    for name in (NAME, 'tiny-llama-3.2-3b', 'tiny-wav2vec-bert-2.0', 'tiny-vjepa2'):
+        model = load_backbone(name)
+        model.tokens = 60
+        bars.clear()
+        model.extract(movie, 'tower', protocol, CONTEXTS)
+        assert bars and all(b.done == b.total >= 3 for b in bars), (name, [(b.done, b.total) for b in bars])
 
 
 @pytest.mark.parametrize('shard', ['0/2', '3/2', 'a/b', '2', ''])

@@ -10,15 +10,21 @@ import pandas as pd
 import pytest
 import torch
 
+import mirage.features.backbones
 import mirage.training.loader
 import mirage.training.train
-from mirage.core import file_digest, run_path
+from mirage.core import Contexts, file_digest, hardware, run_path
+from mirage.data.release import stimulus_paths
+from mirage.data.simulate import make_stimulus
+from mirage.features.backbones import load_backbone
+from mirage.features.extract import extract_splits, measured_tflops, product_rate
 from mirage.models.model import Mirage, ModelConfig
 from mirage.models.pooler import LayerPooler, MixLayers, TextbookPooler
 from mirage.training.loader import Loader, Reader, make_windows
 from mirage.training.train import make_optimizer, train
 from safetensors.torch import load_file
 from test_train import toy
+from torch._dynamo.testing import CompileCounterWithBackend
 from toycohorts import TRAINED_LENGTHS, TRAINED_STREAMS, TrainedCohort, TrainedFeatures
 
 SMALL = ModelConfig(
@@ -354,3 +360,63 @@ def test_what_a_step_tells_is_read_after_its_event(monkeypatch):
     )
     arrived = []
     assert told.read() == (0.5, 2.0) and arrived == [1]
+
+
+def sequences(rng, count, length):
+    "Rows of words for a language module: some tokens of each are read."
+    ids = rng.integers(10, 50, (count, length))
+    at = np.tile(np.arange(length, dtype=np.float32), (3, 1))
+    return [(row.astype(int), at, [np.array([length - 1]), np.array([3, 4])]) for row in ids]
+
+
+def states_and_compiled(name, backend, monkeypatch):
+    plain, compiled = load_backbone(name), load_backbone(name, compiled=True)
+    made = []
+    compile_layers = mirage.features.backbones.compile_layers
+    watched = CompileCounterWithBackend(backend)
+    monkeypatch.setattr(mirage.features.backbones, 'compile_layers', lambda layers: compile_layers(layers, watched))
+    rng = np.random.default_rng(0)
+    with torch.inference_mode():
+        for count, length in ((2, 40), (3, 57), (1, 33), (2, 64), (4, 21)):
+            rows = sequences(rng, count, length)
+            theirs, ours = plain.language(rows), compiled.language(rows)
+            made.append(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    return made, watched.frame_count
+
+
+@pytest.mark.parametrize('name', ['tiny-qwen3-omni-thinking', 'tiny-qwen2.5-omni-7b'])
+def test_compiled_layers_give_the_states_of_plain_ones_and_are_compiled_for_all_lengths_at_once(monkeypatch, name):
+    "Twelve layers and five shapes, of which a batch of one is special: recording does not make them compile again."
+    differences, compiled = states_and_compiled(name, 'aot_eager', monkeypatch)
+    assert max(differences) < 1e-6 and compiled <= 4
+
+
+@pytest.mark.long
+def test_layers_of_compiled_code_give_the_states_of_plain_ones(monkeypatch):
+    differences, _ = states_and_compiled('tiny-qwen3-omni-thinking', 'inductor', monkeypatch)
+    assert max(differences) < 1e-5
+
+
+def test_a_backbone_without_a_language_module_is_not_compiled():
+    with pytest.raises(ValueError, match='compiled concerns the language module of Qwen-Omni; tiny-vjepa2 has none'):
+        load_backbone('tiny-vjepa2', compiled=True)
+
+
+def test_the_files_of_a_store_say_that_they_were_made_by_compiled_layers(tmp_path, monkeypatch):
+    compile_layers = mirage.features.backbones.compile_layers
+    monkeypatch.setattr(mirage.features.backbones, 'compile_layers', lambda layers: compile_layers(layers, 'eager'))
+    make_stimulus(tmp_path / 'cohort', 's01e01a', 's01', n_tr=4, seed=0)
+    row = ('s01e01a', *stimulus_paths(tmp_path / 'cohort', 's01e01a'))
+    movie = pd.DataFrame([row], columns=['split', 'video', 'transcript'])
+    contexts = Contexts(words=8, audio=2.0, video=1.0)
+    store = extract_splits(movie, tmp_path / 'store', 'tiny-qwen3-omni-thinking', contexts=contexts, compiled=True)
+    assert store.made_elsewhere(['s01e01a']) == {f'{hardware()}, compiled': 3}
+    with pytest.warns(UserWarning, match='made elsewhere .3 on .*, compiled; this is'):
+        extract_splits(movie, tmp_path / 'store', 'tiny-qwen3-omni-thinking', contexts=contexts)
+
+
+def test_an_estimate_takes_the_rate_of_this_device_and_what_is_given_before_it(monkeypatch):
+    rate = product_rate('cpu', torch.float32)
+    assert rate > 1e-4 and product_rate('cpu', torch.float32) == rate  # measured once
+    backbone, fast = load_backbone('tiny-qwen3-omni-thinking'), load_backbone('tiny-qwen3-omni-thinking', compiled=True)
+    assert measured_tflops(fast) > measured_tflops(backbone) > 0.2 * rate

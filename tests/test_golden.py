@@ -31,7 +31,7 @@ def measured(folder):  # name → number
     make_stimulus(folder / 'cohort', 's01e01a', 's01', n_tr=4, seed=0)
     row = ('s01e01a', *stimulus_paths(folder / 'cohort', 's01e01a'))
     movie = pd.DataFrame([row], columns=['split', 'video', 'transcript'])
-    store = extract_splits(movie, folder / 'store', NAME, 'native', 'aligned', CONTEXTS)
+    store = extract_splits(movie, folder / 'store', NAME, fusion='native', protocol='aligned', contexts=CONTEXTS)
     found = {}
     for stream, (layers, _) in store.streams.items():
         states = store.read(stream, 's01e01a', 0, store.steps('s01e01a')).astype(np.float64)

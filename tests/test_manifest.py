@@ -229,19 +229,19 @@ def test_killed_in_the_middle(tmp_path, toy, mirror):
     p, f = next(iter(toy[0]['files'].items()))
     path = tmp_path / p
     job = multiprocessing.get_context('fork').Process(
-        target=fetch_file, args=(address(mirror.url, p, f), path, f['bytes'], f['md5'])
+        target=fetch_file, args=(address(mirror.url, p, f), path, f['bytes']), kwargs=dict(md5=f['md5'])
     )
     part, until = manifest.partial_path(path, f['md5']), time.time() + 20
     job.start()
     while time.time() < until and not (part.exists() and part.stat().st_size >= 70_000):
         time.sleep(0.05)
     with pytest.raises(FetchError, match='run 0.h5 is being fetched by another process'):
-        fetch_file(address(mirror.url, p, f), path, f['bytes'], f['md5'])
+        fetch_file(address(mirror.url, p, f), path, f['bytes'], md5=f['md5'])
     job.kill()
     job.join()
     assert not path.exists() and part.stat().st_size == 70_000
     mirror.at_most, mirror.wait = 10**9, 0
-    fetch_file(address(mirror.url, p, f), path, f['bytes'], f['md5'])
+    fetch_file(address(mirror.url, p, f), path, f['bytes'], md5=f['md5'])
     assert path.read_bytes() == toy[1][p] and not part.exists() and mirror.asked[-1][1] == 'bytes=70000-'
 
 

@@ -364,7 +364,7 @@ def test_an_unfinished_run_is_no_model(tmp_path):
 
 def random_pooler(dropout=0.0):
     torch.manual_seed(2)
-    p = LayerPooler(D, Q, POOL_HEADS, dropout)
+    p = LayerPooler(D, Q, POOL_HEADS, dropout=dropout)
     for x in p.parameters():
         torch.nn.init.normal_(x, std=0.3)
     return p

@@ -1,7 +1,7 @@
 """Any movie, whole chain: a clip with speech to BOLD, page and movie; weights in every form; movies, words, weights and
 tables that are not what they should be."""
 
-import json, os, re, shutil, subprocess, sys, tempfile
+import json, os, re, shutil, subprocess, sys, tempfile, time
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +21,7 @@ from mirage.data.cohort import SET_TITLES
 from mirage.data.parcels import MEANING, SIMULATED_MEANING, Prediction
 from mirage.plotting.page import MAP, animation_mp4, page_html, place_of, stencil
 from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_movies
+from mirage.prediction.predict import compute, drawers, forecast, subtract, write_difference
 from mirage.prediction.predict import prepare, read_movies, stop_if_failed, transcribe, write_prediction
 from mirage.prediction.recipe import Recipe, open_backbones, open_weights
 from mirage.data.stimuli import RATE, Movie
@@ -247,11 +248,12 @@ def test_a_training_run_says_how_its_features_are_made_and_is_held_to_it(given, 
         predict(given / 'clip.mkv', given / 'clip.srt', given / 'ours', 'sub-01', device='cpu').bold['sub-01'],
         atol=1e-6,
     )
-    path = mirage.prediction.recipe.store_path('embedded', TINY, 'native', 'aligned', RECIPE.contexts)
+    path = mirage.prediction.recipe.store_path('embedded', TINY, 'native', protocol='aligned', contexts=RECIPE.contexts)
     path.mkdir(parents=True)
     like = json.loads(
         (
-            mirage.prediction.recipe.store_path('movies', TINY, 'native', 'aligned', RECIPE.contexts) / 'store.json'
+            mirage.prediction.recipe.store_path('movies', TINY, 'native', protocol='aligned', contexts=RECIPE.contexts)
+            / 'store.json'
         ).read_text()
     )
     (path / 'store.json').write_text(json.dumps(like))
@@ -818,8 +820,8 @@ def test_the_notebook_predicts_a_movie_and_a_table(given, tmp_path, monkeypatch,
     )
     (tmp_path / 'movies.csv').write_text(f'video,transcript\nmute.mkv,\n{given / "clip.mkv"},{given / "clip.srt"}\n')
     with pytest.raises(Exception, match='1 of 2 movies failed(.|\n)*mute: MovieError'):
-        notebook(movies=str(tmp_path / 'movies.csv'), **how, page=False)
-    assert 'bold_sub-05.npy' in everything(tmp_path / 'results/movies/predict/clip')
+        notebook(movies=str(tmp_path / 'movies.csv'), **how, page=False, minus='clip')
+    assert {'bold_sub-05.npy', 'minus-clip.html'} <= set(everything(tmp_path / 'results/movies/predict/clip'))
     for wrong, says in ((dict(movies='a.csv', video='b.mkv'), 'either movies'), (dict(transcript='a.srt'), 'no video')):
         with pytest.raises(ValueError, match=says):
             notebook(**how, **wrong)
@@ -1148,3 +1150,47 @@ def test_names_of_a_shared_model_do_nothing_in_the_page(tmp_path):
         done = after_five_seconds(tmp_path / 'page.html', tmp_path)
         people = re.search('<select id="who">(.*?)</select>', done.stdout)[1].count('<option')
         assert ('<title>RAN' in done.stdout, people, ', BOLD at' in done.stdout) == (False, 3, True)
+
+
+# ---- what it will take, and the difference of two
+
+
+def test_what_a_prediction_takes_is_told_within_a_factor_of_two(given, tmp_path, monkeypatch):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    clip(tmp_path / 'clip.mkv', seconds=40.0, fps=25)
+    clock = time.process_time  # whatever else the machine does
+    job = prepare(tmp_path / 'clip.mkv', given / 'clip.srt', given / 'ours', name='told', device='cpu')
+    told = forecast(job, clock=clock)
+    assert not (tmp_path / 'results').exists() and not (tmp_path / 'features').exists()
+    began = clock()
+    p = compute(job)
+    extracted = clock()
+    for file, draw in drawers().items():
+        draw(p, tmp_path / file)
+    drawn = clock()
+    assert 0.5 < (told['extraction, s'] + told['encoder, s']) / (extracted - began) < 2
+    assert 0.5 < told['drawing, s'] / (drawn - extracted) < 2
+    assert forecast(job, page=False, animation=False, clock=clock)['in all, s'] < 0.1  # it is there already
+
+
+def test_the_difference_of_two_predictions_is_a_page_and_says_what_differs(given, tmp_path, monkeypatch):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    how, people = dict(weights=open_weights(given / 'ours'), device='cpu'), 'sub-01,sub-02'
+    silent = prepare(given / 'clip.mkv', None, name='silent', **how)
+    assert 'no words: the text stream is silence' in silent.summary
+    make(silent, animation=False)
+    assert 'no words' in (run_path('movies', 'predict', 'silent') / 'page.html').read_text()
+    job = prepare(given / 'clip.mkv', given / 'clip.srt', name='spoken', subjects=people, **how)
+    spoken, run, _ = make(job, page=False, animation=False)
+    page = write_difference(spoken, 'silent').read_text()
+    assert 'silent: no words' in page and 'difference of predicted BOLD' in page and not unfinished(run.path)
+    d, nothing = subtract(spoken, 'silent'), subtract(spoken, 'spoken')
+    theirs = np.load(run_path('movies', 'predict', 'silent') / 'bold_sub-02.npy')
+    assert list(d.bold) == ['sub-01', 'sub-02'] and np.array_equal(d.bold['sub-02'], spoken.bold['sub-02'] - theirs)
+    assert d.bold['sub-02'].any() and not np.stack(list(nothing.bold.values())).any()
+    with pytest.raises(FileNotFoundError, match='there is no .*nowhere'):
+        subtract(spoken, 'nowhere')
+    with pytest.raises(ValueError, match='other subjects'):
+        subtract(replace(spoken, bold={'somebody': spoken.bold['sub-01']}), 'silent')
+    with pytest.raises(ValueError, match='other TR'):
+        subtract(replace(spoken, tr=2.0), 'silent')

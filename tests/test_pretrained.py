@@ -336,20 +336,22 @@ def test_words_without_a_movie_go_through_a_model_and_meet_the_sound_that_came(s
     monkeypatch.setenv('MIRAGE_ROOT', str(spoken))
     people, name = Cohort.open(spoken / 'mine'), family('text=bert')['text']
     assert name == 'text=bert'  # as seen from the project
-    path = store_path(people.name, name, 'native', 'aligned', GIVEN_CONTEXTS)
-    store = extract_splits(people.splits, path, name, 'native', 'aligned', GIVEN_CONTEXTS, tr=people.tr)
+    path = store_path(people.name, name, 'native', protocol='aligned', contexts=GIVEN_CONTEXTS)
+    store = extract_splits(
+        people.splits, path, name, fusion='native', protocol='aligned', contexts=GIVEN_CONTEXTS, tr=people.tr
+    )
     movie = Transcript(people.splits.transcript[0], people.tr)
     assert store.steps('a') == movie.steps == 81 and store.source('text', 'a') == movie.source
     preset = replace(get_preset('tiny'), contexts=GIVEN_CONTEXTS)
-    both = open_features(people, preset, f'text={spoken}/bert,audio=ready')
+    both = open_features(people, preset, backbone=f'text={spoken}/bert,audio=ready')
     assert both.streams == dict(text=(4, 32), audio=(1, 8)) and both.steps('b') == 90 and both.rates == dict(audio=2.0)
     assert list(open_features(people, preset).streams) == ['audio']  # nothing given: what came
     with pytest.raises(ValueError, match='vision=ready: cohort .* came with audio features'):
-        open_features(people, preset, 'text=bert,vision=ready')
+        open_features(people, preset, backbone='text=bert,vision=ready')
     words = people.splits.transcript[1]
     words.write_text(words.read_text().replace('rain', 'snow'))
     with pytest.raises(FileNotFoundError, match='b.h5 was made from another version of the transcript'):
-        open_features(people, preset, 'text=bert')
+        open_features(people, preset, backbone='text=bert')
 
 
 def test_what_a_cohort_lacks_for_a_model_is_said_before_anything_is_extracted(spoken, wrong):
@@ -358,7 +360,7 @@ def test_what_a_cohort_lacks_for_a_model_is_said_before_anything_is_extracted(sp
     check_sources(splits, reader, 'native')
     with pytest.raises(ValueError, match='takes text, audio, vision, but a has no movie'):
         check_sources(splits, load_backbone('tiny-qwen3-omni-thinking'), 'native')
-    assert estimate(splits, reader, 'native', 'aligned', FEW).forwards == 58
+    assert estimate(splits, reader, 'native', protocol='aligned', contexts=FEW).forwards == 58
 
 
 # to the far end

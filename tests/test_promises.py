@@ -304,7 +304,9 @@ def test_an_extraction_that_is_killed_stopped_out_of_room_or_started_twice_makes
     movie = pd.DataFrame([('s01e01a', video, transcript)], columns=['split', 'video', 'transcript'])
 
     def act():
-        extract_splits(movie, tmp_path / 'store', NAME, 'native', 'aligned', CONTEXTS, workers=1)
+        extract_splits(
+            movie, tmp_path / 'store', NAME, fusion='native', protocol='aligned', contexts=CONTEXTS, workers=1
+        )
 
     keeps_its_promises(act, tmp_path / 'store', times=(2, 3))
 

@@ -460,7 +460,7 @@ def test_stages_of_a_model_are_averaged_at_the_ridges_seconds():
     frames = x.numpy()[: first_frame(20, 2.0) + 80]
     for key, onset in (('m', 0.0), (('m', -8.0), -8.0)):
         assert found[key].shape == (6, 40, 1) and np.allclose(
-            found[key], delayed_means(frames, 40, 2.0, 2.0, onset, DELAYS), equal_nan=True
+            found[key], delayed_means(frames, 40, 2.0, hz=2.0, onset=onset, delays=DELAYS), equal_nan=True
         )
     # four TRs of countdown
     assert np.isnan(found['m', -8.0][0, :4]).all() and not np.isnan(found['m', -8.0][0, 4:]).any()

@@ -64,7 +64,7 @@ def test_near_ties_are_settled_in_double_precision(monkeypatch):
     alphas = np.sort(np.concatenate([np.logspace(0, 4, 5) * (1 + d) for d in (0, 1e-6)]))
     same_as_sklearn(X, Y, alphas)
     exact, counts = R.loo_exact, []
-    monkeypatch.setattr(R, 'loo_exact', lambda *a: counts.append(a[-1].sum()) or exact(*a))
+    monkeypatch.setattr(R, 'loo_exact', lambda *a, columns: counts.append(columns.sum()) or exact(*a, columns=columns))
     fit_ridge([(X, {'s': Y})], alphas)
     assert counts == [50]
     counts.clear()
@@ -318,7 +318,7 @@ def ridge_r(movies, people, chosen=DESIGNS['paper'], given_onsets=True):
     rows = {}
     for key, n in showings(runs).items():
         split, onset = key if isinstance(key, tuple) else (key, 0.0)
-        rows[key] = tr_rows(movies, split, n, people.tr, onset, chosen.delays)
+        rows[key] = tr_rows(movies, split, n, people.tr, onset=onset, delays=chosen.delays)
     design = design_matrix(rows, train, chosen, [5, 4], tr=people.tr)
     models = fit_ridge(TrainingRows(cohort, design, chosen.trim), np.logspace(0, 6, 13))
     return {

@@ -106,7 +106,7 @@ def test_pictures_that_change_their_shape_are_reported(tmp_path):
     with pytest.warns(
         UserWarning, match='a.ts: the shape of its pictures changes at 3.0 s, and all are given the first'
     ):
-        tell_faults(tmp_path / 'a.ts', 'video', 0, [], {(96, 64, 1): 0.0, (128, 128, 1): 3.0})
+        tell_faults(tmp_path / 'a.ts', 'video', damaged=0, holes=[], shapes={(96, 64, 1): 0.0, (128, 128, 1): 3.0})
 
 
 CLOCKS = {

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import h5py, numpy as np, pandas as pd, pytest
 
-from mirage.core import DELAY, get_preset
+from mirage.core import DELAY, get_preset, hardware
 from mirage.data.cohort import Cohort
 from owncohorts import write_own
 from mirage.processes import machine
@@ -196,7 +196,7 @@ def test_a_store_says_on_which_hardware_each_of_its_files_was_made(tmp_path, mon
     again = Store.open(store.path)
     assert again.made_elsewhere(['a', 'b', 'missing']) == {'arm64 DEFAULT': 1} and not again.made_elsewhere(['b'])
     with pytest.warns(UserWarning, match='made elsewhere .1 on arm64 DEFAULT; this is .* and are kept'):
-        report_elsewhere(again, ['a', 'b'])
+        report_elsewhere(again, ['a', 'b'], hardware())
 
 
 def test_another_identity_another_movie_nothing_reused(tmp_path):
@@ -213,7 +213,9 @@ def test_another_identity_another_movie_nothing_reused(tmp_path):
         assert not second.has('text', 'a') and not Store.open(tmp_path).has('text', 'a')
         with pytest.raises(ValueError, match='another extractor'):
             second.read('text', 'a', 0, 3)
-    tiny, paper = (store_path('c', 'b', 'native', 'aligned', get_preset(p).contexts) for p in ('tiny', 'paper'))
+    tiny, paper = (
+        store_path('c', 'b', 'native', protocol='aligned', contexts=get_preset(p).contexts) for p in ('tiny', 'paper')
+    )
     assert tiny.parent == paper.parent and tiny != paper
 
 
@@ -298,7 +300,9 @@ def test_open_features(tmp_path, monkeypatch):
     cohort = SimpleNamespace(name='mine', root=Path('mine'), rates={}, splits=pd.DataFrame(dict(split=['a', 'b'])))
     with pytest.raises(FileNotFoundError, match='papermill nbs/02h_extract.ipynb .*-p cohort mine -p preset tiny'):
         open_features(cohort, preset)
-    store = Store.create(store_path('mine', preset.backbone, 'native', preset.protocol, preset.contexts), {}, STREAMS)
+    store = Store.create(
+        store_path('mine', preset.backbone, 'native', protocol=preset.protocol, contexts=preset.contexts), {}, STREAMS
+    )
     for m in STREAMS:
         store.write(m, 'a', states(shape=(40, *STREAMS[m])))
     with pytest.raises(FileNotFoundError, match='b.h5 is missing.* 1 more .*papermill'):
@@ -315,7 +319,7 @@ def test_features_made_by_older_rules_are_refused_with_the_reason(tmp_path, monk
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     preset = get_preset('tiny')
     cohort = SimpleNamespace(name='mine', root='mine', rates={}, splits=pd.DataFrame(dict(split=['a'])))
-    path = store_path('mine', preset.backbone, 'native', preset.protocol, preset.contexts)
+    path = store_path('mine', preset.backbone, 'native', protocol=preset.protocol, contexts=preset.contexts)
     for identity in (dict(protocol=dict(name='aligned')), dict(protocol=dict(name='aligned'), rules=1)):
         store = Store.create(path, identity, STREAMS)
         for m in STREAMS:
@@ -338,7 +342,7 @@ def test_a_family_of_three_stores_reads_as_one(tmp_path, monkeypatch):
     preset = get_preset('tiny')
     cohort = SimpleNamespace(name='mine', root=Path('mine'), rates={}, splits=pd.DataFrame(dict(split=['a'])))
     for i, (m, name) in enumerate(FAMILIES['tiny-tribe'].items()):
-        path = store_path('mine', name, 'tower', preset.protocol, preset.contexts)
+        path = store_path('mine', name, 'tower', protocol=preset.protocol, contexts=preset.contexts)
         Store.create(path, dict(name=name), {m: (i + 1, 4)}).write(m, 'a', states(i, (9, i + 1, 4)))
     f = open_features(cohort, preset, backbone='tiny-tribe', fusion='tower')
     assert f.streams == dict(text=(1, 4), audio=(2, 4), vision=(3, 4)) and f.steps('a') == 9

@@ -470,7 +470,7 @@ class Cohort:
 
     def rows(self, row, start: int = 0, stop: int | None = None) -> np.ndarray:  # (rows, parcels)
         "Some rows of a run, as they are on disk."
-        x = read_rows(row.bold, row.key, start, stop, self.header)
+        x = read_rows(row.bold, row.key, start, stop, header=self.header)
         return x[:, self.picks[row.bold]] if row.bold in self.picks else x
 
     def _look(self, row) -> tuple:  # mean, standard deviation, fault; (parcels,) each

@@ -279,12 +279,12 @@ def grayordinate_parcels(source: Source, axis, atlas: Atlas) -> np.ndarray:  # (
         parcel = np.zeros(len(where), np.int32)
         for side, labels in atlas.parcels.items():
             structure = f'CIFTI_STRUCTURE_CORTEX_{side.upper()}'
-            check_mesh(source, atlas, structure, axis.nvertices.get(structure), len(labels))
+            check_mesh(source, atlas, structure, there=axis.nvertices.get(structure), wanted=len(labels))
             on = (where.structure == structure).to_numpy()
             parcel[on] = labels[where.vertex[on]]
         return parcel
     for structure, count in atlas.grid.nvertices.items():
-        check_mesh(source, atlas, structure, axis.nvertices.get(structure), count)
+        check_mesh(source, atlas, structure, there=axis.nvertices.get(structure), wanted=count)
     both = axis.affine is not None and atlas.grid.affine is not None
     if both and not np.allclose(axis.affine, atlas.grid.affine, atol=1e-3):
         raise ValueError(f'{source.files[0]} and the atlas {atlas.name} have voxels on different grids')
@@ -293,7 +293,7 @@ def grayordinate_parcels(source: Source, axis, atlas: Atlas) -> np.ndarray:  # (
     return joined.parcel.fillna(0).to_numpy(np.int32)
 
 
-def check_mesh(source: Source, atlas: Atlas, structure: str, there: int | None, wanted: int):
+def check_mesh(source: Source, atlas: Atlas, structure: str, *, there: int | None, wanted: int):
     "Refuse a structure of another mesh."
     if there not in (None, wanted):
         raise ValueError(
@@ -546,6 +546,7 @@ def clean(
     means,  # (volumes, parcels)
     table,  # (volumes, regressors), or None
     rows: Rows,
+    *,
     cleaning: Cleaning,
     tr: float,  # seconds
 ) -> np.ndarray:  # (volumes - first, parcels), NaN where a parcel has no signal
@@ -821,7 +822,7 @@ MOVIES = ('.mkv', '.mp4', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.wav', '.mp3
 TRANSCRIPTS = ('.tsv', '.csv', '.srt', '.vtt', '.TextGrid', '.json')
 
 
-def stimulus(row: dict, column: str, movies: str, endings: tuple, base: Path | None) -> Path | None:
+def stimulus(row: dict, column: str, movies: str, *, endings: tuple, base: Path | None) -> Path | None:
     "The movie or the transcript of a run."
     if row[column]:
         path = Path(row[column]) if base is None else base.parent / row[column]
@@ -909,7 +910,7 @@ def plan_job(
     if table is not None and len(table) != volumes:
         raise ValueError(f'{confounds_file(source)} has {len(table)} rows, {source.files[0].name} {volumes} volumes')
     rows = rows_to_keep(source, volumes, kept, cleaning)
-    video = stimulus(row, 'video', movies, MOVIES, base)
+    video = stimulus(row, 'video', movies, endings=MOVIES, base=base)
     timing = timing_of(source, row, events_of(source, row, derivatives, events), event, video, rows.first, volumes, tr)
     if cleaning.tail == 'refuse' and timing.late:
         raise ValueError(
@@ -924,7 +925,7 @@ def plan_job(
             f'{tr:g} s'
         )
     also = [confounds_file(source), timing.file, *(sidecar(path) for path in source.files[:1])]
-    transcript = stimulus(row, 'transcript', movies, TRANSCRIPTS, base)
+    transcript = stimulus(row, 'transcript', movies, endings=TRANSCRIPTS, base=base)
     job = RunToImport(
         source, row['movie'], row['split'] or row['movie'], row['set'], int(row['repeat'] or 1), volumes, rows,
         timing.row, stop, timing.onset, timing.late, timing.lasts, timing.missing, timing.start,
@@ -1078,7 +1079,7 @@ def write_array(job: RunToImport, plan: Plan, path: Path):
     "Read, average, clean and cut a run."
     table, _ = read_confounds(job.source, plan.cleaning)
     means = read_means(job.source, plan.atlas, plan.cleaning)
-    x = clean(means, table, job.rows, plan.cleaning, plan.tr)[job.row - job.rows.first : job.stop - job.rows.first]
+    x = clean(means, table, job.rows, cleaning=plan.cleaning, tr=plan.tr)[job.row - job.rows.first : job.stop - job.rows.first]
     lost = int(np.isnan(x).any(0).sum())
     if 2 * lost > x.shape[1]:
         raise ValueError(

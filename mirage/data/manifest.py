@@ -203,6 +203,7 @@ def size_fault(path: Path, size: int) -> str:
 def check_files(
     files: dict,  # path → bytes, md5
     folder,
+    *,
     md5: bool = True,  # False: sizes only
     threads: int | None = None,
     remembered: Remembered | None = None,
@@ -272,6 +273,7 @@ def fetch_rest(
     url: str,
     f,  # file opened to append, as long as what is there already
     name: str,  # that it will have, for messages
+    *,
     size: int,
     tick,  # called with the bytes of every piece
     patience: float,  # seconds after the first attempt in vain; doubles
@@ -305,6 +307,7 @@ def fetch_file(
     url: str,
     path,
     size: int,
+    *,
     md5: str,
     tick=lambda n: None,
     patience: float = 1.0,  # seconds after the first attempt in vain; doubles
@@ -319,7 +322,7 @@ def fetch_file(
         except BlockingIOError:
             raise FetchError(f'{path} is being fetched by another process') from None
         try:
-            there = fetch_rest(url, f, path.name, size, tick, patience)
+            there = fetch_rest(url, f, path.name, size=size, tick=tick, patience=patience)
         except FetchError:
             if not f.seek(0, os.SEEK_END):
                 part.unlink()
@@ -374,6 +377,7 @@ def fetch_https(
     files: dict,
     folder,
     template: str,  # see `address`
+    *,
     threads: int = 4,
     remembered: Remembered | None = None,
     patience: float = 1.0,
@@ -387,7 +391,7 @@ def fetch_https(
         if full.is_set():
             return
         try:
-            fetch_file(tasks[p], paths[p], files[p]['bytes'], files[p]['md5'], tick, patience)
+            fetch_file(tasks[p], paths[p], files[p]['bytes'], md5=files[p]['md5'], tick=tick, patience=patience)
             remembered.add(paths[p], file_stamp(paths[p]), files[p]['md5'])
         except FetchError as e:
             failed[p] = str(e)
@@ -425,6 +429,7 @@ def fetch(
     a: dict,  # an asset of the manifest
     group: str,
     folder=None,
+    *,
     url: str = '',  # a mirror; empty: the manifest's, or else datalad
     remembered: Remembered | None = None,
 ) -> pd.DataFrame:  # path, bytes, state: all ok

@@ -119,7 +119,7 @@ class ReadText(Transcript):
         return f'{super().source} rate {self.reading_rate:g}'
 
 
-def check_words(text: Transcript):
+def check_words(text: Movie | Transcript):
     "Refuse a text in which no word stands."
     if not len(text.words):
         raise ValueError(f'{text.path} holds no words')
@@ -290,6 +290,7 @@ def open_stimulus(
     video,  # movie, sound, words, text or table of pictures; None: words alone, in the transcript
     transcript=None,  # words with times, of a movie, a sound or pictures
     tr: float = TR,
+    *,
     audio_track='',  # as in `Movie.open`
     reading_rate: float | None = None,  # words per minute, of a text without times
 ) -> Movie | Transcript:

@@ -137,7 +137,7 @@ class Track:
             return
         times = shown * unit, (shown + (packet.duration or 0)) * unit
         clock = self.clock if packet.dts is None else packet.dts * unit
-        if self.stray and not self.follows(clock):  # two in a row: time did leap
+        if self.stray and clock is not None and not self.follows(clock):  # two in a row: time did leap
             self.accept(*self.stray)
         self.stray = None
         if clock is None or self.follows(clock):

@@ -19,7 +19,6 @@ import numpy as np, pandas as pd
 
 from ..core import DELAY, TR, file_digest, read_json, root, shown, write_json
 from .recordings import check_region, read_regions, some
-from .stimuli import Movie
 from ..processes import make_folder
 
 # %% ../../nbs/01o_parcels.ipynb #01a00006
@@ -497,7 +496,7 @@ class Prediction:
     "A movie and the BOLD that is predicted for it."
 
     name: str
-    movie: Movie
+    movie: Any  # Movie, or Transcript where there is nothing to see or hear
     bold: dict  # subject → (n_tr, parcels) float32, z-scored units
     source: str  # the weights, in words
     simulated: bool  # whether they were trained on simulated BOLD

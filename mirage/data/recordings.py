@@ -230,6 +230,7 @@ def refuse_second_header(
     path: Path,
     lines: list,
     sep: str,
+    *,
     body,  # (rows, columns) of the rows below the first
     sure: bool,  # cohort.yaml says that one row names the parcels
 ):
@@ -290,7 +291,7 @@ def _table(
     if named and not len(body):
         raise ValueError(f'{path} has names of parcels and no samples.')
     if named:
-        refuse_second_header(path, lines, sep, body, header is True)
+        refuse_second_header(path, lines, sep, body=body, sure=header is True)
     found = without_index(path, values, names)
     refuse_counters(path, found.values, found.names)
     if found.names is not None and len(set(found.names)) < len(found.names):
@@ -345,7 +346,7 @@ def bold_shape(
 
 
 def read_rows(
-    path: Path, key: str | None, start: int = 0, stop: int | None = None, header: bool | None = None
+    path: Path, key: str | None, start: int = 0, stop: int | None = None, *, header: bool | None = None
 ) -> np.ndarray:  # (stop - start, columns)
     "Some rows of a run, as they are on disk."
     if path.suffix not in BINARIES:
@@ -436,10 +437,10 @@ def match_parcels(
             f'parcels: {wanted}. Write parcels: common to take those that everybody has, or leave out who lacks '
             'too many.'
         )
-    return place_columns(count, common, widths, named, left, where)
+    return place_columns(count, common, widths, named=named, left=left, where=where)
 
 
-def place_columns(count, names, widths, named, left, where) -> Parcels:
+def place_columns(count, names, widths, *, named, left, where) -> Parcels:
     "The columns of each file, by name; those of files without names by place, where that can only be right."
     if count != len(names):
         raise ValueError(

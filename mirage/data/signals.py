@@ -207,7 +207,7 @@ class SignalCohort(Cohort):
     def rows(self, row, start: int = 0, stop: int | None = None) -> np.ndarray:  # (samples, channels)
         "Some samples of a run, as they are on disk."
         if row.bold.suffix in TABLES:
-            return read_rows(row.bold, row.key, start, stop, self.header)
+            return read_rows(row.bold, row.key, start, stop, header=self.header)
         if row.bold.suffix in ('.npy', *BINARIES):
             return np.asarray(read_rows(row.bold, row.key)).T[start:stop]
         return read_raw(row.bold).values[start:stop]

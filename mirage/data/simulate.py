@@ -249,7 +249,7 @@ def write_transcript(path, words: pd.DataFrame, n_tr: int, rng):
         table.to_csv(tmp, sep='\t', index=False)
 
 
-def make_stimulus(release, split, movie, n_tr, seed):
+def make_stimulus(release, split, movie, n_tr, *, seed):
     "Write one split's movie and transcript. Its length differs from the scan's by up to a second."
     rng = np.random.default_rng([seed, int(digest(split, 8), 16)])
     script = write_script(n_tr * TR + rng.uniform(-0.6, 1.0), rng, speech=movie not in SILENT)
@@ -369,6 +369,7 @@ def plant(
     states: dict,  # split -> modality -> (T, L, D), the training movies
     networks,  # (P,) network of each parcel
     rng,
+    *,
     n_subjects: int = 4,
     interactions: bool = True,
 ) -> Truth:
@@ -459,7 +460,7 @@ def simulate_stimuli(
     release = Path(folder) / 'algonauts_2025.competitors'
     with ThreadPoolExecutor(workers) as pool:
         jobs = [
-            pool.submit(make_stimulus, release, split, movie, n_tr, seed)
+            pool.submit(make_stimulus, release, split, movie, n_tr, seed=seed)
             for split, movie, n_tr in splits[['split', 'movie', 'n_tr']].itertuples(index=False)
         ]
         for job in progress(jobs, 'movies'):
@@ -520,6 +521,7 @@ def simulate_bold(
     folder,  # data/<cohort>
     splits: pd.DataFrame,
     states_of,  # function split -> {modality: (T, L, D)}: the backbone's states
+    *,
     networks,  # (P,) network of each parcel
     seed: int = 0,
     interactions: bool = True,
@@ -529,7 +531,9 @@ def simulate_bold(
     folder, rng = Path(folder), np.random.default_rng([seed, 1])
     states = {s: states_of(s) for s in splits.split}
     train = splits[splits.task.isin(['friends', 'movie10']) & ~splits.movie.isin(['s06', 's07'])]
-    truth = plant({s: states[s] for s in train.split}, networks, rng, len(SUBJECTS), interactions)
+    truth = plant(
+        {s: states[s] for s in train.split}, networks, rng, n_subjects=len(SUBJECTS), interactions=interactions
+    )
     latents = {s.split: to_bold(make_latents(states[s.split], truth), s.n_tr) for s in splits.itertuples()}
     spread = np.concatenate([latents[s] for s in train.split]).std(0)
     latents = {s: z / spread for s, z in latents.items()}

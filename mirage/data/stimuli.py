@@ -37,7 +37,7 @@ def movie_source(video, transcript=None, tr: float = TR, audio_track='') -> str:
     return f'movie {movie} transcript {words} tr {tr:g}' + f' track {digest(audio_track)}' * bool(audio_track)
 
 
-def _notes(survey, picture, sound, start, seconds, wanted) -> list:  # what is to be reported
+def _notes(survey, picture, sound, *, start, seconds, wanted) -> list:  # what is to be reported
     "What was taken where a file leaves a choice."
     notes, others = [], [t for t in survey.tracks if t.kind == 'video' and t.packets and not t.cover]
     sounds = [t for t in survey.tracks if t.kind == 'audio']
@@ -60,6 +60,7 @@ def _notes(survey, picture, sound, start, seconds, wanted) -> list:  # what is t
 def tell_faults(
     path: Path,
     kind: str,  # video or audio
+    *,
     damaged: int,  # pieces
     holes: list,  # (from, to) in seconds
     shapes: dict,  # (width, height, sample aspect ratio) → second at which pictures of that shape begin
@@ -185,7 +186,7 @@ class Movie:
         size, stand, notes = picture_shape(picture, video)
         if seconds <= 0 or not all(size):
             raise MovieError(f'{video} holds no pictures; fetch it again, or convert it with FFmpeg')
-        notes = (*_notes(survey, picture, sound, start, seconds, audio_track), *notes)
+        notes = (*_notes(survey, picture, sound, start=start, seconds=seconds, wanted=audio_track), *notes)
         for note in notes:
             warnings.warn(f'{video}: {note}', stacklevel=2)
         return cls(
@@ -255,7 +256,7 @@ class Movie:
                 if end is not None and self.seconds - end > STILL:
                     holes.append((end, self.seconds))
             finally:
-                tell_faults(self.path, kind, damaged, holes, shapes)
+                tell_faults(self.path, kind, damaged=damaged, holes=holes, shapes=shapes)
 
     def _near(self, time: float):  # (seconds, frame) not after it, and the rest
         "The pictures from a key frame on; where the index is no help, from one further back."
@@ -330,6 +331,8 @@ class Movie:
                 at += len(p)
 
         for t, frame in self._decode('audio'):
+            if t >= self.seconds:
+                break  # of a piece that ends before its file does
             if (frame.format.name, frame.layout.name, frame.rate) != form or abs(t - clock) > CLOCK_TOLERANCE:
                 if resampler:
                     place(resampler.resample(None))
@@ -457,6 +460,7 @@ def first_frame(
     start: int,  # TR
     tr: float = TR,
     hz: float = HZ,
+    *,
     delay: float = DELAY,
     onset: float = 0.0,  # second of the movie at row 0
 ) -> int:
@@ -477,6 +481,7 @@ def window_table(
     window: int,
     stride: int,  # TRs
     tr: float = TR,
+    *,
     hz: float = HZ,
     delay: float = DELAY,
 ) -> pd.DataFrame:  # split, start (TR), frame (first feature frame), onset
@@ -486,7 +491,7 @@ def window_table(
         raise ValueError(f'stride {stride} leaves samples out: choose 1 to {window}, the window')
     longest = runs.assign(onset=runs.get('onset', 0.0)).groupby(['split', 'onset'], sort=False).n_tr.max()
     rows = [
-        (split, s, first_frame(s, tr, hz, delay, onset), onset)
+        (split, s, first_frame(s, tr, hz, delay=delay, onset=onset), onset)
         for (split, onset), n in longest.items()
         for s in range(0, max(n - window, 0) + stride, stride)
     ]

@@ -40,7 +40,7 @@ def read_timeline(path, tr: float = TR) -> tuple:  # table: TIMELINE and lasts; 
     opened: dict = {}
     clips, placed, now = [], [], 0.0
     for line, row in enumerate(table.itertuples(), 2):
-        clip = open_clip(path, line, row, tr, opened)
+        clip = open_clip(path, line, row, tr=tr, opened=opened)
         lasts = duration_of(path, line, row, clip)
         onset = time_of(path, line, 'onset', row.onset) if row.onset else now
         if onset < now - 1e-6:
@@ -52,7 +52,7 @@ def read_timeline(path, tr: float = TR) -> tuple:  # table: TIMELINE and lasts; 
     return table, clips
 
 
-def open_clip(path: Path, line: int, row, tr: float, opened: dict) -> Movie | Transcript | None:
+def open_clip(path: Path, line: int, row, *, tr: float, opened: dict) -> Movie | Transcript | None:
     "The stimulus of a row, opened once however often it is shown; None for a rest."
     if not row.clip:
         if row.condition != 'rest':
@@ -139,7 +139,7 @@ class Timeline(Movie):
                 known[id(clip)] = clip.sound()
             wave = known[id(clip)]
             first = round(row.onset * RATE)
-            n = min(round(row.lasts * RATE), len(wave), len(out) - first)
+            n = max(0, min(round(row.lasts * RATE), len(wave), len(out) - first))
             out[first : first + n] = wave[:n]
         return out
 
@@ -213,13 +213,14 @@ def open_shown(
     video,  # a timeline, or any stimulus of chapter 01p
     transcript=None,
     tr: float = TR,
+    *,
     audio_track='',
     reading_rate: float | None = None,
 ) -> Movie | Transcript:
     "Whatever it is, opened; an error says why it cannot be used."
     path = None if video is None else Path(video)
     if path is None or path.suffix.lower() != '.csv' or not path.is_file() or 'clip' not in columns_of(path):
-        return open_stimulus(video, transcript, tr, audio_track, reading_rate)
+        return open_stimulus(video, transcript, tr, audio_track=audio_track, reading_rate=reading_rate)
     if transcript or audio_track or reading_rate:
         raise ValueError(f'{path} is a timeline: its clips have their own transcripts, sound tracks and times')
     return open_timeline(path, tr)

@@ -69,7 +69,7 @@ class Pairs:
         partner: str,  # the movie that it is paired with; its own split, unless shuffled
         delay: float,  # seconds from movie to BOLD
     ) -> np.ndarray:  # (n_tr, columns), NaN before the movie
-        return tr_mean(self.frames(partner), row.n_tr, self.cohort.tr, self.features.hz, row.onset - delay)
+        return tr_mean(self.frames(partner), row.n_tr, self.cohort.tr, hz=self.features.hz, start=row.onset - delay)
 
     def shown(self, split: str, partner: str) -> int:  # TRs that the partner lasts
         "How much of a recording can be paired with another movie."

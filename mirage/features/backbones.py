@@ -6,12 +6,12 @@
 __all__ = ['WORD_FRAMES', 'ONE_BY_ONE', 'PROTOCOL_CHOICES', 'BLINK', 'PROTOCOLS', 'SPECS', 'TRIBE', 'LAPTOP', 'FAMILIES', 'READY',
            'ADAPTORS', 'GIVEN_CONTEXTS', 'WRITERS', 'GATES', 'TimePoint', 'word_ends', 'time_points', 'context_words',
            'frame_times', 'picture_pairs', 'rounded_frames', 'words_to_frames', 'Protocol', 'get_protocol', 'Schedule',
-           'HiddenStateRecorder', 'decode_in_order', 'Cache', 'prefetch', 'batches', 'Spec', 'Work', 'cached_commits',
-           'is_commit', 'latest_commit', 'model_place', 'family', 'is_given', 'backbone_id', 'contexts_of',
-           'extractions_of', 'find_spec', 'Backbone', 'load_backbone', 'grow', 'sign']
+           'HiddenStateRecorder', 'compile_layers', 'decode_in_order', 'Cache', 'prefetch', 'with_progress', 'batches',
+           'Spec', 'Work', 'cached_commits', 'is_commit', 'latest_commit', 'model_place', 'family', 'is_given',
+           'backbone_id', 'contexts_of', 'extractions_of', 'find_spec', 'Backbone', 'load_backbone', 'grow', 'sign']
 
 # %% ../../nbs/02a_backbones.ipynb #2f6efc78
-import functools, hashlib, importlib, math, os, re
+import functools, hashlib, importlib, math, multiprocessing, os, re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -22,7 +22,19 @@ import numpy as np, torch
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError
 
-from ..core import HZ, MODALITIES, Contexts, Preset, check_number, digest, plain_name, root, shown
+from mirage.core import (
+    HZ,
+    MODALITIES,
+    Contexts,
+    Preset,
+    check_number,
+    digest,
+    hardware,
+    plain_name,
+    progress,
+    root,
+    shown,
+)
 from ..data.stimuli import word_overlaps
 
 # %% ../../nbs/02a_backbones.ipynb #b4135c2a
@@ -356,6 +368,18 @@ class HiddenStateRecorder:
             self.reads = None
         return torch.stack([self.states[i].to(self.states[0].device) for i in range(len(self.states))], 1).cpu().numpy()
 
+# %% ../../nbs/02a_backbones.ipynb #02a0c0d2
+def compile_layers(
+    layers,  # of one class
+    backend: str = 'inductor',
+):
+    "Compile what each layer computes, for batches of any length; not its call, which hooks belong to."
+    how = dict(fullgraph=True, dynamic=True, recompile_limit=16, backend=backend)
+    for layer in layers:
+        # accelerate moves inputs between devices around what it calls the old forward
+        name = '_old_forward' if hasattr(layer, '_old_forward') else 'forward'
+        setattr(layer, name, torch.compile(getattr(layer, name), **how))
+
 # %% ../../nbs/02a_backbones.ipynb #5f20248b
 def decode_in_order(
     movie,
@@ -404,6 +428,19 @@ def prefetch(items):
         while (item := coming.result()) is not end:
             coming = pool.submit(next, items, end)
             yield item
+
+
+def with_progress(
+    items,
+    total: int,  # of items
+    what: str,
+):
+    "A bar inside a stimulus that has many pieces, where nobody else draws one: in the process that was started."
+    if multiprocessing.parent_process() is not None or total < 3:
+        return items
+    bar = progress(items, what, total=total)
+    bar.leave = False  # the bar over the stimuli stays
+    return bar
 
 
 def batches(
@@ -586,6 +623,8 @@ class Backbone:
     "One frozen model. A new backbone is one such class, and a line in `SPECS`."
 
     classes: tuple = ()  # (model class, processor class) of transformers
+    compilable: bool = False  # whether it has `decoder_layers`
+    compiled: bool = False
 
     def __init__(
         self,
@@ -629,6 +668,15 @@ class Backbone:
     @cached_property
     def model(self):
         "The weights, loaded when first needed."
+        model = self.load()
+        if self.compiled:
+            compile_layers(self.decoder_layers(model))
+        return model
+
+    def decoder_layers(self, model):  # those that a compiled backbone compiles
+        raise NotImplementedError
+
+    def load(self):
         if self.spec.repo:
             where = dict(revision=self.revision, dtype=self.dtype, device_map=self.device, trust_remote_code=False)
             return self.classes[0].from_pretrained(self.spec.repo, **where).eval().requires_grad_(False)
@@ -640,6 +688,11 @@ class Backbone:
     @property
     def place(self):  # of its inputs
         return self.model.device
+
+    @property
+    def made_on(self) -> str:
+        "What decides the last bits of its states."
+        return hardware() + ', compiled' * self.compiled
 
     def identity(self) -> dict:
         "What tells this model from every other."
@@ -678,6 +731,7 @@ def load_backbone(
     name: str,
     device: str = 'cpu',
     revision: str = '',  # of a model on the hub: 40 digits, or latest
+    compiled: bool = False,  # its decoder layers
 ) -> Backbone:
     "The adaptor of that name; its weights come when the first movie does."
     spec = find_spec(name)
@@ -691,7 +745,11 @@ def load_backbone(
             f'of that repository, or latest (got {revision!r})'
         )
     module, cls = spec.adaptor.split(':')
-    return getattr(importlib.import_module(module), cls)(spec, device, revision)
+    backbone = getattr(importlib.import_module(module), cls)(spec, device, revision)
+    if compiled and not backbone.compilable:
+        raise ValueError(f'compiled concerns the language module of Qwen-Omni; {name} has none: leave it out')
+    backbone.compiled = compiled
+    return backbone
 
 # %% ../../nbs/02a_backbones.ipynb #00a34bbd
 # what writes into the residual stream

@@ -149,6 +149,7 @@ def interleave(
     video_at,  # (picture steps,) position of each, counted from the first sound token
     h: int,
     w: int,  # tokens of one picture step
+    *,
     chunk: float = 0.0,  # positions that are sorted as one; 0: token by token
 ):  # (n,) bool: is it a picture token; (3, n) float32: its time, row and column
     "Sound and picture tokens in the order of time, pictures first where they coincide."
@@ -175,6 +176,7 @@ def transcript_rows(
     words,  # list of str
     groups,  # list of (words of the sequence, words read among them): one sequence each
     word_tokens: WordTokens,
+    *,
     start=(),  # ids that open every sequence
     which: str = 'spaced',  # as in `WordTokens.read`; or 'characters': as many tokens as the word has
 ):  # list of (ids (n,), positions (3, n), [token indices of each word read])

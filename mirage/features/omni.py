@@ -34,6 +34,7 @@ class Qwen3(Backbone):
     "Qwen3-Omni's thinker, and its tiny random model."
 
     classes: tuple = Qwen3OmniMoeThinkerForConditionalGeneration, Qwen3OmniMoeProcessor
+    compilable = True
     per_second = 13  # positions, and sound tokens, per second
     window, piece = 800, 100  # mel frames that attend to one another; that are convolved together
     # positions of the marks before the media; of those after, counted from the last media position
@@ -121,6 +122,9 @@ class Qwen3(Backbone):
     @cached_property
     def word_tokens(self) -> WordTokens:
         return WordTokens(self.tok)
+
+    def decoder_layers(self, model):
+        return model.model.language_model.layers
 
     @property
     def core(self):  # everything but the head: no logits
@@ -361,7 +365,7 @@ class SequenceLayout:
     ):  # ids (n,), positions (3, n)
         "Opening marks, sound and pictures interleaved, closing marks; of sound or pictures alone their own two marks."
         t, model = self.tok, self.backbone
-        video, pos = interleave(n_audio, video_at, h, w, model.chunk)
+        video, pos = interleave(n_audio, video_at, h, w, chunk=model.chunk)
         both = n_audio and len(video_at)
         opening, closing = (model.opening, model.closing) if both else ((0,), (1,))
         pos += opening[-1] + 1

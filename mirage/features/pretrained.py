@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, A
 from transformers import AutoVideoProcessor
 from ..data.stimuli import RATE
 from .backbones import Backbone, Cache, Schedule, Work, batches, decode_in_order, frame_times
-from .backbones import get_protocol, prefetch
+from .backbones import get_protocol, prefetch, with_progress
 
 # %% ../../nbs/02i_pretrained.ipynb #021b0005
 def model_file(
@@ -343,7 +343,8 @@ class Reads(TextModel):
         out = np.zeros((len(plan.words), *self.shape_of_states), np.float32)
         rows = self.rows(plan)
         self.tell(plan, rows)
-        for k in batches([len(ids) for ids, _ in rows], self.tokens):
+        parts = list(batches([len(ids) for ids, _ in rows], self.tokens))
+        for k in with_progress(parts, len(parts), 'words, in batches'):
             k = [i for i in k if len(rows[i][1])]
             if not k:
                 continue
@@ -462,13 +463,14 @@ class Listens(AudioModel):
         for window in self.plan_windows(plan):
             a, b = (round(t * self.rate) for t in window[:2])
             groups.setdefault(b - a, []).append((a, window))
+        parts = []
         for length, windows in groups.items():
-            for k in range(0, len(windows), self.windows):
-                mine = windows[k : k + self.windows]
-                states = self.run(self.coded([wave[a : a + length] for a, _ in mine]))
-                n = states[0].shape[1]
-                reads = [i * n + r for i, (_, w) in enumerate(mine) for r in self.reads(plan, w, n)]
-                out[[c.index for _, w in mine for c in w[2]]] = averaged(states, reads)
+            parts += [(length, windows[k : k + self.windows]) for k in range(0, len(windows), self.windows)]
+        for length, mine in with_progress(parts, len(parts), 'sound, in batches'):
+            states = self.run(self.coded([wave[a : a + length] for a, _ in mine]))
+            n = states[0].shape[1]
+            reads = [i * n + r for i, (_, w) in enumerate(mine) for r in self.reads(plan, w, n)]
+            out[[c.index for _, w in mine for c in w[2]]] = averaged(states, reads)
         return dict(audio=out)
 
     def work(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()) -> Work:
@@ -561,7 +563,8 @@ class Watches(VisionModel):
     def extract(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()):
         plan = Schedule(movie, get_protocol(protocol), contexts)
         out, saw = np.zeros((plan.steps, *self.shape_of_states), np.float32), Cache()
-        for steps, units, ready in prefetch(self.blocks(plan)):
+        parts = math.ceil(plan.steps / self.units)
+        for steps, units, ready in with_progress(prefetch(self.blocks(plan)), parts, 'pictures, in batches'):
             states = saw([u for us in units for u in us], lambda new, ready=ready: self.see(new, ready))
             for c, us in zip(steps, units):
                 out[c.index] = np.mean([states[u] for u in us], 0)

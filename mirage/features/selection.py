@@ -4,20 +4,20 @@
 
 # %% auto #0
 __all__ = ['newest_tokens', 'tower_pick', 'newest_patches', 'sequence', 'values_of', 'times_of', 'paired_frames', 'Block',
-           'planned_chunks', 'steps_of', 'MovieBlocks', 'with_progress', 'by_64', 'Extraction', 'PerTimePoint',
-           'InChunks', 'Qwen3Omni', 'Qwen25Omni']
+           'planned_chunks', 'steps_of', 'MovieBlocks', 'by_64', 'Extraction', 'PerTimePoint', 'InChunks', 'Qwen3Omni',
+           'Qwen25Omni']
 
 # %% ../../nbs/02e_selection.ipynb #1858fc9e
-import math, multiprocessing
+import math
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np, torch
 
-from ..core import HZ, Contexts, progress
+from ..core import HZ, Contexts
 from ..data.stimuli import RATE
 from .backbones import BLINK, Cache, Schedule, TimePoint, Work, batches, decode_in_order, get_protocol
-from .backbones import prefetch
+from .backbones import prefetch, with_progress
 from .inputs import HOP, Sound, transcript_rows
 from .streaming import Chunk, chunk_sequence, movie_chunks, newest_pair, newest_sound, transcript_groups
 from .omni import Qwen3, Qwen25, content, shared_windows, trailing_windows
@@ -55,6 +55,7 @@ def sequence(
     model: Qwen3,
     point: TimePoint,
     n_audio: int,  # sound tokens
+    *,
     plan: Schedule,
     pairs,  # times of its pictures, two by two
     grid: tuple,  # rows and columns of one picture step
@@ -112,7 +113,7 @@ class Block(NamedTuple):
 
 def planned_chunks(plan: Schedule) -> list[Chunk]:
     "The chunks of a stimulus; without pictures where it has none."
-    chunks = movie_chunks(plan.points, plan.words, plan.steps / HZ, plan.protocol.chunk, plan.contexts)
+    chunks = movie_chunks(plan.points, plan.words, plan.steps / HZ, chunk=plan.protocol.chunk, contexts=plan.contexts)
     return chunks if 'vision' in plan.streams else [chunk._replace(pairs=[]) for chunk in chunks]
 
 # %% ../../nbs/02e_selection.ipynb #c73610f7
@@ -188,13 +189,6 @@ class MovieBlocks:
             yield mine, Block([chunk.points for chunk in mine], shown, paired_frames(take, shown), mels)
 
 # %% ../../nbs/02e_selection.ipynb #5a752cf6
-def with_progress(blocks, seconds: float, what: str):
-    "A bar over the blocks of a movie that takes long, where nobody else draws one."
-    n = math.ceil(seconds / MovieBlocks.block)
-    alone = multiprocessing.parent_process() is None and n > 2
-    return progress(blocks, what, total=n) if alone else blocks
-
-
 def by_64(compute, items: list) -> list:
     "The results of a function that takes a list, given 64 at a time."
     return [result for k in range(0, len(items), 64) for result in compute(items[k : k + 64])]
@@ -214,6 +208,10 @@ class Extraction:
         self.sees, self.hears = 'vision' in plan.streams, 'audio' in plan.streams
         self.grid = model.grid(plan.movie.size) if self.sees else (1, 1)
         self.saw, self.heard = Cache(), Cache()
+
+    @property
+    def pieces(self) -> int:  # blocks of the movie
+        return math.ceil(self.plan.movie.seconds / MovieBlocks.block)
 
     def see(self, block: Block, encode) -> dict:  # pair → result of `encode`
         "Each pair of pictures once."
@@ -240,7 +238,8 @@ class Extraction:
         "Tower text: the language module on words alone."
         plan, groups = self.plan, transcript_groups(self.plan)
         rows = transcript_rows(plan.texts, groups, self.model.word_tokens, which=plan.protocol.word_tokens)
-        for batch in batches([len(ids) for ids, *_ in rows], self.model.tokens):
+        parts = list(batches([len(ids) for ids, *_ in rows], self.model.tokens))
+        for batch in with_progress(parts, len(parts), 'words, in batches'):
             words = [i for j in batch for i in groups[j][1]]
             self.out['text'][words] = self.model.language([rows[j] for j in batch])
 
@@ -252,13 +251,13 @@ class PerTimePoint(Extraction):
         "Every stream is the language module's."
         model, plan, texts = self.model, self.plan, self.plan.texts
         for block in with_progress(
-            prefetch(self.blocks.per_time_point(plan.points)), self.plan.movie.seconds, 'movie, in pieces of 30 s'
+            prefetch(self.blocks.per_time_point(plan.points)), self.pieces, 'movie, in pieces of 30 s'
         ):
             looks = self.see(block, model.vision.encode)
             sound, rows = self.listen(block.mels) or [()] * len(block.points), []
             for (point,), tokens, pairs in zip(block.points, sound, block.pairs):
                 words = [texts[i] for i in plan.context(point.index)] if point.kind == 'word' else ()
-                rows.append(sequence(model, point, len(tokens), plan, pairs, self.grid, words))
+                rows.append(sequence(model, point, len(tokens), plan=plan, pairs=pairs, grid=self.grid, words=words))
             pictures = [values_of(looks, pairs) for pairs in block.pairs]
             self.read(block.points, rows, sound, pictures)
 
@@ -274,7 +273,7 @@ class PerTimePoint(Extraction):
         points = [point for point in plan.points if point.kind == 'step']
         steps = max(1, round(plan.protocol.tower_span * plan.contexts.fps / 2))
         for block in with_progress(
-            prefetch(self.blocks.per_time_point(points, steps)), self.plan.movie.seconds, 'movie, in pieces of 30 s'
+            prefetch(self.blocks.per_time_point(points, steps)), self.pieces, 'movie, in pieces of 30 s'
         ):
             looks, mine = self.see(block, model.vision.states), [point for (point,) in block.points]
             picks = [tower_pick(plan, point) for point in mine if self.hears]
@@ -302,9 +301,7 @@ class InChunks(Extraction):
     def native(self):
         "Every stream is the language module's."
         model, texts = self.model, self.plan.texts
-        for chunks, block in with_progress(
-            prefetch(self.blocks.in_chunks()), self.plan.movie.seconds, 'movie, in pieces of 30 s'
-        ):
+        for chunks, block in with_progress(prefetch(self.blocks.in_chunks()), self.pieces, 'movie, in pieces of 30 s'):
             looks = self.see(block, model.vision.encode)
             sound = self.listen(block.mels) or [()] * len(chunks)
             rows = [self.sequence(chunk, len(tokens), texts) for chunk, tokens in zip(chunks, sound)]
@@ -348,9 +345,7 @@ class InChunks(Extraction):
 
     def towers(self):
         "The same stretches and spans, each modality in its own tower."
-        for chunks, block in with_progress(
-            prefetch(self.blocks.in_chunks()), self.plan.movie.seconds, 'movie, in pieces of 30 s'
-        ):
+        for chunks, block in with_progress(prefetch(self.blocks.in_chunks()), self.pieces, 'movie, in pieces of 30 s'):
             looks = self.see(block, self.model.vision.states)
             of_steps = [steps_of(chunk) for chunk in chunks]
             for chunk, steps, mel in zip(chunks, of_steps, block.mels):
@@ -368,7 +363,7 @@ class InChunks(Extraction):
         sizes = [model.tower_tokens(part.shape[1]) for part, _ in parts]
         total = [0, *(model.tower_tokens(min(100 * k, mel.shape[1])) for k in range(1, len(parts) + 1))]
         span = self.plan.protocol.audio_span
-        reads = [newest_sound(point.time, chunk, rate, span, total[-1]) for point in steps]
+        reads = [newest_sound(point.time, chunk, rate, span=span, n=total[-1]) for point in steps]
         first = np.searchsorted(total, reads[0][0], 'right') - 1
         ends = np.cumsum([0] * (first + 1) + sizes[first:])[1:]  # where each window that is needed ends
         token = np.concatenate([np.arange(e - (b - a), e) for a, b, e in zip(total, total[1:], ends)])

@@ -196,6 +196,7 @@ class Store(FeatureSet):
         path,
         identity: dict,  # everything that shapes the states
         streams: dict,  # stream → (L, D)
+        *,
         hz: float = HZ,
         stored: str = 'float16',  # or int8, half the bytes
     ):
@@ -229,6 +230,7 @@ class Store(FeatureSet):
         split: str,
         states,  # (T, L, D)
         source: str = '',  # what it was made from, as `Movie.source` says
+        made_on: str = '',  # what decides its last bits; this computer
     ) -> Path:
         "The whole stream of one movie, at once or not at all."
         if stream not in self.streams:
@@ -242,7 +244,7 @@ class Store(FeatureSet):
         if scales is not None:
             from_int8(held, scales, states)  # what will be read
         says = dict(store=self.id, stream=stream, split=split, source=source, sha256=hashlib.sha256(states).hexdigest())
-        says['hardware'] = hardware()
+        says['hardware'] = made_on or hardware()
         remove_leftovers(path.parent, path.stem)
         with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
             d = f.create_dataset('states', data=held)
@@ -344,11 +346,15 @@ class Store(FeatureSet):
     def scales(self, stream, split):
         return self._look(stream, split)['scales'] if self.coded(stream) else super().scales(stream, split)
 
-    def made_elsewhere(self, splits) -> dict:  # hardware → number of files, of those that this computer has not made
+    def made_elsewhere(
+        self,
+        splits,
+        here: str = '',  # what decides the last bits of what is made now; this computer
+    ) -> dict:  # hardware → number of files, of the others
         "Another kind of processor gives other last bits, so that a store that has travelled says so."
         looks = [self._look(stream, split) for stream in self.streams for split in splits if self.has(stream, split)]
         made = Counter(look.get('hardware', 'unknown') for look in looks)
-        return {k: n for k, n in made.items() if k != hardware()}
+        return {k: n for k, n in made.items() if k != (here or hardware())}
 
     def has(self, stream: str, split: str, source: str | None = None, verify: bool = False) -> bool:
         return not self.fault(stream, split, source, verify)
@@ -378,6 +384,7 @@ def store_path(
     cohort: str,  # name or directory
     backbone: str,
     fusion: str,
+    *,
     protocol: str,
     contexts: Contexts,
 ) -> Path:
@@ -390,6 +397,7 @@ def overlap_weights(
     start: int,
     stop: int,  # grid frames
     length: int,  # source frames there are
+    *,
     rate: float,
     hz: float,
 ):  # (frames, n) source frames, (frames, n) weights; rows of weights sum to one
@@ -482,7 +490,7 @@ class ArrayFeatures(FeatureSet):
         if self.rates[stream] == self.hz:
             states = self._open(path)[start : start + len(out)]
         else:
-            source, weights = overlap_weights(start, start + len(out), length, self.rates[stream], self.hz)
+            source, weights = overlap_weights(start, start + len(out), length, rate=self.rates[stream], hz=self.hz)
             given = self._open(path)[source.min() : source.max() + 1].astype(np.float64)
             states = sum(w[:, None, None] * given[k - source.min()] for k, w in zip(source.T, weights.T))
         out[:] = to_half(states, str(path))
@@ -563,9 +571,9 @@ def current_sources(cohort) -> dict:  # split → source
     return sources
 
 # %% ../../nbs/02g_store.ipynb #a70c0c4b
-def store_faults(cohort, preset, backbone: str, fusion: str, protocol: str) -> list:  # empty when every file counts
+def store_faults(cohort, preset, backbone: str, *, fusion: str, protocol: str) -> list:  # empty when every file counts
     "What is missing, altered, or made from other movies than the cohort has now."
-    path = store_path(cohort.name, backbone, fusion, protocol, preset.contexts)
+    path = store_path(cohort.name, backbone, fusion, protocol=protocol, contexts=preset.contexts)
     if not (path / 'store.json').is_file():
         return [f'there are no features at {path}']
     store, sources = Store.open(path), current_sources(cohort)
@@ -585,10 +593,10 @@ def asked_contexts(
     return ''.join(f' -p {k} {v:g}' for k, v in changed.items())
 
 
-def _open_store(cohort, preset, backbone, fusion, protocol) -> Store:
-    faults = store_faults(cohort, preset, backbone, fusion, protocol)
+def _open_store(cohort, preset, backbone, *, fusion, protocol) -> Store:
+    faults = store_faults(cohort, preset, backbone, fusion=fusion, protocol=protocol)
     if not faults:
-        return Store.open(store_path(cohort.name, backbone, fusion, protocol, preset.contexts))
+        return Store.open(store_path(cohort.name, backbone, fusion, protocol=protocol, contexts=preset.contexts))
     raise FileNotFoundError(
         f'{faults[0]}' + f' (and {len(faults) - 1} more like it)' * (len(faults) > 1) + '. What is missing is made by: '
         f'papermill nbs/02h_extract.ipynb out.ipynb -p cohort {shlex.quote(cohort_name(str(cohort.root)))} -p '
@@ -661,6 +669,7 @@ def report_rows_after(cohort, features):
 def open_features(
     cohort,  # Cohort
     preset,  # Preset: its backbone, protocol and contexts
+    *,
     backbone: str | None = None,
     fusion: str = 'native',
     protocol: str | None = None,  # instead of the preset's
@@ -668,15 +677,15 @@ def open_features(
     "The features of every split of a cohort: those of given models, else those that came with it, else a backbone's."
     backbone, protocol = backbone or preset.backbone, protocol or preset.protocol
     splits = list(cohort.splits.split)
-    if cohort.rates and not is_given(backbone):
-        found = ready_features(cohort).hold(splits)
-        report_rows_after(cohort, found)
-        return found
+    if not is_given(backbone) and (brought := ready_features(cohort)) is not None:
+        report_rows_after(cohort, brought)
+        return brought.hold(splits)
     members = family(backbone)
     ready = [m for m, name in members.items() if name == f'{m}={READY}']
     came = ready_features(cohort, ready) if ready else None
     parts = {
-        m: came if m in ready else _open_store(cohort, preset, name, fusion, protocol) for m, name in members.items()
+        m: came if m in ready else _open_store(cohort, preset, name, fusion=fusion, protocol=protocol)
+        for m, name in members.items()
     }
     found = (parts.get('') or Joined(parts)).hold(splits)
     report_rows_after(cohort, found)
@@ -744,6 +753,6 @@ def check_inputs(
 def features_there(cohort, preset, fusion: str = 'native') -> bool:
     "Whether somebody extracted the features here, or they came with the data."
     names = [b for b in family(preset.backbone).values() if not b.endswith(f'={READY}')]
-    paths = [store_path(cohort.name, b, fusion, preset.protocol, preset.contexts) for b in names]
+    paths = [store_path(cohort.name, b, fusion, protocol=preset.protocol, contexts=preset.contexts) for b in names]
     came = cohort.rates and not is_given(preset.backbone)
     return bool(came) or all((p / 'store.json').is_file() for p in paths)

@@ -29,6 +29,7 @@ def movie_chunks(
     points,
     words,  # offset
     seconds: float,  # of movie: a whole number of frames
+    *,
     chunk: float,
     contexts,
 ) -> list[Chunk]:
@@ -70,6 +71,7 @@ def newest_sound(
     time: float,
     chunk: Chunk,
     rate: float,  # tokens per second
+    *,
     span: float,  # seconds
     n: int,  # tokens there are
 ):  # indices of the sound tokens of the last `span` seconds before the time point
@@ -81,6 +83,7 @@ def chunk_positions(
     chunk: Chunk,
     n_audio: int,
     rate: float,  # sound tokens per second
+    *,
     grid: tuple,  # rows and columns of one picture step
     word_ends,  # (word tokens,) seconds: the end of each one's word
     within,  # (word tokens,) its place in the word
@@ -97,6 +100,7 @@ def chunk_order(
     chunk: Chunk,
     n_audio: int,
     rate: float,
+    *,
     patches: int,  # tokens of one picture step
     word_ends,  # (word tokens,) seconds
 ):  # (n,) indices into pictures, sound, words
@@ -120,7 +124,7 @@ def chunk_reads(
             reads.append(words[point.index - chunk.words.start])
             continue
         if len(audio):
-            reads.append(audio[newest_sound(point.time, chunk, rate, span, len(audio))])
+            reads.append(audio[newest_sound(point.time, chunk, rate, span=span, n=len(audio))])
         if len(video):
             reads.append(video[newest_pair(point.time, chunk.pairs)])
     return reads
@@ -143,8 +147,8 @@ def chunk_sequence(
     owner, n_video = np.repeat(np.arange(len(words)), lengths), len(chunk.pairs) * patches
     within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     word_ends = np.asarray(ends, float)[owner]
-    order = chunk_order(chunk, n_audio, rate, patches, word_ends)
-    pos = chunk_positions(chunk, n_audio, rate, grid, word_ends, within)
+    order = chunk_order(chunk, n_audio, rate, patches=patches, word_ends=word_ends)
+    pos = chunk_positions(chunk, n_audio, rate, grid=grid, word_ends=word_ends, within=within)
     head = np.concatenate([*before, marks['newline'] if before else [], marks['open']]).astype(int)
     ids = np.concatenate([np.full(n_video, marks['video']), np.full(n_audio, marks['audio']), *words]).astype(int)
     ids = np.concatenate([head, ids[order]])
@@ -164,7 +168,7 @@ def transcript_groups(
     groups, same_first = [], {}
     if plan.protocol.chunk:
         for chunk in movie_chunks(
-            time_points(plan.words, 0), plan.words, plan.steps / HZ, plan.protocol.chunk, plan.contexts
+            time_points(plan.words, 0), plan.words, plan.steps / HZ, chunk=plan.protocol.chunk, contexts=plan.contexts
         ):
             mine = [c.index for c in chunk.points]
             groups.append((list(range((chunk.before or chunk.words).start, mine[-1] + 1)), mine))

@@ -6,6 +6,7 @@
 __all__ = ['Llama', 'Wav2VecBert', 'VJepa2']
 
 # %% ../../nbs/02f_unimodal.ipynb #c93d6f3f
+import math
 from functools import cached_property
 
 import numpy as np, torch
@@ -24,7 +25,7 @@ from mirage.features.backbones import (
     grow,
     decode_in_order,
 )
-from .backbones import prefetch
+from .backbones import prefetch, with_progress
 from .streaming import transcript_groups
 from .inputs import WordTokens, pad_rows, transcript_rows, tiny_tokenizer
 
@@ -68,14 +69,15 @@ class Llama(Backbone):
         groups, ours = transcript_groups(plan), plan.protocol.unimodal == 'ours'
         opening = [self.config.bos_token_id] if ours else []
         which = plan.protocol.word_tokens if ours else 'characters'
-        return groups, transcript_rows(plan.texts, groups, self.word_tokens, opening, which)
+        return groups, transcript_rows(plan.texts, groups, self.word_tokens, start=opening, which=which)
 
     @torch.inference_mode()
     def extract(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()):
         plan = Schedule(movie, get_protocol(protocol), contexts)
         out = np.zeros((len(plan.words), *self.streams()['text']), np.float32)
         groups, rows = self.rows(plan)
-        for batch in batches([len(r[0]) for r in rows], self.tokens):
+        parts = list(batches([len(r[0]) for r in rows], self.tokens))
+        for batch in with_progress(parts, len(parts), 'words, in batches'):
             ids, pos = pad_rows([rows[j][:2] for j in batch])
             reads = [b * ids.shape[1] + r for b, j in enumerate(batch) for r in rows[j][2]]
 
@@ -136,7 +138,8 @@ class Wav2VecBert(Backbone):
         chunks, out = self.chunks(plan), []
         every = [self.processor(wave[a:b], sampling_rate=RATE, return_tensors='pt') for a, b in chunks]
         states = [int(inputs['attention_mask'].sum()) for inputs in every]
-        for inputs, reads in zip(every, self.reads(plan, chunks, states)):
+        pairs = zip(every, self.reads(plan, chunks, states))
+        for inputs, reads in with_progress(pairs, len(chunks), 'sound, in stretches'):
             inputs = inputs.to(self.place)
 
             def run():
@@ -231,7 +234,8 @@ class VJepa2(Backbone):
     def extract(self, movie, fusion='tower', protocol='aligned', contexts=Contexts()):
         plan = Schedule(movie, get_protocol(protocol), contexts)
         out, p = [], self.config.tubelet_size * self.config.patch_size**2
-        for clips in prefetch(self._clips(plan)):
+        parts = math.ceil(plan.steps / self.clips)
+        for clips in with_progress(prefetch(self._clips(plan)), parts, 'clips, in batches'):
             n = clips[0].numel() // 3 // p
             pictures, reads = clips.to(self.place, self.dtype), np.arange(len(clips) * n).reshape(len(clips), n)
             out.append(self.recorder(lambda: self.model(pictures, skip_predictor=True), reads))

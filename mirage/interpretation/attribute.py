@@ -184,7 +184,7 @@ class StageRows:
         for key, n in self.lengths.items():
             split, onset = key if isinstance(key, tuple) else (key, 0.0)
             for stage, x in self.open.get(split, {}).items():
-                self.rows[stage][key][:] = delayed_means(x, n, self.tr, self.hz, onset, self.delays)
+                self.rows[stage][key][:] = delayed_means(x, n, self.tr, hz=self.hz, onset=onset, delays=self.delays)
         self.open = {}
         return self.rows
 

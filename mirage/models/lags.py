@@ -222,6 +222,7 @@ def fit_lags(
     rate: float,  # Hz
     first: float = -0.1,  # seconds
     last: float = 0.4,
+    *,
     alphas=None,  # penalties; None: 33 around the scale of the features
     functions: int | None = None,  # of the lag basis; None: each lag by itself
 ) -> LagModel:

@@ -178,6 +178,7 @@ class SubjectReadout(nn.Module):
         subjects: int,
         hidden: int,
         parcels: int,
+        *,
         n_output: int,
         rank: int | None = None,  # factors that all subjects share; None: the hidden units themselves are read
     ):
@@ -219,7 +220,7 @@ class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'bra
             raise ValueError(f'hidden {c.hidden} cannot be shared by {len(c.streams)} streams; choose a multiple')
         width = c.hidden // len(c.streams)
         self.layer_poolers = nn.ModuleDict({
-            m: LayerPooler(d, c.queries, c.pool_heads, c.pool_dropout, c.pool_start)
+            m: LayerPooler(d, c.queries, c.pool_heads, dropout=c.pool_dropout, start=c.pool_start)
             if c.aggregate == 'queries'
             else FixedPooler(d, c.aggregate)
             for m, d in c.streams.items()
@@ -228,7 +229,7 @@ class Mirage(nn.Module, ModelHubMixin, library_name='mirage', tags=['fmri', 'bra
             m: nn.ModuleDict(dict(net=nn.Linear(p.width, width))) for m, p in self.layer_poolers.items()
         })
         self.temporal_encoder = TemporalEncoder(c)
-        self.head = SubjectReadout(len(c.subjects), c.hidden, c.parcels, c.n_output, c.readout_rank)
+        self.head = SubjectReadout(len(c.subjects), c.hidden, c.parcels, n_output=c.n_output, rank=c.readout_rank)
         self.null_tokens = (
             nn.ParameterDict({m: nn.Parameter(torch.zeros(width)) for m in c.streams}) if c.null_tokens else None
         )
@@ -396,6 +397,7 @@ def fit_null_tokens(
     model: Mirage,
     batches,  # as many as there shall be steps
     loss,  # (model, batch, present) → scalar
+    *,
     lr: float = 1e-2,
     seed: int = 0,
 ) -> Mirage:  # the same model, in evaluation mode, with null tokens

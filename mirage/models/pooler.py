@@ -18,6 +18,7 @@ def fold_queries(
     w_q,
     b_q,  # (D, D), (D,)
     w_k,  # (D, D)
+    *,
     heads: int,  # must divide D
 ):  # (heads*Q, D), rows scaled by 1/sqrt(D/heads)
     "Move the key projection onto the queries, so that keys are never built."
@@ -169,6 +170,7 @@ class LayerPooler(nn.Module):
         width: int,  # D of the stream
         queries: int,
         heads: int,
+        *,
         dropout: float = 0.0,  # of the attention weights
         start: float = 0.0,  # gain of orthogonal queries and keys; 0: as torch starts attention
     ):
@@ -189,7 +191,7 @@ class LayerPooler(nn.Module):
         "All that does not depend on the features, with the input norm's affine and centring in it."
         attn, norm = self.attn, self.input_norm
         (w_q, w_k, w_v), (b_q, _, b_v) = attn.in_proj_weight.chunk(3), attn.in_proj_bias.chunk(3)
-        k, v = fold_queries(self.query_tokens, w_q, b_q, w_k, attn.num_heads) * norm.weight, w_v * norm.weight
+        k, v = fold_queries(self.query_tokens, w_q, b_q, w_k, heads=attn.num_heads) * norm.weight, w_v * norm.weight
         k, v = k - k.mean(-1, keepdim=True), v - v.mean(-1, keepdim=True)
         return k, v.unflatten(0, (attn.num_heads, -1)), F.linear(norm.bias, w_v, b_v).unflatten(0, (attn.num_heads, -1))
 

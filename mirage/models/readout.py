@@ -56,7 +56,9 @@ def people_only(
         other = Mirage(shape)
     for name in ('layer_poolers', 'projectors', 'temporal_encoder', 'null_tokens'):
         setattr(other, name, getattr(model, name))
-    head = SubjectReadout(len(shape.subjects), shape.hidden, shape.parcels, shape.n_output, shape.readout_rank)
+    head = SubjectReadout(
+        len(shape.subjects), shape.hidden, shape.parcels, n_output=shape.n_output, rank=shape.readout_rank
+    )
     head.load_state_dict(model.head.state_dict() | dict(weights=weights, bias_param=bias))
     other.head = head.to(model.head.weights.device)
     return other.eval()
@@ -187,6 +189,7 @@ def chosen_penalties(
     residuals: Residuals,
     basis: Basis,
     alphas: np.ndarray,  # (A,)
+    *,
     tr: float,
     may_stay: bool,
 ) -> np.ndarray:  # (P,) which of them; A: infinite
@@ -221,7 +224,7 @@ def fit_readout(
     scale = basis.values.mean()
     if not scale > 0:
         raise ValueError("the encoder's output never changes on these recordings: nothing can be fitted to it")
-    which = chosen_penalties(residuals, basis, scale * penalties, tr, may_stay)
+    which = chosen_penalties(residuals, basis, scale * penalties, tr=tr, may_stay=may_stay)
     penalty = np.append(penalties, np.inf)[which]
     own = np.isfinite(penalty)
     change = basis.coefficients(scale * penalty[own], own)

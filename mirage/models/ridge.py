@@ -7,8 +7,8 @@ __all__ = ['ROWS', 'DELAYS', 'DESIGNS', 'AT_ONCE', 'row_blocks', 'Sums', 'Moment
            'too_close', 'loo_exact', 'without', 'squared_errors', 'run_errors', 'Ridge', 'check_penalties',
            'sample_errors', 'fit_ridge', 'at_edges', 'warn_of_edges', 'tr_mean', 'whole_trs', 'delayed_means',
            'layer_weights', 'tr_rows', 'showing', 'showings', 'movie_rows', 'Design', 'own_delays', 'stream_scales',
-           'chosen_design', 'fewest_runs', 'own_variant', 'read_delays', 'shown_rows', 'standardiser', 'principal',
-           'lagged', 'design_matrix', 'TrainingRows', 'parcel_blocks', 'ridge_predictions']
+           'chosen_design', 'left_out_together', 'fewest_runs', 'own_variant', 'read_delays', 'shown_rows',
+           'standardiser', 'principal', 'lagged', 'design_matrix', 'TrainingRows', 'parcel_blocks', 'ridge_predictions']
 
 # %% ../../nbs/03d_ridge.ipynb #39af1f70
 import copy, tempfile, warnings
@@ -185,6 +185,7 @@ def loo_exact(
     basis: Basis,
     alphas,
     one_minus_h,  # (n, A) 1 - leverage
+    *,
     columns,  # (P,) bool
 ):  # (A, columns.sum())
     "The same errors in double precision, for some parcels."
@@ -258,8 +259,8 @@ def run_errors(
                 rows[s] += sum(sums.n for who, sums in own.design.items() if s in who)
     if alone := [s for s in rows if not rows[s]]:
         raise ValueError(
-            f'{", ".join(alone)} saw one run only: none can be left out to choose a penalty. Choose it on samples: '
-            'penalty=samples'
+            f'{", ".join(alone)} saw one run only (or one movie, of several): none can be left out to choose a '
+            'penalty. Choose it on samples: penalty=samples'
         )
     return {s: errors[s] / rows[s] for s in errors}
 
@@ -305,7 +306,7 @@ def sample_errors(
         )
     errors[lost] = np.inf
     if (close := too_close(errors, one_minus_h)).any():
-        errors[np.ix_(~lost, close)] = loo_exact(blocks, basis, alphas[~lost], one_minus_h[:, ~lost], close)
+        errors[np.ix_(~lost, close)] = loo_exact(blocks, basis, alphas[~lost], one_minus_h[:, ~lost], columns=close)
     return errors
 
 # %% ../../nbs/03d_ridge.ipynb #129fd6d3
@@ -367,6 +368,7 @@ def tr_mean(
     frames,  # (T, D) on the feature grid; zeros are assumed past the end
     n_tr: int,
     tr: float = TR,
+    *,
     hz: float = HZ,
     start: float = 0.0,  # second of the movie at row 0
 ):  # (n_tr, D) float32, NaN in rows before the movie
@@ -390,13 +392,14 @@ def delayed_means(
     frames,
     n_tr: int,
     tr: float,
+    *,
     hz: float,
     onset: float = 0.0,  # as for `tr_mean`
     delays=(),  # seconds from movie to BOLD
 ):  # (n_tr, D) float32; where some delays are no whole TRs, (1 + so many, n_tr, D): as shown, then so much later
     "A stream on the TR grid, with all that its lags need."
     odd = [d for d in delays if whole_trs(d, tr) is None]
-    copies = [tr_mean(frames, n_tr, tr, hz, onset - d) for d in (0.0, *odd)]
+    copies = [tr_mean(frames, n_tr, tr, hz=hz, start=onset - d) for d in (0.0, *odd)]
     return np.stack(copies) if odd else copies[0]
 
 # %% ../../nbs/03d_ridge.ipynb #719c2554
@@ -422,6 +425,7 @@ def tr_rows(
     split: str,
     n_tr: int,
     tr: float = TR,
+    *,
     onset: float = 0.0,
     delays=(),  # as for `delayed_means`
     layers: dict | None = None,  # of `layer_weights`; None: every layer counts as it is
@@ -436,7 +440,8 @@ def tr_rows(
         return np.einsum('tld,l->td', frames.astype(np.float32), layers[m].astype(np.float32))
 
     return np.concatenate(
-        [delayed_means(read(m), n_tr, tr, features.hz, onset, delays) for m in features.streams], axis=-1
+        [delayed_means(read(m), n_tr, tr, hz=features.hz, onset=onset, delays=delays) for m in features.streams],
+        axis=-1,
     )
 
 # %% ../../nbs/03d_ridge.ipynb #90e0de56
@@ -508,6 +513,7 @@ def stream_scales(
 def chosen_design(
     cohort,  # Cohort
     variant: str = 'auto',  # of DESIGNS; auto: own for recordings of one's own, else paper
+    *,
     delays: str = 'auto',  # seconds, such as 4,6,8
     width: int | None = None,  # columns; 0: no projection
     penalty: str = 'auto',  # samples or runs
@@ -529,12 +535,22 @@ def chosen_design(
     return replace(chosen, penalty=chosen.penalty if penalty == 'auto' else penalty)
 
 
+def left_out_together(
+    runs,  # table of training runs
+):  # a name for each run
+    "The movie of each run, or its split where there is one movie only: what has one name is never parted."
+    movie = runs.movie if 'movie' in runs else runs.split
+    return movie if movie.nunique() > 1 else runs.split
+
+
 def fewest_runs(
     cohort,  # Cohort
 ) -> int:
-    "How many training runs the person has who has least."
+    "How many training runs the person has who has least; those of one movie count once, where there are several."
     training = cohort.runs[(cohort.runs['set'] == 'train') & cohort.runs.bold.notna()]
-    return int(training.groupby('subject').split.nunique().min()) if len(training) else 0
+    if not len(training):
+        return 0
+    return int(left_out_together(training).groupby(training.subject).nunique().min())
 
 # %% ../../nbs/03d_ridge.ipynb #f9e8feb1
 def own_variant(cohort: str) -> str:  # of DESIGNS
@@ -580,7 +596,9 @@ def standardiser(
     return lambda x: np.where(np.isnan(x).all(1, keepdims=True), 0, (x - mean) * scale).astype(np.float32)
 
 
-def principal(rows: dict, train: list, widths: list, components: int, before):  # returns a function (n, D) → (n, fewer)
+def principal(
+    rows: dict, train: list, widths: list, components: int, *, before
+):  # returns a function (n, D) → (n, fewer)
     "Leading principal components of each stream over the training movies."
     stops = np.cumsum([0, *widths])
     parts = [slice(a, b) for a, b in zip(stops, stops[1:])]
@@ -614,6 +632,7 @@ def design_matrix(
     train: list,  # showings that decide scale and components
     design: Design,
     widths: list | None = None,  # columns of each stream; None: one stream
+    *,
     seed: int = 0,  # of the random projection
     tr: float = TR,  # seconds
 ) -> dict:  # showing → (TRs, p) float32
@@ -621,7 +640,7 @@ def design_matrix(
     widths = widths or [next(iter(rows.values())).shape[-1]]
     change = standardiser(rows, train, widths if design.balance else None)
     if design.components:
-        change = principal(rows, train, widths, design.components, change)
+        change = principal(rows, train, widths, design.components, before=change)
     columns = change(shown_rows(rows[train[0]])[:1]).shape[1] * len(design.delays)
 
     def project(x):
@@ -685,12 +704,13 @@ class TrainingRows:
         self,
         most: int = 10,  # of them
     ) -> list:  # of TrainingRows
-        "The same blocks run by run, or in groups of whole runs; all showings of a movie stay together."
-        splits = list(dict.fromkeys(self.runs.split))
+        "The same blocks movie by movie, or in groups of whole movies; all parts and showings of a movie stay together."
+        name_of = dict(zip(self.runs.split, left_out_together(self.runs)))
+        names = list(dict.fromkeys(name_of.values()))
         found = []
-        for group in np.array_split(splits, min(most, len(splits))):
+        for group in np.array_split(np.array(names, dtype=object), max(1, min(most, len(names)))):
             part = copy.copy(self)
-            part.only = set(group)
+            part.only = {split for split, name in name_of.items() if name in set(group)}
             found.append(part)
         return found
 

@@ -27,7 +27,7 @@ from ..training.runs import changed_since, identity_of
 
 # %% ../../nbs/08d_overview.ipynb #a0dcf2c1
 def item_order(item: str):  # sorts fig2 before fig10, figures before tables before the rest
-    kind, number, rest = re.match(r'(fig|table|)(\d*)(.*)', item).groups()
+    kind, number, rest = re.findall(r'^(fig|table|)(\d*)(.*)', item)[0]
     return ('fig', 'table', '').index(kind if number else ''), int(number or 0), rest
 
 # %% ../../nbs/08d_overview.ipynb #7f239b2a
@@ -41,18 +41,20 @@ ACCOUNT_PARTS = dict(
 def whole_table(table) -> bool:  # columns and rows of text, or None
     if table is None:
         return True
-    parts = [table.get('columns'), table.get('data')] if isinstance(table, dict) else [None]
-    if not all(isinstance(part, list) for part in parts):
+    columns, data = (table.get('columns'), table.get('data')) if isinstance(table, dict) else (None, None)
+    if not isinstance(columns, list) or not isinstance(data, list):
         return False
-    rows = [parts[0], *parts[1]]
-    return all(isinstance(row, list) and len(row) == len(parts[0]) for row in rows) and all(
+    rows = [columns, *data]
+    return all(isinstance(row, list) and len(row) == len(columns) for row in rows) and all(
         isinstance(cell, str) for row in rows for cell in row
     )
 
 
 def whole_claim(claim) -> bool:
-    words = isinstance(claim, dict) and [claim.get(k) for k in ('paper', 'here', 'number', 'note')]
-    return bool(words) and all(isinstance(word, str) for word in words) and claim.get('verdict') in VERDICTS
+    if not isinstance(claim, dict):
+        return False
+    words = [claim.get(k) for k in ('paper', 'here', 'number', 'note')]
+    return all(isinstance(word, str) for word in words) and claim.get('verdict') in VERDICTS
 
 
 def check_account(

@@ -72,7 +72,10 @@ def identities(cohort: str, settings: dict) -> dict:  # backbone → identity, o
     "What the features of a training were."
     p, fusion = settings['preset'], settings['fusion']
     contexts = Contexts(**p['contexts'])
-    paths = {b: store_path(cohort, b, fusion, p['protocol'], contexts) for b in family(p['backbone']).values()}
+    paths = {
+        b: store_path(cohort, b, fusion, protocol=p['protocol'], contexts=contexts)
+        for b in family(p['backbone']).values()
+    }
     return {b: Store.open(path).identity for b, path in paths.items() if (path / 'store.json').is_file()}
 
 # %% ../../nbs/09e_adapt.ipynb #75be3d52

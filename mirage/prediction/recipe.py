@@ -139,7 +139,8 @@ class Recipe:
             parcels=tuple(config.get('inputs', {}).get('parcels', ())),
         )
         stores = {
-            b: store_path(name, b, recipe.fusion, recipe.protocol, recipe.contexts) for b in recipe.backbones.values()
+            b: store_path(name, b, recipe.fusion, protocol=recipe.protocol, contexts=recipe.contexts)
+            for b in recipe.backbones.values()
         }
         made = {b: Store.open(path).identity for b, path in stores.items() if (path / 'store.json').is_file()}
         return pinned(recipe, made)
@@ -270,7 +271,7 @@ def backbone_revision(recipe: Recipe, revision: str) -> str:  # a commit, or '' 
             f'revision=latest names one commit, and {recipe.backbone} is {len(recipe.backbones)} repositories '
             f'({", ".join(recipe.backbones.values())}); its recipe has to say which'
         )
-    path = store_path('movies', recipe.backbone, recipe.fusion, recipe.protocol, recipe.contexts)
+    path = store_path('movies', recipe.backbone, recipe.fusion, protocol=recipe.protocol, contexts=recipe.contexts)
     return settle_revision(recipe.backbone, revision, path)
 
 

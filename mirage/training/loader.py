@@ -52,7 +52,7 @@ def make_windows(
     for r in runs.itertuples(index=False):
         rows.setdefault(r.split, []).append((cohort.subjects.index(r.subject), r.repeat - 1, r))
     windows = []
-    for split, start, frame, onset in window_table(runs, window, stride, cohort.tr, hz).itertuples(index=False):
+    for split, start, frame, onset in window_table(runs, window, stride, cohort.tr, hz=hz).itertuples(index=False):
         present = [run for run in rows[split] if run[2].n_tr > start and getattr(run[2], 'onset', 0.0) == onset]
         groups = [present] if batches == 'paired' else [[run] for run in present]
         windows += [Window(split, start, frame, onset, tuple(group)) for group in groups]

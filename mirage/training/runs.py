@@ -92,7 +92,7 @@ class TrainingParameters:
                 raise ValueError(f'{f.name} is {shown(value)}; it may be {", ".join(rule["choices"])}')
             if 'letters' in rule and value is not None:
                 whole = int in get_args(f.type)
-                check_number(f"{f.name} (None for the preset's)", value, rule['low'], rule['high'], whole)
+                check_number(f"{f.name} (None for the preset's)", value, rule['low'], rule['high'], whole=whole)
             elif f.name == 'folds':
                 object.__setattr__(self, 'folds', check_folds(value))
             elif not isinstance(value, f.type):
@@ -345,7 +345,7 @@ def own_name(cohort: str, asked: TrainingParameters) -> str:
 def asked_settings(cohort: str, stage: str, name: str, preset: str = 'auto') -> dict:  # those that the name decides
     "The settings that a run of this name should have been made with."
     if stage == 'ridge':
-        if not re.fullmatch(r'linear-(cv\d*-)?(native|tower|challenge)', name):
+        if not re.fullmatch(r'linear-(cv\d*-)?(native|tower|challenge)|banded-(native|tower)', name):
             return {}  # a name of somebody's own asks for nothing
         return dict(preset=asdict(chosen_preset(cohort, preset)))
     if stage != 'train':
@@ -489,7 +489,7 @@ def _not_as_asked(cohort: str, name: str, preset: str) -> str:  # empty where it
         data, chosen = Cohort.open(cohort), chosen_preset(cohort, preset, backbone=backbone, protocol=protocol)
         if not features_there(data, chosen, fusion):
             return ''  # moved away after use; who needs them says so
-        faults = store_faults(data, chosen, backbone, fusion, protocol)
+        faults = store_faults(data, chosen, backbone, fusion=fusion, protocol=protocol)
         return faults[0] + f' (and {len(faults) - 1} more like it)' * (len(faults) > 1) if faults else ''
     except (FileNotFoundError, ValueError) as e:
         return str(e)
