@@ -1079,7 +1079,9 @@ def write_array(job: RunToImport, plan: Plan, path: Path):
     "Read, average, clean and cut a run."
     table, _ = read_confounds(job.source, plan.cleaning)
     means = read_means(job.source, plan.atlas, plan.cleaning)
-    x = clean(means, table, job.rows, cleaning=plan.cleaning, tr=plan.tr)[job.row - job.rows.first : job.stop - job.rows.first]
+    x = clean(means, table, job.rows, cleaning=plan.cleaning, tr=plan.tr)[
+        job.row - job.rows.first : job.stop - job.rows.first
+    ]
     lost = int(np.isnan(x).any(0).sum())
     if 2 * lost > x.shape[1]:
         raise ValueError(
