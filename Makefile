@@ -10,7 +10,7 @@ TESTERS := $(shell expr $(CORES) + 1)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: env lab paper adapt mine brains profile verify figures test test-all data readme site wheel lock clean
+.PHONY: env lab paper adapt experiment mine brains profile verify figures test test-all data readme site wheel lock clean
 
 env: .venv/installed
 
@@ -55,6 +55,12 @@ mine: env
 adapt: env
 	mkdir -p results/notebooks
 	$(BIN)/papermill nbs/figures/adapt.ipynb results/notebooks/adapt.ipynb -p cohort $(COHORT) --log-output
+	$(BIN)/papermill nbs/08e_results.ipynb results/notebooks/results.ipynb -p cohort $(COHORT)
+
+# a cohort with a planted answer to speech and to an object, a model trained on it, an experiment on what it predicts, and a control
+experiment: env
+	mkdir -p results/notebooks
+	$(BIN)/papermill nbs/figures/experiment.ipynb results/notebooks/experiment.ipynb --log-output
 
 # studyforrest (chapter 01k): asks before it fetches, and goes on with what is there
 brains: env

@@ -239,6 +239,7 @@ RUNS = dict(  # item → the runs that it draws, stage/name
         'ridge/linear-challenge',
         'ridge/linear-tower',
         'ridge/linear-native',
+        'ridge/banded-native',
         'train/encoder-tower-s0',
         'train/encoder-native-s0',
         'train/mirage-native-s0',
@@ -261,6 +262,7 @@ RUNS = dict(  # item → the runs that it draws, stage/name
     fig9_depth=['depth/mirage-native-s0'],
     fig10_ceiling=['train/mirage-native-s0', 'ridge/linear-native'],
     fig11_sensitivity=[],
+    fig12_streams=['ridge/banded-native'],
     sanity=['ridge/linear-native'],
 )
 
@@ -651,6 +653,30 @@ rule challenge:
         'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q}'
         ' -p fusion tower -p variant challenge'
         ' -p name linear-challenge -p overwrite True'
+
+
+rule banded:
+    "A penalty per stream, and what each of them explains alone."
+    input:
+        cohort_of,
+        features_of,
+        notebook=ancient('nbs/03f_banded.ipynb'),
+    output:
+        'results/{cohort}/ridge/banded-{fusion}/provenance.json',
+    log:
+        'results/{cohort}/notebooks/banded-{fusion}.ipynb',
+    threads: cores('ridge')
+    resources:
+        **needs('ridge'),
+    params:
+        cohort=opens,
+        code=code('nbs/03f_banded.ipynb', 'cohort preset fusion name overwrite'),
+        other=another('ridge', 'banded-{fusion}'),
+        preset=preset,
+    shell:
+        'papermill {input.notebook:q} {log:q} -p cohort {params.cohort:q} -p preset {params.preset:q}'
+        ' -p fusion {wildcards.fusion:q}'
+        ' -p name banded-{wildcards.fusion:q} -p overwrite True'
 
 
 rule train:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from mirage.core import root
+from mirage.data.cohort import Cohort
+from mirage.plotting.figures import lacking
 
 NBS = Path(__file__).resolve().parents[1] / 'nbs'
 TR, ROWS, PARCELS = 2.0, 60, 12
@@ -71,6 +73,8 @@ def make_runs(cohort):
     "The runs that figures are drawn from."
     execute('03d_ridge', cohort=cohort, preset='smoke')
     execute('05_train', cohort=cohort, preset='smoke', workers=0)
+    if not lacking('fig12_streams', Cohort.open(cohort), Cohort.open(cohort).rates):
+        execute('03f_banded', cohort=cohort, preset='smoke')
     execute('07a_attribute', cohort=cohort, draws=20)
     execute('07b_depth', cohort=cohort, nodes=6)
     return root()

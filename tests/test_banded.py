@@ -6,7 +6,7 @@ import numpy as np, pandas as pd, pytest
 
 from mirage.models.banded import Depths, banded_design, centred, collect_folds, directions, divide, fit_banded
 from mirage.models.banded import fit_without_each, less_one, movie_folds, product_shares, together
-from mirage.models.ridge import Design, collect, fit_ridge
+from mirage.models.ridge import Design, TrainingRows, collect, fit_ridge
 
 WIDTHS = (6, 4, 5)
 ALPHAS = np.logspace(-1, 4, 6)
@@ -108,12 +108,16 @@ def test_who_saw_one_fold_only_is_named():
 
 def test_the_parts_of_a_movie_are_left_out_together():
     names = ['a1', 'a2', 'b1', 'b2', 'c1']
-    splits = pd.DataFrame(dict(split=names, movie=[n[0] for n in names]))
-    rows = SimpleNamespace(cohort=SimpleNamespace(splits=splits), runs=pd.DataFrame(dict(split=names)), only=None)
+    runs = pd.DataFrame(dict(subject='ann', split=names, movie=[n[0] for n in names], set='train', repeat=1, n_tr=9))
+    rows = TrainingRows(SimpleNamespace(runs=runs), {})
     assert [part.only for part in movie_folds(rows, 9)] == [{'a1', 'a2'}, {'b1', 'b2'}, {'c1'}]
-    assert len(movie_folds(rows, 2)) == 2
-    splits['movie'] = 'a'
-    assert [part.only for part in movie_folds(rows, 5)] == [{n} for n in names]
+    assert len(movie_folds(rows, 2)) == 2 and [part.only for part in rows.parts()] == [
+        p.only for p in movie_folds(rows, 9)
+    ]
+    alone = TrainingRows(SimpleNamespace(runs=runs.assign(movie='a')), {})
+    assert [part.only for part in movie_folds(alone, 5)] == [{n} for n in names]
+    with pytest.raises(ValueError, match='ann has training runs of one movie only'):
+        movie_folds(TrainingRows(SimpleNamespace(runs=runs[:1]), {}))
 
 
 def test_layers_become_bands_by_depth():

@@ -9,7 +9,7 @@ from nilearn.glm.first_level import make_first_level_design_matrix
 from PIL import Image
 from scipy.stats import ttest_1samp
 
-from mirage.core import DELAY, PARCELS
+from mirage.core import DELAY, PARCELS, open_run, root
 from mirage.data.localizer import LOCALIZERS, pseudowords, scrambled, speak, write_localizer
 from mirage.data.movies import MovieError
 from mirage.data.parcels import Prediction
@@ -19,6 +19,7 @@ from mirage.evaluation.statistics import slow_noise
 from mirage.prediction.experiment import answers, arrange, by_region, compare_cuts, contrast, doubts_of, of_networks
 from mirage.prediction.experiment import over_clips_and_subjects, per_clip, showing_matrix, sides, spread_of_places
 from mirage.prediction.predict import predict, prepare
+from owncohorts import execute
 from test_media import parts, place as _place  # noqa: F401 (fixtures)
 from test_predict import SAID, clip
 
@@ -355,6 +356,50 @@ def test_a_design_goes_through_the_tiny_model(parts, sounds):  # noqa: F811
     assert p.streams == ('audio',) and 'text and vision absent' in job.absent
     beta = answers(p, job.movie.table)
     assert beta['sub-01'].shape == (12, 1000) and np.isfinite(beta['sub-02']).all()
+
+
+@pytest.mark.parametrize(
+    'asked, says',
+    [
+        (dict(positive='low', negative='hgih'), 'hgih cannot be contrasted; conditions are low, high'),
+        (dict(positive='low', negative='low'), 'low stands on both sides'),
+        (dict(hrf='canonical'), "hrf is 'canonical'; it may be glover or spm"),
+        (dict(repeats=3), 'repeats is 3: an even number'),
+        (dict(localizer='faces', design=''), "localizer is 'faces'; there are speech, words, motion"),
+        (dict(localizer='speech'), 'give one of: design'),
+        (
+            dict(localizer='motion', design='', positive='a', negative='b'),
+            'a cannot be contrasted; conditions are moving',
+        ),
+    ],
+)
+def test_the_chapter_refuses_what_cannot_be_asked_before_it_predicts_or_writes(parts, sounds, asked, says):  # noqa: F811
+    given = dict(design=str(sounds / 'clips.csv'), weights=str(parts / 'tower'), device='cpu') | asked
+    with pytest.raises(ValueError, match=says):
+        execute('09f_experiment', **given)
+    assert not list(root().rglob('*'))
+
+
+@pytest.mark.parametrize('kind', ['words', 'motion'])
+def test_a_localizer_goes_through_the_chapter_and_says_what_is_synthetic(parts, kind):  # noqa: F811
+    space = execute('09f_experiment', localizer=kind, weights=str(parts / 'tower'), subjects='sub-01', draws=100)
+    run = open_run(space['path'])
+    assert {'contrast.csv', 'regions.csv', 'places.csv', 'figure.png', 'page.html'} <= {
+        f.name for f in run.path.iterdir()
+    }
+    assert run.metrics['clips'] == [2, 2] and run.metrics['notes'][-1].endswith(
+        dict(words='pairs', motion='drawn')[kind]
+    )
+    assert (root() / 'data/localizers' / f'{kind}-s0' / 'clips.csv').is_file()
+
+
+@pytest.mark.long
+def test_what_was_planted_is_found_through_a_trained_model_and_nothing_in_the_control(monkeypatch):
+    "The whole way: movies, features, training, new clips, contrast; four minutes of one core."
+    monkeypatch.delenv('IN_TEST')
+    space = execute('figures/experiment')
+    verdicts = {claim.paper: claim.verdict for claim in space['claims']}
+    assert len(verdicts) == 7 and set(verdicts.values()) == {'holds'}, verdicts
 
 
 # ---- two cuts

@@ -13,13 +13,21 @@ from mirage.data.cohort import Cohort
 from owncohorts import COHORTS, execute, make_runs, write_own
 
 ITEMS = 'fig1_pipeline fig3_modalities fig4_gains fig5_attention fig7_heads fig8_maps fig9_depth fig10_ceiling'.split()
-ITEMS += ['table1_scores', 'table2_hyperparameters', 'sanity']
+ITEMS += ['fig12_streams', 'table1_scores', 'table2_hyperparameters', 'sanity']
 FOREIGN = ['control', 'fig2_fusion']  # of embedded, and of movies that are extracted here
 MIXED = dict(
     people=3, streams=dict(text=(3, 8), audio=(1, 4)), lost={('p2', 'm3'), ('p2', 'm4'), ('p3', 'm1'), ('p1', 'm5')}
 )
 NO_DEPTH = ['fig5_attention', 'fig7_heads', 'fig9_depth']
 LACKS = dict(one_layer=NO_DEPTH, one_person=['fig10_ceiling'])
+for name in (
+    'one_stream',
+    'fifteen_people',
+    'one_run_a_set',
+    'missing_runs',
+    'mixed',
+):  # nothing to share, or to leave out
+    LACKS.setdefault(name, []).append('fig12_streams')
 PEOPLE = dict(one_person='1 person', fifteen_people='15 people', missing_runs='3 people', mixed='3 people')
 NOBODYS = ['fig1_pipeline', 'table2_hyperparameters']  # show nobody's BOLD
 LONG = [name for name in COHORTS if name != 'no_validation']

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['LEVEL', 'VOICES', 'SYLLABLES', 'ACCIDENTAL', 'WORDS_A_SECOND', 'SIZE', 'DOTS', 'SPEED', 'MOTION_FPS', 'LOCALIZERS',
            'VOICE', 'CLIP_WRITERS', 'SYNTHETIC', 'at_level', 'scrambled', 'speak', 'voiced', 'pseudowords', 'dots',
-           'write_silent', 'speaker', 'write_speech', 'write_words', 'write_motion', 'write_localizer']
+           'write_clip', 'speaker', 'write_speech', 'write_words', 'write_motion', 'write_localizer']
 
 # %% ../../nbs/01s_localizer.ipynb #01s10003
 import shutil, subprocess, tempfile
+from fractions import Fraction
 from pathlib import Path
 
 import av, numpy as np, pandas as pd, soundfile
@@ -120,21 +121,30 @@ def dots(
     return frames
 
 
-def write_silent(
+def write_clip(
     path,  # .mkv
     frames,  # (video frames, height, width, 3) uint8
     fps: int = MOTION_FPS,
+    sound=None,  # (samples,) float32 in [-1, 1], mono, 16 kHz; None: a silent movie
 ):
-    "A movie without sound; the same frames write the same bytes."
+    "Encode a movie; the same frames and sound write the same bytes."
     exact = {'threads': '1', 'x264-params': 'cpu-independent=1', 'crf': '20', 'preset': 'veryfast'}
     with atomic(path) as tmp, av.open(str(tmp), 'w', options={'fflags': '+bitexact'}) as out:
         video = out.add_stream('libx264', rate=fps, options=exact)
         video.height, video.width = frames.shape[1:3]
         video.pix_fmt = 'yuv420p'
-        video.codec_context.flags |= av.codec.context.Flags.bitexact.value
+        tracks = [video] if sound is None else [video, out.add_stream('flac', rate=RATE, layout='mono')]
+        for track in tracks:
+            track.codec_context.flags |= av.codec.context.Flags.bitexact.value
         for frame in frames:
             out.mux(video.encode(av.VideoFrame.from_ndarray(frame, 'rgb24')))
-        out.mux(video.encode())
+        samples = np.round(np.clip([] if sound is None else sound, -1, 1) * 32767).astype(np.int16)
+        for k in range(0, len(samples), RATE):
+            part = av.AudioFrame.from_ndarray(samples[None, k : k + RATE], 's16', 'mono')
+            part.sample_rate, part.pts, part.time_base = RATE, k, Fraction(1, RATE)
+            out.mux(tracks[1].encode(part))
+        for track in tracks:
+            out.mux(track.encode())
 
 # %% ../../nbs/01s_localizer.ipynb #01s10013
 LOCALIZERS = dict(speech=('speech', 'scrambled'), words=('words', 'pseudowords'), motion=('moving', 'still'))
@@ -177,7 +187,7 @@ def write_motion(folder: Path, k: int, *, seconds: float, rng, voice: str) -> li
     moving = dots(seconds, rng)
     still = np.repeat(moving[len(moving) // 2][None], len(moving), 0)
     for name, frames in dict(moving=moving, still=still).items():
-        write_silent(folder / f'{name}{k}.mkv', frames)
+        write_clip(folder / f'{name}{k}.mkv', frames)
     return [f'moving{k}.mkv', f'still{k}.mkv']
 
 

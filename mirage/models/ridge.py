@@ -7,8 +7,8 @@ __all__ = ['ROWS', 'DELAYS', 'DESIGNS', 'AT_ONCE', 'row_blocks', 'Sums', 'Moment
            'too_close', 'loo_exact', 'without', 'squared_errors', 'run_errors', 'Ridge', 'check_penalties',
            'sample_errors', 'fit_ridge', 'at_edges', 'warn_of_edges', 'tr_mean', 'whole_trs', 'delayed_means',
            'layer_weights', 'tr_rows', 'showing', 'showings', 'movie_rows', 'Design', 'own_delays', 'stream_scales',
-           'chosen_design', 'fewest_runs', 'own_variant', 'read_delays', 'shown_rows', 'standardiser', 'principal',
-           'lagged', 'design_matrix', 'TrainingRows', 'parcel_blocks', 'ridge_predictions']
+           'chosen_design', 'left_out_together', 'fewest_runs', 'own_variant', 'read_delays', 'shown_rows',
+           'standardiser', 'principal', 'lagged', 'design_matrix', 'TrainingRows', 'parcel_blocks', 'ridge_predictions']
 
 # %% ../../nbs/03d_ridge.ipynb #39af1f70
 import copy, tempfile, warnings
@@ -259,8 +259,8 @@ def run_errors(
                 rows[s] += sum(sums.n for who, sums in own.design.items() if s in who)
     if alone := [s for s in rows if not rows[s]]:
         raise ValueError(
-            f'{", ".join(alone)} saw one run only: none can be left out to choose a penalty. Choose it on samples: '
-            'penalty=samples'
+            f'{", ".join(alone)} saw one run only (or one movie, of several): none can be left out to choose a '
+            'penalty. Choose it on samples: penalty=samples'
         )
     return {s: errors[s] / rows[s] for s in errors}
 
@@ -535,12 +535,22 @@ def chosen_design(
     return replace(chosen, penalty=chosen.penalty if penalty == 'auto' else penalty)
 
 
+def left_out_together(
+    runs,  # table of training runs
+):  # a name for each run
+    "The movie of each run, or its split where there is one movie only: what has one name is never parted."
+    movie = runs.movie if 'movie' in runs else runs.split
+    return movie if movie.nunique() > 1 else runs.split
+
+
 def fewest_runs(
     cohort,  # Cohort
 ) -> int:
-    "How many training runs the person has who has least."
+    "How many training runs the person has who has least; those of one movie count once, where there are several."
     training = cohort.runs[(cohort.runs['set'] == 'train') & cohort.runs.bold.notna()]
-    return int(training.groupby('subject').split.nunique().min()) if len(training) else 0
+    if not len(training):
+        return 0
+    return int(left_out_together(training).groupby(training.subject).nunique().min())
 
 # %% ../../nbs/03d_ridge.ipynb #f9e8feb1
 def own_variant(cohort: str) -> str:  # of DESIGNS
@@ -694,12 +704,13 @@ class TrainingRows:
         self,
         most: int = 10,  # of them
     ) -> list:  # of TrainingRows
-        "The same blocks run by run, or in groups of whole runs; all showings of a movie stay together."
-        splits = list(dict.fromkeys(self.runs.split))
+        "The same blocks movie by movie, or in groups of whole movies; all parts and showings of a movie stay together."
+        name_of = dict(zip(self.runs.split, left_out_together(self.runs)))
+        names = list(dict.fromkeys(name_of.values()))
         found = []
-        for group in np.array_split(splits, min(most, len(splits))):
+        for group in np.array_split(np.array(names, dtype=object), max(1, min(most, len(names)))):
             part = copy.copy(self)
-            part.only = set(group)
+            part.only = {split for split, name in name_of.items() if name in set(group)}
             found.append(part)
         return found
 

@@ -26,6 +26,8 @@ from ..core import MODALITIES, Run, atomic, build, cohort_id, digest, file_diges
 from ..core import write_sealed
 from ..evaluation.statistics import Bootstrap, Interval, shared_movies
 from ..features.store import inputs_of
+from ..models.banded import parted
+from ..models.ridge import TrainingRows
 from ..training.runs import identity_of, why_not
 
 # %% ../../nbs/08b_figures.ipynb #6086968c
@@ -333,6 +335,7 @@ NEEDS = dict(  # item → what a cohort must have
     fig9_depth=['validation', 'layers'],
     fig10_ceiling=['validation', 'ceiling'],
     fig11_sensitivity=['validation'],
+    fig12_streams=['validation', 'streams', 'training movies'],
     table1_scores=['validation'],
     sanity=['two movies'],
 )
@@ -340,8 +343,12 @@ LACKING = dict(
     control='nobody knows what is planted in it: only embedded and smoke have a control',
     movies='it came with features, and native and post-hoc fusion are two ways to extract them from movies',
     validation='no run with BOLD is of the set val, on which models are chosen and drawn',
+    streams='it has one stream, which shares nothing',
     layers='each of its streams has one layer: there is no depth to choose from',
-    **{'two movies': 'it has BOLD of one movie, and one has to be held out'},
+    **{
+        'two movies': 'it has BOLD of one movie, and one has to be held out',
+        'training movies': 'somebody has training runs of one movie only: none can be left out to choose penalties',
+    },
     ceiling='nobody saw a movie twice, and no two people saw the same one',
 )
 
@@ -361,6 +368,10 @@ def has(
         return bool((measured['set'] == 'val').any())
     if need == 'layers':
         return layers is None or max(layers.values()) > 1
+    if need == 'streams':
+        return layers is None or len(layers) > 1
+    if need == 'training movies':
+        return not parted(TrainingRows(cohort, {}))
     if need == 'two movies':
         return measured.split.nunique() > 1
     return bool(measured.duplicated(['subject', 'split']).any() or shared_movies(cohort))

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['LEAD', 'FEWEST_SAMPLES', 'MANY_MOVIES', 'BRAINS', 'MINILM', 'odd_recordings', 'odd_features', 'look_over',
            'part_runs', 'write_parts', 'cut_runs', 'ChapterCall', 'choose_folds', 'check_enough', 'Names', 'run_names',
-           'item_parameters', 'fitting_jobs', 'plan_chapters', 'seconds_per_step', 'expected_minutes', 'started',
-           'run_notebook', 'run_chapter', 'missing_brains', 'ask_for_brains', 'text_model', 'is_prepared', 'brains']
+           'banded_name', 'item_parameters', 'fitting_jobs', 'plan_chapters', 'seconds_per_step', 'banded_flop',
+           'expected_minutes', 'started', 'run_notebook', 'run_chapter', 'missing_brains', 'ask_for_brains',
+           'text_model', 'is_prepared', 'brains']
 
 # %% ../../nbs/09d_mine.ipynb #5e679b6f
 import importlib.util
@@ -247,6 +248,11 @@ def run_names(
         f'ensemble/mirage-{model}cv-native',
     )
 
+# %% ../../nbs/09d_mine.ipynb #b23d0001
+def banded_name(backbone: str = '') -> str:
+    "Of the ridge regression with a penalty per stream."
+    return f'banded-{backbone_id(backbone) + "-" if backbone else ""}native'
+
 
 def item_parameters(names: Names, cross: bool, backbone: str = '') -> dict:  # item → parameters beside the cohort
     "Which runs the items draw."
@@ -257,7 +263,9 @@ def item_parameters(names: Names, cross: bool, backbone: str = '') -> dict:  # i
     if backbone:
         own |= dict(table2_hyperparameters=dict(backbone=backbone), fig1_pipeline=dict(backbone=backbone))
     shown = names[2:] if cross else names[:2]
-    own |= dict(table1_scores=dict(linear_native=shown[0], mirage_native=shown[1]))
+    banded = '' if cross else f'ridge/{banded_name(backbone)}'  # of one fit to the training set
+    own |= dict(table1_scores=dict(linear_native=shown[0], linear_banded=banded, mirage_native=shown[1]))
+    own |= dict(fig12_streams=dict(run=banded_name(backbone)))
     own |= dict(fig10_ceiling=dict(linear=shown[0], run=shown[1], which='cv' if cross else 'val'))
     return own
 
@@ -294,6 +302,8 @@ def plan_chapters(
     opened, names = 'fig3_modalities' not in not_drawn, run_names(backbone)
     base = dict(preset=preset) | (dict(backbone=backbone) if backbone else {})
     jobs = fitting_jobs(names, folds, base, opened=opened, depth=opened and 'fig9_depth' not in not_drawn)
+    if 'fig12_streams' not in not_drawn:
+        jobs.append(ChapterCall('03f_banded', base | dict(name=banded_name(backbone)), 'banded'))
     if folds and not opened:
         del not_drawn['table1_scores']
         if has('ceiling', cohort):
@@ -327,6 +337,18 @@ def seconds_per_step(
     return min(took)
 
 
+def banded_flop(
+    cohort,  # Cohort
+    columns: int,  # of all streams together
+    levels: int = 15,
+    folds: int = 5,
+) -> float:
+    "Of the ridge regression with a penalty per stream on its grid of directions, for everybody and the control."
+    rows = cohort.runs[cohort.runs['set'] == 'train'].groupby('subject').n_tr.sum().max() / folds
+    each = 9.0 * columns**3 + (levels * min(rows, columns) + columns) * 2.0 * columns * cohort.parcels
+    return 11 * folds * (len(cohort.subjects) + 1) * each
+
+
 def expected_minutes(
     jobs: list[ChapterCall],
     cohort,  # Cohort
@@ -346,7 +368,7 @@ def expected_minutes(
     each = dict(
         ridge=0.3 + fit * max(1, folds), train=0.3 + training, folds=0.3 + training * folds, figure=0.3, page=0.3
     )
-    each |= dict(open=0.5 + training / 2)
+    each |= dict(open=0.5 + training / 2, banded=0.3 + banded_flop(cohort, columns) / 2e10 / 60)
     each['ridge one'] = 0.3 + fit
     each['folds'] = 0.3 + training * folds * members
     total = Counter()

@@ -345,7 +345,7 @@ def own_name(cohort: str, asked: TrainingParameters) -> str:
 def asked_settings(cohort: str, stage: str, name: str, preset: str = 'auto') -> dict:  # those that the name decides
     "The settings that a run of this name should have been made with."
     if stage == 'ridge':
-        if not re.fullmatch(r'linear-(cv\d*-)?(native|tower|challenge)', name):
+        if not re.fullmatch(r'linear-(cv\d*-)?(native|tower|challenge)|banded-(native|tower)', name):
             return {}  # a name of somebody's own asks for nothing
         return dict(preset=asdict(chosen_preset(cohort, preset)))
     if stage != 'train':
@@ -357,6 +357,7 @@ def asked_settings(cohort: str, stage: str, name: str, preset: str = 'auto') -> 
     asked = training_settings(cohort, TrainingParameters(**dict(preset=preset) | given))
     if own_precision(cohort) is None and 'precision' not in given:
         del asked['precision']  # what the device allowed
+    asked |= {word: asked.get(word) for word in FAST_STEPS}  # one that the name does not say is another run
     if 'subjects' in given:
         asked['subjects'] = given['subjects'].split(',')
     del asked['cohort']  # the folder that the run lies in says it
