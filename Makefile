@@ -55,6 +55,7 @@ mine: env
 adapt: env
 	mkdir -p results/notebooks
 	$(BIN)/papermill nbs/figures/adapt.ipynb results/notebooks/adapt.ipynb -p cohort $(COHORT) --log-output
+	$(BIN)/papermill nbs/08e_results.ipynb results/notebooks/results.ipynb -p cohort $(COHORT)
 
 # a cohort with a planted answer to speech and to an object, a model trained on it, an experiment on what it predicts, and a control
 experiment: env

@@ -15,7 +15,8 @@ from mirage.data.cohort import Cohort
 from mirage.evaluation.evaluate import evaluate
 from mirage.evaluation.methods import model_sentences
 from mirage.models.model import load_model
-from mirage.models.readout import AVERAGE, average_readout, people_only
+from mirage.models.readout import AVERAGE, PENALTIES, Readout, average_readout, believed, fit_readout, people_only
+from mirage.models.readout import stretches
 from mirage.prediction.adapt import adapt
 from mirage.prediction.predict import for_people
 from mirage.training.runs import parameters_of
@@ -116,6 +117,87 @@ def test_whoever_was_added_can_be_built_upon(trained):
         adapt(second.path, 'five', subjects='dan')
 
 
+def test_weights_whose_own_recordings_have_changed_are_refused(trained, tmp_path):
+    place = trained.root / 'data/four'
+    place.mkdir()
+    write_cohort(place, ('ann', 'bob', 'dan', 'eva'))
+    run = train('four', subjects=['ann', 'bob'], **SMALL)
+    first = adapt(run.path, 'four', subjects='dan', minutes=1)
+    sent = tmp_path / 'sent'
+    shutil.copytree(run.path, sent)
+    bold = place / 'ann_a.csv'
+    bold.write_text(bold.read_text().replace('0.', '0.1', 1))
+    before = everything(trained.root / 'results')
+    for weights in (run.path, first.path):
+        with pytest.raises(ValueError, match='other inputs than are there now.*(train)'):
+            adapt(weights, 'four', subjects='eva', minutes=1)
+    assert everything(trained.root / 'results') == before
+    bold.write_text(bold.read_text().replace('0.1', '0.', 1))
+    assert adapt(first.path, 'four', subjects='eva', minutes=1).metrics['people']['eva']['rows'] == 40
+    shutil.rmtree(place)  # as where weights were sent to: their recordings are not there
+    with pytest.raises(FileNotFoundError, match='trained on cohort four, which is not here.*chapter 09c'):
+        adapt(sent, 'five', subjects='eva', minutes=1)
+
+
+def plainly_fitted(pieces, start, tr, spread):
+    "What `fit_readout` stands for, fit by fit: inverse matrices, and a fit of its own for every stretch."
+    z, y = (np.concatenate(each).astype(float) for each in zip(*pieces))
+    residual, inverse = y - start.predict(z), np.linalg.inv(spread @ spread.T)
+    whitened = (z - z.mean(0)) @ spread
+    alphas = np.square(whitened).sum() / z.shape[1] * PENALTIES
+
+    def ridge(rows, alpha):
+        x, b = z[rows] - z[rows].mean(0), residual[rows] - residual[rows].mean(0)
+        w = np.linalg.solve(x.T @ x + alpha * inverse, x.T @ b)
+        return w, residual[rows].mean(0) - z[rows].mean(0) @ w
+
+    def squared(part, alpha):
+        w, b = ridge(np.setdiff1d(np.arange(len(z)), np.arange(len(z))[part]), alpha)
+        return np.square(residual[part] - z[part] @ w - b).sum(0)
+
+    parts = stretches([len(x) for x, _ in pieces], tr)
+    errors = []
+    for part in parts:
+        errors.append([squared(part, a) for a in alphas] + [np.square(residual[part]).sum(0)])
+    better, doubt = believed(np.array(errors), np.array([part.stop - part.start for part in parts]))
+    which = (better + doubt[:, None]).argmin(0)
+    weights = start.weights.astype(float)
+    for k in np.flatnonzero(which < len(alphas)):
+        weights[:, k] += ridge(np.arange(len(z)), alphas[which[k]])[0][:, k]
+    return weights, np.append(PENALTIES, np.inf)[which]
+
+
+@pytest.mark.parametrize('hidden', [12, 150])
+def test_the_closed_form_is_the_plain_one_with_more_trs_than_hidden_units_and_with_fewer(hidden):
+    rng = np.random.default_rng(hidden)
+    truth, spread = rng.normal(size=(hidden, 8)), np.linalg.cholesky(np.eye(hidden) + 3 / hidden)
+    pieces = [(z := rng.normal(size=(rows, hidden)), z @ truth + 4 * rng.normal(size=(rows, 8))) for rows in (70, 50)]
+    start = Readout((0.7 * truth).astype(np.float32), np.zeros(8, np.float32))
+    fitted = fit_readout(pieces, start, tr=1.5, spread=spread)
+    weights, penalty = plainly_fitted(pieces, start, 1.5, spread)
+    assert np.array_equal(fitted.penalty, penalty) and np.isfinite(penalty).any()
+    assert np.allclose(fitted.weights, weights, rtol=1e-5, atol=1e-5)
+
+
+def test_recordings_that_say_nothing_leave_the_average_person_nearly_as_it_was():
+    rng, left = np.random.default_rng(1), []
+    start = Readout(rng.normal(size=(20, 60)).astype(np.float32), np.zeros(60, np.float32))
+    for _ in range(20):
+        z = rng.normal(size=(200, 20))
+        shared = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 60))  # noise that parcels have in common
+        noise = 5 * (shared + rng.normal(size=(200, 60)))
+        fitted = fit_readout([(z, start.predict(z) + noise)], start, tr=1.5)
+        left.append(1 - fitted.average_share)
+    assert np.mean(left) < 0.2
+
+
+def test_stretches_are_a_minute_or_a_third_or_a_twelfth():
+    assert [p.stop - p.start for p in stretches([400], tr=1.5)] == [40] * 10
+    assert [p.stop - p.start for p in stretches([30, 30], tr=1.5)] == [15] * 4
+    assert [p.stop - p.start for p in stretches([60], tr=1.5)] == [20] * 3
+    assert len(stretches([800, 1600], tr=1.5)) == 12
+
+
 REFUSALS = {
     'somebody who is there': (dict(subjects='ann'), {}, 'has ann already'),
     'nobody named': ({}, {}, 'has ann, bob, cas already.*subjects=dan,eva'),
@@ -148,6 +230,7 @@ def test_another_atlas_and_features_of_a_backbone_are_refused(trained, monkeypat
     data = Cohort.open('five', subjects='dan')
     monkeypatch.setattr(Cohort, 'open', lambda *a, **k: data)
     data.atlas = 'schaefer1000'
+    monkeypatch.setattr('mirage.prediction.adapt.check_source', lambda run: None)
     monkeypatch.setattr('mirage.prediction.adapt.about_training', lambda config: ('five', False, None))
     with pytest.raises(ValueError, match='parcels of no atlas, cohort five those of schaefer1000'):
         adapt(trained.run.path, 'five')

@@ -125,6 +125,27 @@ def test_an_item_that_is_there_on_one_side_only_is_named(toy, capsys):
         publish('toy', about=SIMULATED)
 
 
+def test_an_item_that_is_drawn_by_a_command_of_its_own_stays_where_it_was_not_drawn(toy, capsys):
+    (toy / 'nbs/figures/adapt.ipynb').write_text('{}')
+    draw('adapt', claims=(FAILS,))
+    publish('toy', about=SIMULATED)
+    kept, drawn = toy / 'figures/toy', toy / 'results/toy/figures'
+    before = {p.name: p.read_bytes() for p in kept.iterdir()}
+    assert {'adapt.json', 'adapt.png', 'adapt.csv'} < set(before) and b'## Adapt. ' in before['README.md']
+    for path in drawn.glob('adapt.*'):
+        path.unlink()
+    redraw()
+    assert main(['verify', 'toy']) == 0 and 'All 2 items' in capsys.readouterr().out
+    publish('toy', about=SIMULATED)
+    assert {p.name: p.read_bytes() for p in kept.iterdir()} == before
+    alter(kept / 'adapt.csv', '\n1', '\n2')
+    with pytest.raises(ValueError, match='adapt.csv is not the file that adapt.json describes'):
+        publish('toy', about=SIMULATED)
+    (kept / 'adapt.json').unlink()
+    with pytest.raises(FileNotFoundError, match='adapt.csv is committed, but was not drawn.*make adapt'):
+        publish('toy', about=SIMULATED)
+
+
 def test_a_verdict_may_turn_only_where_rounding_decides(toy):
     redraw(Claim(NEAR.paper, NEAR.here, 0.1, -0.0001, 0.2))
     assert set(verify('toy').verdict) <= {'the same', 'within tolerance'}

@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['AVERAGE', 'STRETCH', 'LEAST_STRETCHES', 'MOST_STRETCHES', 'EVEN', 'PENALTIES', 'LEAST_ROWS', 'Readout',
-           'average_readout', 'people_only', 'encoder_of', 'stretches', 'left_out_errors', 'believed', 'readout_spread',
-           'PersonReadout', 'Residuals', 'check_pieces', 'chosen_penalties', 'fit_readout', 'only_parcels', 'widened',
-           'readouts_of', 'with_people']
+           'average_readout', 'people_only', 'encoder_of', 'Regression', 'stretches', 'left_out_errors', 'believed',
+           'readout_spread', 'PersonReadout', 'check_pieces', 'chosen_penalties', 'fit_readout', 'only_parcels',
+           'widened', 'readouts_of', 'with_people']
 
 # %% ../../nbs/03e_readout.ipynb #388667ae
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.linalg import eigh, solve
 
 from .model import Mirage, ModelConfig, SubjectReadout
-from .ridge import Basis, collect, decompose
 
 # %% ../../nbs/03e_readout.ipynb #2b1b26df
 AVERAGE = 'average'  # what the mean of the known people goes by
@@ -69,55 +70,99 @@ def encoder_of(model: Mirage) -> Mirage:  # whose one subject has a parcel for e
     read = model.head.weights.shape[1]
     return people_only(model, dict(encoder=Readout(np.eye(read, dtype=np.float32), np.zeros(read, np.float32))))
 
+# %% ../../nbs/03e_readout.ipynb #7d20e502
+@dataclass(frozen=True)
+class Regression:
+    "BOLD on the directions in which a readout may change; centred, and decomposed."
+
+    z: np.ndarray  # (TRs, H) float64
+    y: np.ndarray  # (TRs, P) float64
+    z_mean: np.ndarray  # (H,)
+    y_mean: np.ndarray  # (P,)
+    values: np.ndarray  # (H or TRs,) eigenvalues, of the smaller matrix
+    vectors: np.ndarray  # its eigenvectors, in columns
+
+    @classmethod
+    def of(cls, z: np.ndarray, y: np.ndarray) -> 'Regression':
+        "One eigendecomposition."
+        z_mean, y_mean = z.mean(0), y.mean(0)
+        z, y = z - z_mean, y - y_mean
+        gram = z @ z.T if len(z) < z.shape[1] else z.T @ z
+        values, vectors = eigh(gram, driver='evd', overwrite_a=True, check_finite=False)
+        return cls(z, y, z_mean, y_mean, np.maximum(values, 0), vectors)
+
+    @property
+    def by_rows(self) -> bool:
+        "Whether the eigenvectors are those of zz'."
+        return len(self.z) < self.z.shape[1]
+
+    def rows(self, part: slice) -> np.ndarray:  # (rows, values)
+        "R of some TRs."
+        return self.vectors[part] * np.sqrt(self.values) if self.by_rows else self.z[part] @ self.vectors
+
+    @cached_property
+    def moments(self) -> np.ndarray:  # (values, P)
+        "R'Y."
+        if self.by_rows:
+            return np.sqrt(self.values)[:, None] * (self.vectors.T @ self.y)
+        return self.vectors.T @ (self.z.T @ self.y)
+
+    def weights(self, alpha: float | np.ndarray, columns=slice(None)) -> np.ndarray:  # (H, P)
+        "The fit at one penalty, or at one for each of these parcels."
+        shrunk = self.values[:, None] + alpha
+        if self.by_rows:
+            return self.z.T @ (self.vectors @ ((self.vectors.T @ self.y[:, columns]) / shrunk))
+        return self.vectors @ (self.moments[:, columns] / shrunk)
+
 # %% ../../nbs/03e_readout.ipynb #cb3a8063
 STRETCH = 60.0  # seconds
 LEAST_STRETCHES, MOST_STRETCHES = 3, 12
 
 
 def stretches(
-    pieces: Sequence,  # of (Z (TRs, H), Y (TRs, P)): recordings that went on without a break
+    lengths: Sequence,  # TRs of each recording that went on without a break
     tr: float,  # seconds
-) -> list:  # of (Z, Y), each of a minute or, of long recordings, more
-    "What is left out at once."
-    rows = sum(len(z) for z, _ in pieces)
-    length = max(STRETCH / tr, rows / MOST_STRETCHES)
-    parts = []
-    for z, y in pieces:
-        edges = np.linspace(0, len(z), max(1, round(len(z) / length)) + 1).round().astype(int)
-        parts += [(z[a:b], y[a:b]) for a, b in zip(edges, edges[1:])]
+) -> list[slice]:  # of all TRs, one recording after the other
+    "What is left out at once: a minute; of long recordings more, of two minutes a third."
+    rows = sum(lengths)
+    length = min(max(STRETCH / tr, rows / MOST_STRETCHES), rows / LEAST_STRETCHES)
+    parts, begin = [], 0
+    for n in lengths:
+        count = max(1, round(n / length + 1e-6))
+        edges = (begin + np.linspace(0, n, count + 1).round().astype(int)).tolist()
+        parts += [slice(a, b) for a, b in zip(edges, edges[1:])]
+        begin += n
     return parts
 
 
 def left_out_errors(
-    parts: Sequence,  # of (Z (TRs, H), Y (TRs, P)), all of what the basis was made of
-    basis: Basis,
+    regression: Regression,
+    part: slice,  # TRs
     alphas: np.ndarray,  # (A,) penalties
-) -> np.ndarray:  # (parts, A, P) sums of squared errors
-    "Every part predicted by a fit to the others, at every penalty, from one eigendecomposition."
-    errors = np.empty((len(parts), len(alphas), len(basis.y)))
-    for k, (x, y) in enumerate(parts):
-        z, centred = (x - basis.x) @ basis.vectors, y - basis.y
-        for a, alpha in enumerate(alphas):
-            shrunk = z / (basis.values + alpha)
-            remaining = np.eye(len(z)) - shrunk @ z.T - 1 / basis.n
-            errors[k, a] = np.square(np.linalg.solve(remaining, centred - shrunk @ basis.c)).sum(0)
-    return errors
+) -> Iterator[np.ndarray]:  # (rows, P) for each penalty
+    "These TRs predicted by a fit to all the others."
+    rows, y = regression.rows(part), regression.y[part]
+    for alpha in alphas:
+        shrunk = rows / (regression.values + alpha)
+        unseen = np.eye(len(y)) - shrunk @ rows.T - 1 / len(regression.y)
+        yield solve(unseen, y - shrunk @ regression.moments, assume_a='pos', check_finite=False)
 
 # %% ../../nbs/03e_readout.ipynb #cedfc281
 def believed(
-    errors: np.ndarray,  # (parts, A, P) sums of squared errors; the last penalty is infinite
+    errors: np.ndarray,  # (parts, A, P) sums of squared errors; the last penalty is the one to compare with
     rows: np.ndarray,  # (parts,) TRs
-) -> np.ndarray:  # (A, P) relative to the last penalty, shrunk to the mean over parcels
-    "How much better than the average person each penalty is, as far as each parcel can be believed."
+) -> tuple[np.ndarray, np.ndarray]:  # (A, P) less the last penalty, shrunk to the mean; (A,) standard errors
+    "How much better than the last penalty each one is, as far as each parcel, and all together, can be believed."
     share = (rows / rows.sum())[:, None, None]
     relative = errors / rows[:, None, None] / (errors.sum(0)[-1] / rows.sum())
     relative = relative - relative[:, -1:]
     mean = (relative * share).sum(0)
+    shared = mean.mean(1, keepdims=True)
     noise = ((relative - mean) ** 2 * share).sum(0).mean(1) / (len(rows) - 1)
+    doubt = ((relative.mean(2, keepdims=True) - shared) ** 2 * share).sum((0, 2)) / (len(rows) - 1)
     spread = np.maximum(mean.var(1) - noise, 0)
     trust = spread / np.maximum(spread + noise, 1e-30)
-    shared = mean.mean(1, keepdims=True)
-    return shared + trust[:, None] * (mean - shared)
+    return shared + trust[:, None] * (mean - shared), np.sqrt(trust * noise + doubt)
 
 # %% ../../nbs/03e_readout.ipynb #e869e8dd
 EVEN = 0.1  # share of the covariance that is the same in all directions
@@ -151,24 +196,6 @@ class PersonReadout(Readout):
         "The share of the parcels that are left at the average person."
         return float(np.isinf(self.penalty).mean())
 
-
-class Residuals:
-    "Blocks for the ridge core: what a readout leaves unexplained, beside the directions in which it may change."
-
-    def __init__(self, pieces: Sequence, start: Readout, spread: np.ndarray | None = None):
-        left = [(np.asarray(z, np.float64), y - start.predict(z)) for z, y in pieces]
-        self.pieces = left if spread is None else [(z @ spread, y) for z, y in left]
-
-    def __iter__(self) -> Iterator:
-        for z, y in self.pieces:
-            yield z, dict(new=y)
-
-    @property
-    def basis(self) -> Basis:
-        "The regression's eigenvectors."
-        moments = collect(self)
-        return decompose(moments, frozenset(moments.design), ['new'])
-
 # %% ../../nbs/03e_readout.ipynb #b89ea2dd
 def check_pieces(pieces: Sequence, start: Readout):
     "Refuse what is too little, or does not fit."
@@ -186,22 +213,20 @@ def check_pieces(pieces: Sequence, start: Readout):
 
 
 def chosen_penalties(
-    residuals: Residuals,
-    basis: Basis,
-    alphas: np.ndarray,  # (A,)
+    regression: Regression,  # of what a readout leaves unexplained
+    residual: np.ndarray,  # (TRs, P) that, not centred: the errors at an infinite penalty
+    parts: list[slice],
     *,
-    tr: float,
+    alphas: np.ndarray,  # (A,)
     may_stay: bool,
 ) -> np.ndarray:  # (P,) which of them; A: infinite
-    "By the stretch, and as far as each parcel can be believed."
-    parts = stretches(residuals.pieces, tr)
-    if len(parts) < LEAST_STRETCHES:
-        parts = [(z[half], y[half]) for z, y in residuals.pieces for half in np.array_split(np.arange(len(z)), 3)]
-    errors = left_out_errors(parts, basis, alphas)
-    if may_stay:
-        none = np.stack([np.square(y).sum(0) for _, y in parts])[:, None]
-        errors = np.concatenate([errors, none], 1)
-    return believed(errors, np.array([len(z) for z, _ in parts])).argmin(0)
+    "By the stretch, and as far as each parcel, and all together, can be believed."
+    errors = []
+    for part in parts:
+        stay = [np.square(residual[part]).sum(0)] if may_stay else []
+        errors.append([*(np.square(e).sum(0) for e in left_out_errors(regression, part, alphas)), *stay])
+    better, doubt = believed(np.array(errors), np.array([part.stop - part.start for part in parts]))
+    return (better + doubt[:, None] if may_stay else better).argmin(0)
 
 
 def fit_readout(
@@ -219,19 +244,21 @@ def fit_readout(
     if not pieces:
         return PersonReadout(start.weights, start.bias, np.full(count, np.inf), 0)
     check_pieces(pieces, start)
-    residuals = Residuals(pieces, start, spread)
-    basis = residuals.basis
-    scale = basis.values.mean()
+    z, y = (np.concatenate(each).astype(np.float64) for each in zip(*pieces))
+    residual = y - start.predict(z)
+    regression = Regression.of(z if spread is None else z @ spread, residual)
+    scale = np.square(regression.z).sum() / z.shape[1]
     if not scale > 0:
         raise ValueError("the encoder's output never changes on these recordings: nothing can be fitted to it")
-    which = chosen_penalties(residuals, basis, scale * penalties, tr=tr, may_stay=may_stay)
+    parts = stretches([len(piece) for piece, _ in pieces], tr)
+    which = chosen_penalties(regression, residual, parts, alphas=scale * penalties, may_stay=may_stay)
     penalty = np.append(penalties, np.inf)[which]
     own = np.isfinite(penalty)
-    change = basis.coefficients(scale * penalty[own], own)
+    change = regression.weights(scale * penalty[own], own)
     weights, bias = start.weights.copy(), start.bias.copy()
     weights[:, own] += change if spread is None else spread @ change
-    bias[own] += basis.y[own] - basis.x @ change
-    return PersonReadout(weights, bias, penalty, basis.n)
+    bias[own] += regression.y_mean[own] - regression.z_mean @ change
+    return PersonReadout(weights, bias, penalty, len(z))
 
 # %% ../../nbs/03e_readout.ipynb #bbd8a41b
 def only_parcels(readout: Readout, columns: np.ndarray) -> Readout:

@@ -83,12 +83,16 @@ def check_account(
     check_name(f'{where}: cohort', account['cohort'])
 
 # %% ../../nbs/08d_overview.ipynb #cf3fcc72
-def read_account(cohort: str, item: str) -> dict:
+def read_account(
+    cohort: str,
+    item: str,
+    folder: Path | None = None,  # that holds it; None: where it was drawn
+) -> dict:
     "What an item's notebook said when it ended; its files must be the ones it wrote."
     check_name('cohort', cohort)
     check_name('item', item)
-    where = figure_folder(cohort) / f'{item}.json'
-    folder = where.parent
+    folder = folder or figure_folder(cohort)
+    where = folder / f'{item}.json'
     if not where.is_file():
         raise FileNotFoundError(
             f'{where} is missing: {item} was not drawn for {cohort}. Draw it: papermill '

@@ -534,10 +534,11 @@ def time_encoder(job: Job, clock=time.perf_counter) -> float:  # seconds
     for backbone in readers_of(job.backbones, r.fusion, job.movie).values():
         shapes |= {m: shape for m, shape in backbone.streams(r.fusion).items() if m in job.given}
     window = {m: torch.zeros(1, frames, *shape, device=place) for m, shape in shapes.items()}
+    there = tuple(m for m in model.config.streams if m in window)
     with torch.no_grad():
-        model(window)
+        model(window, present=there)
         began = clock()
-        model(window)
+        model(window, present=there)
     return (clock() - began) * math.ceil(job.n_tr / model.config.n_output)
 
 
