@@ -8,6 +8,7 @@ __all__ = ['fits', 'survey']
 # %% ../../nbs/01l_owndata.ipynb #1162ebd6
 import pandas as pd
 
+from ..core import DELAY
 from .stimuli import Movie
 from .words import read_words
 
@@ -30,7 +31,7 @@ def survey(
     cohort,  # Cohort
     features=None,  # ready_features(cohort), where the data came with features
 ) -> pd.DataFrame:  # one row per split
-    "Read all of a cohort once; seconds of BOLD, movie and features, and the number of words, side by side."
+    "Read all of a cohort once; seconds of BOLD, movie and features side by side, and what was recorded after the end."
     if cohort.rates and features is None:
         raise ValueError(f'{cohort.name} came with features: give survey ready_features(cohort) too')
     cohort.check()
@@ -38,6 +39,8 @@ def survey(
     for s in cohort.splits.itertuples(index=False):
         runs = cohort.runs[cohort.runs.split == s.split]
         row = dict(split=s.split, set=s.set, runs=len(runs), bold=runs.n_tr.max() * cohort.tr)
+        if runs.n_tr.nunique() > 1:
+            row |= dict(shortest=runs.n_tr.min() * cohort.tr)
         if cohort.runs.onset.any():
             row |= dict(onset=', '.join(f'{o:g}' for o in sorted(set(runs.onset))))
         if s.video:
@@ -59,5 +62,8 @@ def survey(
                     f'{row[k]:.0f} s of {k}. '
                     'Correct tr or the rate of the features in cohort.yaml, or onset in runs.csv.'
                 )
+        ends = min(row[k] for k in ('movie', 'features') if k in row) if {'movie', 'features'} & set(row) else None
+        if ends is not None and (late := (runs.onset + runs.n_tr * cohort.tr).max() - DELAY - ends) > 2:
+            row |= dict(after=late)  # seconds that answer to nothing, beyond the delay
         rows.append(row)
     return pd.DataFrame(rows)
