@@ -2555,6 +2555,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'mirage/training/train.py'),
                                        'mirage.training.train.warn_of_training': ( 'train.html#warn_of_training',
                                                                                    'mirage/training/train.py'),
+                                       'mirage.training.train.ways_of': ('train.html#ways_of', 'mirage/training/train.py'),
                                        'mirage.training.train.whole_plan': ('train.html#whole_plan', 'mirage/training/train.py'),
                                        'mirage.training.train.write_epoch': ('train.html#write_epoch', 'mirage/training/train.py'),
                                        'mirage.training.train.write_predictions': ( 'train.html#write_predictions',
