@@ -480,6 +480,7 @@ CHOICES = dict(
     motion=('basic', 'power2', 'derivatives', 'full'),
     standardize=('none', 'zscore_sample', 'psc'),
     scrubbed=('refuse', 'interpolate'),
+    tail=('cut', 'keep', 'refuse'),
     resample=('no', 'atlas', 'data'),
     aggregate=('queries', 'groups', 'mean'),
     batches=('paired', 'independent'),

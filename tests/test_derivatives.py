@@ -322,6 +322,45 @@ def test_what_is_guessed_is_reported(tmp_path):
     assert any('2.98 s' in note for note in notes)  # two volumes are left out, so that row 0 shows a later second
 
 
+def spoken(folder, text, who='sub-01', run=1):
+    (folder / who / 'func' / f'{who}_task-walk_run-{run}_events.tsv').write_text(text)
+
+
+def test_rows_after_the_movie_and_the_delay_are_cut_kept_or_refused_and_reported(tmp_path):
+    tree, atlas = write_tree(tmp_path / 'fmriprep'), write_atlas(tmp_path / 'atlas')
+    spoken(tree, 'onset\tduration\n4.0\t30\n')  # the end at 38.47 s with the delay: row 26 of 1.49 s is too late
+    spoken(tree, 'onset\tduration\n4.0\t300\n', run=2)
+    plan = plan_import(tree, atlas, 'mine', features='text=2')
+    first = plan.table.iloc[0]
+    assert (first.cut, first.n_tr, first.movie_seconds) == (3, 26 - 3, 30.0) and plan.table.n_tr[1] == VOLUMES - 3
+    notes = ' '.join(plan.notes)
+    assert 'are cut in 1 runs: sub-01 task-walk run-1 14 rows, movie 30 s' in notes
+    assert 'the scan ends before its movie in 1 runs: sub-01 task-walk run-2 244 s' in notes
+    whole = import_derivatives(tree, atlas, 'whole', features='text=2', tail='keep')
+    cut = import_derivatives(tree, atlas, 'cut', features='text=2')
+    rows = [Cohort.open(made).rows(first_run(made)) for made in (whole, cut)]
+    assert len(rows[0]) == VOLUMES - 3 and np.array_equal(rows[0][: len(rows[1])], rows[1])
+    assert 'after its end and the haemodynamic delay' in import_sentences(Cohort.open(cut).imported)
+    assert 'after its end' not in import_sentences(Cohort.open(whole).imported)
+    with pytest.raises(ValueError, match='14 of 40 volumes come after the end of the movie.*tail: cut'):
+        import_derivatives(tree, atlas, 'refused', features='text=2', tail='refuse')
+    spoken(tree, 'onset\tduration\n4.0\tlong\n')
+    with pytest.raises(ValueError, match="duration is 'long', expected seconds"):
+        plan_import(tree, atlas, 'mine', features='text=2')
+
+
+def test_the_time_to_which_slices_were_moved_is_added_to_the_time_of_each_row(tmp_path):
+    tree, atlas = write_tree(tmp_path / 'fmriprep'), write_atlas(tmp_path / 'atlas')
+    for file in tree.rglob('*_bold.json'):
+        file.write_text(json.dumps(dict(RepetitionTime=TR, StartTime=0.7, SliceTimingCorrected=True)))
+    plan = plan_import(tree, atlas, 'mine', features='text=2')
+    assert set(plan.table.cut) == {3} and set(plan.table.onset) == {round(3 * TR + 0.7 - 4, 6)}
+    assert any('0.7 s after the beginning of their volume' in note for note in plan.notes)
+    next(tree.rglob('*_bold.json')).write_text(json.dumps(dict(RepetitionTime=TR, StartTime=30)))
+    with pytest.raises(ValueError, match='StartTime, seconds, is 30'):
+        plan_import(tree, atlas, 'mine', features='text=2')
+
+
 def test_scrubbed_volumes_are_refused_or_interpolated_by_name(tmp_path):
     tree, atlas = write_tree(tmp_path / 'fmriprep', outliers=(20,)), write_atlas(tmp_path / 'atlas')
     with pytest.raises(ValueError, match='scrubbing takes .* out, first volume .*scrubbed: interpolate'):

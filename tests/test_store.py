@@ -1,6 +1,6 @@
 """Stores under faults: kills, two writers, many readers, stale and foreign files; ready-made arrays; the one door."""
 
-import functools, os, signal, subprocess, time
+import functools, os, signal, subprocess, time, warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -8,12 +8,23 @@ from types import SimpleNamespace
 
 import h5py, numpy as np, pandas as pd, pytest
 
-from mirage.core import get_preset, hardware
+from mirage.core import DELAY, get_preset, hardware
+from mirage.data.cohort import Cohort
+from owncohorts import write_own
 from mirage.processes import machine
 from mirage.features.backbones import FAMILIES
 import mirage.features.store
 from mirage.features.extract import report_elsewhere
-from mirage.features.store import ArrayFeatures, Joined, Store, from_int8, open_features, store_path, to_int8
+from mirage.features.store import (
+    ArrayFeatures,
+    Joined,
+    Store,
+    from_int8,
+    open_features,
+    rows_after,
+    store_path,
+    to_int8,
+)
 
 STREAMS = dict(text=(5, 8), vision=(3, 4))
 
@@ -423,3 +434,20 @@ def test_scales_that_are_missing_or_altered_are_found(tmp_path):
 
 def test_a_store_of_float16_is_named_as_before(tmp_path):
     assert 'stored' not in (half_store(tmp_path).path / 'store.json').read_text()
+
+
+def test_a_recording_that_goes_on_after_its_movie_is_reported_with_its_length(tmp_path):
+    folder = write_own(tmp_path / 'own', people=2)
+    rows = np.load(folder / 'bold/p2-m1.npy')
+    np.save(folder / 'bold/p2-m1.npy', np.concatenate([rows, rows]))
+    cohort = Cohort.open(folder)
+    with pytest.warns(UserWarning, match=r'own-\w+: \d+ rows of 1 runs come after the end.*most: p2 m1, .*Cut them'):
+        features = open_features(cohort, get_preset('smoke'))
+    late = rows_after(cohort, features)
+    seconds = len(rows) * cohort.tr
+    ends = np.arange(2 * len(rows)) * cohort.tr - DELAY  # second of the movie that a row answers to
+    assert late.rows.tolist() == [int((ends > seconds + 2).sum())] and late.movie.tolist() == [seconds]
+    np.save(folder / 'bold/p2-m1.npy', rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        open_features(Cohort.open(folder), get_preset('smoke'))

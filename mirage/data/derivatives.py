@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['BidsName', 'EXTENSIONS', 'READ_BY', 'TIME_UNITS', 'NEAR', 'EVERY_VERTEX', 'STRATEGIES', 'CONFOUND_PARTS', 'Rows',
-           'KEYS', 'RUN_COLUMNS', 'PREFIXES', 'MOVIES', 'TRANSCRIPTS', 'parse_bids_name', 'Source', 'space_label',
-           'recordings_in', 'choose_space', 'find_sources', 'sidecar', 'header_tr', 'repetition_time', 'check_space',
-           'check_volume', 'check_surface', 'volumes_of', 'places', 'grayordinate_parcels', 'check_mesh',
+           'KEYS', 'RUN_COLUMNS', 'PREFIXES', 'MOVIES', 'TRANSCRIPTS', 'Timing', 'parse_bids_name', 'Source',
+           'space_label', 'recordings_in', 'choose_space', 'find_sources', 'sidecar', 'header_tr', 'repetition_time',
+           'check_space', 'check_volume', 'check_surface', 'volumes_of', 'places', 'grayordinate_parcels', 'check_mesh',
            'vertex_atlas', 'refuse_empty', 'volume_means', 'surface_means', 'grayordinate_means', 'read_means',
            'check_atlas_fits', 'cifti_axes', 'Cleaning', 'confounds_file', 'flagged_volumes', 'read_confounds',
            'rows_to_keep', 'clean', 'read_run_table', 'same_key', 'fits_line', 'match_runs', 'guess_runs',
-           'events_file', 'movie_began', 'first_row', 'RunToImport', 'Plan', 'stimulus', 'read_rates', 'check_splits',
-           'plan_job', 'generator_of', 'account_of', 'notes_of', 'plan_runs', 'plan_import', 'array_names',
+           'events_file', 'movie_event', 'movie_began', 'first_row', 'last_row', 'slice_time', 'RunToImport', 'Plan',
+           'stimulus', 'read_rates', 'check_splits', 'events_of', 'movie_lasts', 'timing_of', 'plan_job',
+           'generator_of', 'account_of', 'notes_of_ends', 'notes_of', 'plan_runs', 'plan_import', 'array_names',
            'write_array', 'link_stimulus', 'on_schaefer', 'label_arrays', 'write_labels', 'write_cohort', 'record_of',
            'changed_sources', 'check_former', 'run_import', 'import_derivatives']
 
@@ -25,11 +26,23 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from ..core import BUILT_IN, CHOICES, MODALITIES, NUMBERS, TR_RANGE, atomic, check_name, check_number, digest
+from mirage.core import (
+    BUILT_IN,
+    CHOICES,
+    DELAY,
+    MODALITIES,
+    NUMBERS,
+    TR_RANGE,
+    atomic,
+    check_name,
+    check_number,
+    digest,
+)
 from ..core import known_digest, package_version, progress, read_json, root, shown, write_json
 from .cohort import check_set
 from .parcels import Atlas, HEMISPHERES, check_affine, imaging, open_atlas, open_image, parcel_table
 from .recordings import some
+from .stimuli import Movie
 from ..processes import hold
 
 # %% ../../nbs/01q_derivatives.ipynb #5d8e0007
@@ -425,9 +438,10 @@ class Cleaning:
     standardize: str = 'zscore_sample'  # none, zscore_sample, psc
     scrubbed: str = 'refuse'  # or interpolate
     resample: str = 'no'  # atlas or data
+    tail: str = 'cut'  # rows after the end of the movie and the delay: cut, keep or refuse
 
     def __post_init__(self):
-        for name in ('motion', 'standardize', 'scrubbed', 'resample'):
+        for name in ('motion', 'standardize', 'scrubbed', 'resample', 'tail'):
             if getattr(self, name) not in CHOICES[name]:
                 raise ValueError(f'{name} is {shown(getattr(self, name))}, expected one of {", ".join(CHOICES[name])}')
         unknown = (
@@ -667,11 +681,11 @@ def events_file(source: Source, derivatives: Path, events: str) -> Path | None:
     return path
 
 
-def movie_began(
+def movie_event(
     file: Path,  # events.tsv
     event: str = '',  # trial_type or stim_file of the movie
-) -> float:  # second of the scan
-    "When the movie began."
+) -> pd.Series:  # one line
+    "The line of the movie."
     whole = table = pd.read_csv(file, sep='\t', dtype=str, keep_default_na=False)
     if 'onset' not in table or not len(table):
         raise ValueError(f'{file} has no column onset, or no line')
@@ -689,20 +703,51 @@ def movie_began(
             f'{some(named) or "there are no names"}; or give the column began in the table of runs, and say events: '
             'none.'
         )
+    return table.iloc[0]
+
+
+def movie_began(
+    file: Path,  # events.tsv
+    event: str = '',  # trial_type or stim_file of the movie
+) -> float:  # second of the scan
+    "When the movie began."
+    onset = movie_event(file, event).onset
     try:
-        return check_number(f'{file}: onset', float(table.onset.iloc[0]), -1e6, 1e6)
+        return check_number(f'{file}: onset', float(onset), -1e6, 1e6)
     except ValueError:
-        raise ValueError(f'{file}: onset is {shown(table.onset.iloc[0])}, expected a second') from None
+        raise ValueError(f'{file}: onset is {shown(onset)}, expected a second') from None
 
-
+# %% ../../nbs/01q_derivatives.ipynb #5d8e0030
 def first_row(
     began: float,  # second of the scan
     first: int,  # volumes left out at the beginning in any case
     tr: float,
+    start: float = 0.0,  # seconds into a volume at which its slices are taken to be measured
 ) -> tuple[int, float]:  # row of the scan, second of the movie
     "The first row that the movie was on for, and what it showed."
-    row = max(first, math.ceil(began / tr - 1e-6))
-    return row, max(0.0, round(row * tr - began, 6))
+    row = max(first, math.ceil((began - start) / tr - 1e-6))
+    return row, max(0.0, round(row * tr + start - began, 6))
+
+
+def last_row(
+    began: float,
+    lasts: float | None,  # seconds of movie; None: not known
+    volumes: int,
+    tr: float,
+    start: float = 0.0,
+) -> int:  # the first row that is no answer to the movie; `volumes` where there is none
+    "Rows up to the haemodynamic delay after the movie's end answer to it."
+    if lasts is None:
+        return volumes
+    return max(0, min(volumes, math.ceil((began + lasts + DELAY - start) / tr - 1e-6)))
+
+
+def slice_time(source: Source, tr: float) -> float:  # seconds
+    "The reference of fMRIPrep's slice timing: StartTime of the JSON file, 0 where it says none."
+    file = sidecar(source.files[0])
+    description = read_json(file) if file else {}
+    start = description.get('StartTime') if isinstance(description, dict) else None
+    return 0.0 if start is None else float(check_number(f'{file}: StartTime, seconds,', start, 0, tr))
 
 # %% ../../nbs/01q_derivatives.ipynb #5d8e001f
 @dataclass(frozen=True)
@@ -717,7 +762,12 @@ class RunToImport:
     volumes: int
     rows: Rows
     row: int  # of the scan, the first of the cohort
-    onset: float  # second of the movie that it shows
+    stop: int  # of the scan, the first after those of the cohort
+    onset: float  # second of the movie that the first one shows
+    late: int  # rows after the movie's end and the delay, kept or not
+    lasts: float | None  # seconds of movie; None: not known
+    missing: float  # seconds of movie after the last volume
+    start: float  # seconds into a volume at which its slices are taken to be measured
     regressors: int
     video: Path | None
     transcript: Path | None
@@ -725,7 +775,7 @@ class RunToImport:
 
     @property
     def n_tr(self) -> int:
-        return self.volumes - self.row
+        return self.stop - self.row
 
 
 @dataclass(frozen=True)
@@ -752,8 +802,10 @@ class Plan:
         for job in self.jobs:
             s, scrubbed = job.source, len(job.rows.scrubbed)
             own = (s.subject, s.session, s.task, s.run, job.split, job.set, job.repeat, job.volumes, job.rows.first)
-            rows.append((*own, job.row, job.n_tr, job.onset, job.regressors, scrubbed))
-        columns = 'subject session task run split set repeat volumes dummy cut n_tr onset regressors scrubbed'
+            seconds = round(job.n_tr * self.tr, 3), job.lasts
+            rows.append((*own, job.row, job.n_tr, job.onset, *seconds, job.regressors, scrubbed))
+        columns = 'subject session task run split set repeat volumes dummy cut n_tr onset '
+        columns += 'seconds movie_seconds regressors scrubbed'
         return pd.DataFrame(rows, columns=columns.split())
 
     @property
@@ -809,6 +861,39 @@ def check_splits(pairs: list) -> None:
             )
         taken[key] = source
 
+# %% ../../nbs/01q_derivatives.ipynb #5d8e0031
+# events or None; second of the scan; seconds of movie or None; first row; second it shows; rows after the end;
+# seconds of movie after the last volume; StartTime
+Timing = namedtuple('Timing', 'file began lasts row onset late missing start')
+
+
+def events_of(source: Source, row: dict, derivatives: Path, events: str) -> Path | None:
+    "The events, where the table does not say when the movie began."
+    return None if row['began'] else events_file(source, derivatives, events)
+
+
+def movie_lasts(file: Path | None, event: str, video: Path | None) -> float | None:  # seconds; None: nothing says it
+    "How long the movie is: as its file, or its event, says."
+    if video is not None:
+        return Movie.open(video).seconds
+    text = movie_event(file, event).get('duration', '') if file else ''
+    if not text or text.lower() == 'n/a':
+        return None
+    try:
+        return check_number(f'{file}: duration', float(text), 0, 1e6) or None
+    except ValueError:
+        raise ValueError(f'{file}: duration is {shown(text)}, expected seconds, 0 or n/a') from None
+
+
+def timing_of(source: Source, row: dict, file, event: str, video, first: int, volumes: int, tr: float) -> Timing:
+    "Where the movie lies in the scan."
+    began = float(row['began']) if row['began'] else movie_began(file, event) if file else 0.0
+    lasts, start = movie_lasts(file, event, video), slice_time(source, tr)
+    begins, onset = first_row(began, first, tr, start)
+    late = volumes - last_row(began, lasts, volumes, tr, start)
+    missing = 0.0 if lasts is None else began + lasts - volumes * tr
+    return Timing(file, began, lasts, begins, onset, late, missing, start)
+
 # %% ../../nbs/01q_derivatives.ipynb #5d8e0021
 def plan_job(
     source: Source, row: dict, *, atlas, cleaning, derivatives, events, event, movies, base, given_tr
@@ -825,21 +910,28 @@ def plan_job(
     if table is not None and len(table) != volumes:
         raise ValueError(f'{confounds_file(source)} has {len(table)} rows, {source.files[0].name} {volumes} volumes')
     rows = rows_to_keep(source, volumes, kept, cleaning)
-    file = None if row['began'] else events_file(source, derivatives, events)
-    began = float(row['began']) if row['began'] else movie_began(file, event) if file else 0.0
-    first, onset = first_row(began, rows.first, tr)
-    if volumes - first < 2:
-        raise ValueError(
-            f'{source.label}: the movie begins at {began:g} s, and the scan has {volumes} volumes of {tr:g} s'
-        )
-    also = [confounds_file(source), file, *(sidecar(path) for path in source.files[:1])]
     video = stimulus(row, 'video', movies, endings=MOVIES, base=base)
+    timing = timing_of(source, row, events_of(source, row, derivatives, events), event, video, rows.first, volumes, tr)
+    if cleaning.tail == 'refuse' and timing.late:
+        raise ValueError(
+            f'{source.label}: {timing.late} of {volumes} volumes come after the end of the movie ({timing.lasts:g} s) '
+            'and the delay. Say tail: cut, or keep.'
+        )
+    stop = volumes - timing.late if cleaning.tail == 'cut' else volumes
+    if stop - timing.row < 2:
+        lasts = '' if timing.lasts is None else f' and lasts {timing.lasts:g} s'
+        raise ValueError(
+            f'{source.label}: the movie begins at {timing.began:g} s{lasts}, and the scan has {volumes} volumes of '
+            f'{tr:g} s'
+        )
+    also = [confounds_file(source), timing.file, *(sidecar(path) for path in source.files[:1])]
     transcript = stimulus(row, 'transcript', movies, endings=TRANSCRIPTS, base=base)
     job = RunToImport(
-        source, row['movie'], row['split'] or row['movie'], row['set'], int(row['repeat'] or 1), volumes, rows, first,
-        onset, 0 if table is None else table.shape[1], video, transcript, (*source.files, *(f for f in also if f)),
+        source, row['movie'], row['split'] or row['movie'], row['set'], int(row['repeat'] or 1), volumes, rows,
+        timing.row, stop, timing.onset, timing.late, timing.lasts, timing.missing, timing.start,
+        0 if table is None else table.shape[1], video, transcript, (*source.files, *(f for f in also if f)),
     )  # fmt: skip
-    return job, tr, not row['began'] and file is None
+    return job, tr, not row['began'] and timing.file is None
 
 # %% ../../nbs/01q_derivatives.ipynb #2c8d14c8
 def generator_of(folder: Path) -> str:
@@ -851,17 +943,37 @@ def generator_of(folder: Path) -> str:
     return f'{first.get("Name", "")} {first.get("Version", "")}'.strip()
 
 
-def account_of(derivatives: Path, atlas: Atlas, cleaning: Cleaning, sources: list) -> dict:
+def account_of(derivatives: Path, atlas: Atlas, cleaning: Cleaning, jobs: list) -> dict:
     "How the BOLD is made, in words and numbers for cohort.yaml."
     return dict(
         derivatives=str(derivatives.resolve()),
         generator=generator_of(derivatives),
-        kind=sources[0].kind,
-        space=sources[0].space,
+        kind=jobs[0].source.kind,
+        space=jobs[0].source.space,
         atlas=atlas.name,
         **asdict(cleaning),
+        slice_time=max(job.start for job in jobs),
         nilearn=package_version('nilearn'),
     )
+
+# %% ../../nbs/01q_derivatives.ipynb #5d8e0032
+def notes_of_ends(jobs: list, cleaning: Cleaning) -> list:
+    "Runs that are longer than their movie, and those that are shorter."
+    notes, long = [], [job for job in jobs if job.late]
+    if long:
+        listed = some((f'{job.source.label} {job.late} rows, movie {job.lasts:g} s' for job in long), 3)
+        done = 'cut' if cleaning.tail == 'cut' else 'kept, and meet features of zero'
+        notes.append(f'rows after the end of the movie and the delay are {done} in {len(long)} runs: {listed}')
+    short = [job for job in jobs if job.lasts and job.missing > 2]
+    if short:
+        listed = some((f'{job.source.label} {job.missing:.0f} s' for job in short), 3)
+        notes.append(f'the scan ends before its movie in {len(short)} runs: {listed}')
+    if moved := [job for job in jobs if job.start]:
+        notes.append(
+            f'slices were moved to {moved[0].start:g} s after the beginning of their volume in {len(moved)} runs '
+            '(StartTime), which is added to the time of each row'
+        )
+    return notes
 
 
 def notes_of(jobs: list, guessed: list, cleaning: Cleaning) -> list:
@@ -876,6 +988,7 @@ def notes_of(jobs: list, guessed: list, cleaning: Cleaning) -> list:
     if late:
         listed = some((f'{job.source.label} {job.onset:g} s' for job in late), 3)
         notes.append(f'row 0 shows a later second of the movie than 0 in {len(late)} runs, written as onset: {listed}')
+    notes += notes_of_ends(jobs, cleaning)
     if scrubbed := sum(len(job.rows.scrubbed) for job in jobs):
         notes.append(f'{scrubbed} volumes that scrubbing takes out are interpolated')
     if cleaning.high_pass and cleaning.confounds != 'none':
@@ -943,7 +1056,7 @@ def plan_import(
     check_splits(pairs)
     looked = dict(atlas=opened, cleaning=cleaning, derivatives=folder, events=events, event=event, movies=movies)
     jobs, guessed, seconds = plan_runs(pairs, not rates, **looked, base=base, given_tr=tr)
-    account = account_of(folder, opened, cleaning, sources)
+    account = account_of(folder, opened, cleaning, jobs)
     told = (*opened.notes, *notes, *notes_of(jobs, guessed, cleaning))
     return Plan(cohort, folder, opened, cleaning, seconds, tuple(jobs), rates, account, told)
 
@@ -966,7 +1079,9 @@ def write_array(job: RunToImport, plan: Plan, path: Path):
     "Read, average, clean and cut a run."
     table, _ = read_confounds(job.source, plan.cleaning)
     means = read_means(job.source, plan.atlas, plan.cleaning)
-    x = clean(means, table, job.rows, cleaning=plan.cleaning, tr=plan.tr)[job.row - job.rows.first :]
+    x = clean(means, table, job.rows, cleaning=plan.cleaning, tr=plan.tr)[
+        job.row - job.rows.first : job.stop - job.rows.first
+    ]
     lost = int(np.isnan(x).any(0).sum())
     if 2 * lost > x.shape[1]:
         raise ValueError(

@@ -96,10 +96,14 @@ def import_sentences(
     dummy = made.get('dummy')
     begin = 'volumes flagged as not in a steady state' if dummy is None else f'{dummy} volumes, or more where flagged,'
     scrubbed = '; volumes that were scrubbed were interpolated' * (made.get('scrubbed') == 'interpolate')
+    ends = ', and those after its end and the haemodynamic delay,' * (made.get('tail') == 'cut')
+    slices = ''
+    if made.get('slice_time'):
+        slices = f' Slices were taken to be measured {made["slice_time"]:g} s after the beginning of their volume.'
     return (
         f'BOLD came from {source} as {RECORDINGS[made["kind"]]} in the space {made["space"]}. With nilearn '
         f'{made["nilearn"]} it was {", ".join(steps)}; {begin} at the beginning of each run were left out{scrubbed}. '
-        'Rows before the movie began were cut.'
+        f'Rows before the movie began{ends} were cut.{slices}'
     )
 
 

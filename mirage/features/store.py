@@ -6,18 +6,30 @@
 __all__ = ['AGAIN', 'STORED', 'STEPS_AT_ONCE', 'LARGEST_FLOAT16', 'IN_USE', 'RULES', 'OLD_RULES', 'STAMPED_COLUMNS', 'FeatureSet',
            'to_half', 'changed_source', 'to_int8', 'from_int8', 'ChangedInUse', 'Store', 'store_path',
            'overlap_weights', 'ArrayFeatures', 'Joined', 'outdated', 'current_sources', 'store_faults',
-           'asked_contexts', 'check_backbone', 'ready_features', 'open_features', 'pick_streams', 'bold_files',
-           'inputs_of', 'check_inputs', 'features_there']
+           'asked_contexts', 'check_backbone', 'ready_features', 'rows_after', 'report_rows_after', 'open_features',
+           'pick_streams', 'bold_files', 'inputs_of', 'check_inputs', 'features_there']
 
 # %% ../../nbs/02g_store.ipynb #dc632a59
-import hashlib, json, os, shlex
+import hashlib, json, os, shlex, warnings
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-import h5py, numpy as np
+import h5py, numpy as np, pandas as pd
 
-from ..core import HZ, Contexts, atomic, check_name, check_number, cohort_id, cohort_name, digest, file_stamp
+from mirage.core import (
+    BUILT_IN,
+    DELAY,
+    HZ,
+    Contexts,
+    atomic,
+    check_name,
+    check_number,
+    cohort_id,
+    cohort_name,
+    digest,
+    file_stamp,
+)
 from ..core import get_preset, hardware, known_digest, read_json, remembered, root, write_json
 from ..processes import remove_leftovers
 from ..data.release import h5_shapes
@@ -620,7 +632,40 @@ def ready_features(
     rates = {m: rate for m, rate in cohort.rates.items() if streams is None or m in streams}
     return ArrayFeatures(cohort.root / 'features', rates, list(cohort.splits.split)) if rates else None
 
+# %% ../../nbs/02g_store.ipynb #02a9f0f2
+def rows_after(
+    cohort,  # Cohort
+    features,  # FeatureSet
+    slack: float = 2.0,  # seconds by which lengths may differ
+) -> pd.DataFrame:  # subject, split, rows, onset, seconds, movie; one line per run that has such rows
+    "How many rows of each run come after the end of what was shown, and the delay."
+    delay = getattr(cohort, 'delay', DELAY)
+    found = []
+    for r in cohort.runs[cohort.runs.bold.notna()].itertuples():
+        movie = features.steps(r.split) / features.hz
+        onset = getattr(r, 'onset', 0.0)
+        shown = onset + np.arange(r.n_tr) * cohort.tr - delay  # second of the movie that a row answers to
+        if late := int((shown > movie + slack).sum()):
+            found.append((r.subject, r.split, late, onset, r.n_tr * cohort.tr, movie))
+    return pd.DataFrame(found, columns=['subject', 'split', 'rows', 'onset', 'seconds', 'movie'])
 
+
+def report_rows_after(cohort, features):
+    "Warn where somebody's own recordings go on after the movie."
+    recorded = {'bold', 'n_tr'} <= set(getattr(cohort, 'runs', ()))
+    if cohort.name in BUILT_IN or not recorded or not len(late := rows_after(cohort, features)):
+        return
+    worst = late.loc[late.rows.idxmax()]
+    where = f'{worst.subject} {worst.split}, {worst.rows} rows'
+    warnings.warn(
+        f'{cohort.name}: {late.rows.sum()} rows of {len(late)} runs come after the end of what was shown, and meet '
+        f'features of zero (most: {where}: {worst.seconds:.0f} s were recorded from second {worst.onset:g} of the '
+        f'movie on, and there are {worst.movie:.0f} s of features). Cut them, unless they are rest; or correct tr, '
+        'onset or the rate of the features.',
+        stacklevel=3,
+    )
+
+# %% ../../nbs/02g_store.ipynb #02a9f0f3
 def open_features(
     cohort,  # Cohort
     preset,  # Preset: its backbone, protocol and contexts
@@ -633,6 +678,7 @@ def open_features(
     backbone, protocol = backbone or preset.backbone, protocol or preset.protocol
     splits = list(cohort.splits.split)
     if not is_given(backbone) and (brought := ready_features(cohort)) is not None:
+        report_rows_after(cohort, brought)
         return brought.hold(splits)
     members = family(backbone)
     ready = [m for m, name in members.items() if name == f'{m}={READY}']
@@ -641,7 +687,9 @@ def open_features(
         m: came if m in ready else _open_store(cohort, preset, name, fusion=fusion, protocol=protocol)
         for m, name in members.items()
     }
-    return (parts.get('') or Joined(parts)).hold(splits)
+    found = (parts.get('') or Joined(parts)).hold(splits)
+    report_rows_after(cohort, found)
+    return found
 
 # %% ../../nbs/02g_store.ipynb #4af71554
 def pick_streams(
