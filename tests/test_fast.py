@@ -21,6 +21,7 @@ from mirage.features.extract import extract_splits, measured_tflops, product_rat
 from mirage.models.model import Mirage, ModelConfig
 from mirage.models.pooler import LayerPooler, MixLayers, TextbookPooler
 from mirage.training.loader import Loader, Reader, make_windows
+from mirage.training.runs import parameters_of, run_name, why_not
 from mirage.training.train import make_optimizer, train
 from safetensors.torch import load_file
 from test_train import toy
@@ -194,6 +195,15 @@ def test_a_fused_step_that_is_not_finite_changes_no_weight_and_no_moment(folder,
     skipped = [unchanged for unchanged, finite in seen if not finite]
     assert skipped == [True] and not any(unchanged for unchanged, finite in seen[1:] if finite)
     assert seen[-1][1] and not seen[-2][1]  # one step late
+
+
+def test_ways_to_make_a_step_are_in_the_name_and_another_way_is_another_run(folder):
+    for options in (dict(fused=True), dict(compiled=True), dict(compiled=True, fused=True, precision='bf16')):
+        name = run_name('native', 'queries', 3, **options)
+        assert parameters_of(name) == dict(fusion='native', aggregate='queries', seed=3) | options
+    assert name == 'mirage-bf16-compiled-fused-native-s3'
+    train('toy', 'toy', 3, epochs=1, fused=True, name='mirage-e1-native-s3')
+    assert 'other settings than asked for: fused: True → None' in why_not('toy', 'train', 'mirage-e1-native-s3', 'toy')
 
 
 def test_a_compiled_training_follows_the_plain_one(folder, monkeypatch, capsys):

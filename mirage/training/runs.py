@@ -357,6 +357,7 @@ def asked_settings(cohort: str, stage: str, name: str, preset: str = 'auto') -> 
     asked = training_settings(cohort, TrainingParameters(**dict(preset=preset) | given))
     if own_precision(cohort) is None and 'precision' not in given:
         del asked['precision']  # what the device allowed
+    asked |= {word: asked.get(word) for word in FAST_STEPS}  # one that the name does not say is another run
     if 'subjects' in given:
         asked['subjects'] = given['subjects'].split(',')
     del asked['cohort']  # the folder that the run lies in says it

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['SIMULATED_COHORTS', 'squared_error', 'silent_where', 'predict_windows', 'parcel_r', 'kept_epoch', 'out_of_patience',
            'validation_steps', 'find_fault', 'is_broken', 'stop_if_broken', 'draw_seed', 'Progress', 'save_state',
-           'load_state', 'resume', 'make_optimizer', 'Learner', 'Told', 'skip_if_broken', 'say_compiled', 'train_step',
-           'read_steps', 'Stopwatch', 'history_row', 'write_epoch', 'validated', 'keep_state', 'whole_plan', 'fit',
-           'write_predictions', 'build_inputs', 'check_machine', 'Task', 'fold_asked_for', 'open_task',
-           'check_compiler', 'start_accelerator', 'take_run', 'open_loader', 'ridge_beside', 'warn_of_training',
-           'finish_training', 'takes', 'train', 'option_of', 'main']
+           'load_state', 'resume', 'make_optimizer', 'Learner', 'ways_of', 'Told', 'skip_if_broken', 'say_compiled',
+           'train_step', 'read_steps', 'Stopwatch', 'history_row', 'write_epoch', 'validated', 'keep_state',
+           'whole_plan', 'fit', 'write_predictions', 'build_inputs', 'check_machine', 'Task', 'fold_asked_for',
+           'open_task', 'check_compiler', 'start_accelerator', 'take_run', 'open_loader', 'ridge_beside',
+           'warn_of_training', 'finish_training', 'takes', 'train', 'option_of', 'main']
 
 # %% ../../nbs/05_train.ipynb #62b29c92
 import argparse, inspect, math, os, time, warnings
@@ -297,6 +297,11 @@ class Learner(NamedTuple):
         parts = dict(model=self.model, optimizer=self.optimizer, schedule=self.schedule)
         return parts | (dict(scaler=scaler) if scaler else {})
 
+
+def ways_of(config: dict) -> dict[str, bool]:  # of a run
+    "Which of the ways to make a step faster it takes."
+    return {word: config.get(word, False) for word in FAST_STEPS}
+
 # %% ../../nbs/05_train.ipynb #05c0c0d2
 class Told(NamedTuple):
     "Loss of a step and norm of its gradient, on their way to the host."
@@ -308,7 +313,7 @@ class Told(NamedTuple):
 
     @classmethod
     def send(cls, step: int, windows: list, loss: torch.Tensor, norm: torch.Tensor) -> 'Told':
-        values = torch.stack([loss, norm.to(loss)]).to('cpu', non_blocking=True)
+        values = torch.stack([loss, norm.to(loss)]).to('cpu', non_blocking=loss.is_cuda)
         arrived = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
         return cls(step, windows, values, arrived)
 
@@ -461,7 +466,7 @@ def fit(
     "Train; afterwards the run's folder holds the weights of `kept_epoch`."
     plan = whole_plan(windows, per_step, seed, preset.epochs, accelerator)
     when = validation_steps(preset.epochs, len(plan) // preset.epochs, preset.validations)
-    learner = Learner.prepare(model, preset, len(plan), accelerator, **{k: k in run.config for k in FAST_STEPS})
+    learner = Learner.prepare(model, preset, len(plan), accelerator, **ways_of(run.config))
     so_far = resume(run.path / 'resume.pt', run.config, learner.parts)
     if so_far.done:
         accelerator.print(f'Going on after step {so_far.done} of {len(plan)}.')
