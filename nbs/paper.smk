@@ -887,6 +887,6 @@ rule cost:
             print(f'Extractions among them, counted from movies, transcripts and the models\n{table}')
         if hours := fits():
             said = ', '.join(f'{kind} {value:.2g}' for kind, value in hours.items())
-            print(f'Processor hours of one fit here, extrapolated from results/benchmarks/growth.csv: {said}')
+            print(f'Processor hours of one fit here, at least, extrapolated from results/benchmarks/growth.csv: {said}')
         else:
             print('How long a fit takes here: papermill nbs/benchmarks/growth.ipynb out.ipynb, then this again')

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['GREY', 'MODALITY_COLOURS', 'NETWORK_NAMES', 'NETWORK_COLOURS', 'PIXELS', 'CMAP', 'DIVERGING', 'ABBREVIATIONS',
-           'POLICY', 'SURFACES', 'SURFACE_PAGE', 'vertex_labels', 'cut_by_label', 'straighten', 'Patch', 'make_patch',
-           'patch', 'parcel_colours', 'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars', 'dominance',
-           'dominance_colours', 'dominance_key', 'parcel_map', 'dominance_map', 'script_json', 'fill_page', 'packed',
-           'hover_texts', 'surface_html', 'shown_inside']
+           'NARROW', 'POLICY', 'SURFACES', 'SURFACE_PAGE', 'vertex_labels', 'cut_by_label', 'straighten', 'Patch',
+           'make_patch', 'patch', 'parcel_colours', 'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars',
+           'dominance', 'dominance_colours', 'dominance_key', 'parcel_map', 'dominance_map', 'script_json', 'fill_page',
+           'packed', 'hover_texts', 'surface_html', 'shown_inside']
 
 # %% ../../nbs/08a_cortex.ipynb #86c15aa3
 import base64, functools, html, importlib.resources, json, re, warnings
@@ -301,6 +301,9 @@ def flatmap(
     return mappable
 
 
+NARROW = 0.3  # inches: a shorter bar has no room for a number in its middle
+
+
 def colour_bar(
     ax,  # an axis with a flatmap
     mappable: ScalarMappable,
@@ -317,7 +320,9 @@ def colour_bar(
     bar.ax.tick_params(width=0.4, length=2, pad=1.5)
     bar.set_label(label, labelpad=2)
     low, high = map(float, mappable.get_clim())
-    bar.set_ticks([low, 0.0 if low < 0 < high else (low + high) / 2, high])
+    inches = ax.get_window_extent().width * where[2] / ax.figure.dpi
+    middle = [0.0 if low < 0 < high else (low + high) / 2] if inches > NARROW else []
+    bar.set_ticks([low, *middle, high])
     bar.ax.xaxis.set_major_formatter('{x:.2g}')
     return bar
 
