@@ -827,9 +827,52 @@ def extractions(printed):
     for backbone, fusion, protocol in wanted:
         model = backbones[backbone]
         costs[f'{backbone} {fusion} {protocol}'] = estimate(
-            data.splits, model, fusion, protocol, p.contexts, TFLOPS, data.tr
+            data.splits, model, fusion, protocol=protocol, contexts=p.contexts, tflops=TFLOPS, tr=data.tr
         )
     return pd.DataFrame(costs).T
+
+
+def sizes_here():
+    "What the cost of a fit to the cohort depends on, as benchmarks/growth names it."
+    from mirage.data.cohort import Cohort
+    from mirage.features.backbones import load_backbone
+    from mirage.features.store import ready_features
+    from mirage.models.ridge import chosen_design
+
+    data, p = Cohort.open(NAMED), get_preset(preset(SimpleNamespace(cohort=COHORT)))
+    if ready := ready_features(data):
+        streams = list(ready.streams.values())
+    else:
+        models = [load_backbone(name) for name in extractions_of(p.backbone)[0]]
+        streams = [shape for model in models for shape in model.streams('native').values()]
+    design, shown = chosen_design(data), data.runs[data.runs['set'] == 'train'].drop_duplicates('split')
+    columns = sum(D for _, D in streams) * len(design.delays)
+    return p.epochs, dict(
+        hours=shown.n_tr.sum() * data.tr / 3600,
+        parcels=data.parcels,
+        subjects=len(data.subjects),
+        layers=max(L for L, _ in streams),
+        queries=p.queries,
+        width=max(D for _, D in streams),
+        hidden=p.hidden,
+        columns=min(columns, design.width or columns),
+    )
+
+
+def fits():
+    "Processor hours of a ridge, a training and a prediction, worked out from what was measured here; empty without it."
+    import pandas as pd
+
+    measured = Path('results/benchmarks/growth.csv')
+    if not measured.is_file():
+        return {}
+    (epochs, sizes), hours = sizes_here(), {}
+    for kind, laws in pd.read_csv(measured).groupby('kind', sort=False):
+        if kind != 'extraction':  # counted above
+            growth = [(sizes[law.axis] / law.base) ** max(law.exponent, 0) for law in laws.itertuples()]
+            hours[kind] = laws.seconds.iloc[0] / 3600 * functools.reduce(float.__mul__, map(float, growth))
+    hours['training'] *= epochs
+    return hours
 
 
 rule cost:
@@ -842,3 +885,8 @@ rule cost:
         if len(costs):
             table = costs.map('{:,.3g}'.format).to_string()
             print(f'Extractions among them, counted from movies, transcripts and the models\n{table}')
+        if hours := fits():
+            said = ', '.join(f'{kind} {value:.2g}' for kind, value in hours.items())
+            print(f'Processor hours of one fit here, at least, extrapolated from results/benchmarks/growth.csv: {said}')
+        else:
+            print('How long a fit takes here: papermill nbs/benchmarks/growth.ipynb out.ipynb, then this again')

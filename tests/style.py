@@ -1,6 +1,7 @@
 """No function of more than 40 lines, in notebooks and tests. A cell of a notebook defines at most three functions or
-classes. No comprehension inside another one. No public name is defined in two modules of the package. Lines of
-the pipeline, which ruff does not read, have at most 120 characters."""
+classes. No comprehension inside another one. No public name is defined in two modules of the package. At most four
+arguments by position, but for what a library calls. Lines of the pipeline, which ruff does not read, have at most 120
+characters."""
 
 import ast
 import json
@@ -11,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LINES = 40
 DEFINITIONS = 3
+POSITIONS = 4
+CALLED = 'MixLayers.forward', '_Recorder.draw_text', 'FeatureSet.read'  # by torch, by matplotlib, for the inner loop
 DEFINED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 WIDTH = 120
@@ -91,6 +94,26 @@ def names_defined_twice():
             yield f'{name} is defined in {" and ".join(where)}: give one another name, or keep it in one place'
 
 
+def by_position(node):
+    "How many arguments a function takes by position, its own object not counted."
+    names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+    return len(names) - (names[:1] in (['self'], ['cls']))
+
+
+def many_positions():
+    for path in sorted((ROOT / 'mirage').rglob('*.py')):
+        tree = ast.parse(path.read_text())
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+        for home in (tree, *classes):
+            for node in home.body:
+                called = '.'.join(filter(None, (getattr(home, 'name', ''), getattr(node, 'name', ''))))
+                if isinstance(node, ast.FunctionDef) and called not in CALLED and by_position(node) > POSITIONS:
+                    yield (
+                        f'{path.relative_to(ROOT)} {called} takes {by_position(node)} arguments by position, at most '
+                        f'{POSITIONS} are allowed: put * before those that are better given by name'
+                    )
+
+
 def long_lines():
     path = ROOT / 'nbs/paper.smk'
     for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -99,6 +122,7 @@ def long_lines():
 
 
 if __name__ == '__main__':
-    wrong = [*long_functions(), *nested_comprehensions(), *crowded_cells(), *names_defined_twice(), *long_lines()]
+    wrong = [*long_functions(), *nested_comprehensions(), *crowded_cells(), *names_defined_twice()]
+    wrong += [*many_positions(), *long_lines()]
     print('\n'.join(wrong) or f'no function has more than {LINES} lines, no cell more than {DEFINITIONS} definitions')
     sys.exit(bool(wrong))

@@ -89,7 +89,17 @@ def draw(cohort, item='fig3_bars', **how):  # as a figure's notebook does
     fig = new_figure(COLUMN, 1.0)
     fig.add_axes((0.2, 0.3, 0.7, 0.5)).plot([0, 1], [0, 1])
     numbers = pd.DataFrame(dict(x=[0, 1]))
-    save_figure(fig, item, str(cohort.root), numbers, 'Bars', 'Bars.', cohort, params=dict(cohort='c'), **how)
+    save_figure(
+        fig,
+        item,
+        str(cohort.root),
+        numbers,
+        title='Bars',
+        caption='Bars.',
+        shown=cohort,
+        params=dict(cohort='c'),
+        **how,
+    )
 
 
 CHANGES = {

@@ -361,6 +361,40 @@ def test_the_time_to_which_slices_were_moved_is_added_to_the_time_of_each_row(tm
         plan_import(tree, atlas, 'mine', features='text=2')
 
 
+def test_runs_are_found_with_their_acquisition_and_direction(tmp_path):
+    tree, atlas = write_tree(tmp_path / 'fmriprep', people=1), write_atlas(tmp_path / 'atlas')
+    for path in list(tree.rglob('sub-01_task-walk_run-*')):
+        path.rename(path.with_name(path.name.replace('_run-', '_acq-mb_dir-AP_run-')))
+    plan = plan_import(tree, atlas, 'mine', features='text=2')
+    assert set(plan.table.cut) == {3} and plan.table.regressors.min() > 0  # events and confounds were found
+
+
+def test_a_gap_in_the_numbers_is_named_and_nothing_is_guessed(tmp_path):
+    tree, atlas = write_tree(tmp_path / 'fmriprep', people=1), write_atlas(tmp_path / 'atlas')
+    table = next(tree.rglob('*run-1*confounds*.tsv'))
+    whole = table.read_text()
+    frame = pd.read_csv(table, sep='\t')
+    frame.loc[7, 'trans_x'] = np.nan
+    frame.to_csv(table, sep='\t', index=False, na_rep='n/a')
+    with pytest.raises(ValueError, match='run-1.*trans_x has no value in row 7'):
+        plan_import(tree, atlas, 'mine', features='text=2')
+    table.write_text('\n'.join(whole.splitlines()[:-5]) + '\n')
+    with pytest.raises(ValueError, match='has 35 rows.* 40 volumes'):
+        plan_import(tree, atlas, 'mine', cleaning=Cleaning(confounds='none'), features='text=2')
+    table.write_text(whole)
+    file = next(tree.rglob('*run-1*_bold.nii.gz'))
+    image = nib.load(file)
+    x = image.get_fdata()
+    x[1, 1, 1, 5] = np.nan
+    nib.save(nib.Nifti1Image(x, image.affine, image.header), file)
+    with pytest.raises(ValueError, match='1 voxels of parcels hold NaN or infinite values in some volumes'):
+        import_derivatives(tree, atlas, 'mine', features='text=2')
+    x[1, 1, 1] = np.nan
+    nib.save(nib.Nifti1Image(x, image.affine, image.header), file)
+    with pytest.warns(UserWarning, match='1 voxels of parcels hold no number in any volume'):
+        import_derivatives(tree, atlas, 'mine', features='text=2')
+
+
 def test_scrubbed_volumes_are_refused_or_interpolated_by_name(tmp_path):
     tree, atlas = write_tree(tmp_path / 'fmriprep', outliers=(20,)), write_atlas(tmp_path / 'atlas')
     with pytest.raises(ValueError, match='scrubbing takes .* out, first volume .*scrubbed: interpolate'):

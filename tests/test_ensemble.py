@@ -64,7 +64,7 @@ def test_a_member_that_fails_only_on_the_test_set_is_named(tmp_path, bold):
             f['s7/sub-01/s07e01a'] = np.full((30, 5), np.nan if p == paths[1] else 1.0, np.float32)
             f.create_group('s7/sub-02')
     with pytest.raises(ValueError, match='s7 sub-01 s07e01a: .* NaN .*mirage-native-s1'):
-        list(choose(paths, sums, LENGTHS, 2).predict('s7'))
+        list(choose(paths, sums, LENGTHS, k=2).predict('s7'))
 
 
 def test_one_validation_run_has_no_halves_and_the_rest_goes_on(tmp_path, bold):
@@ -73,10 +73,10 @@ def test_one_validation_run_has_no_halves_and_the_rest_goes_on(tmp_path, bold):
     one = {s: {'s06e01a': v['s06e01a']} for s, v in bold.items()}
     odd = bold | {'sub-02': {'s06e01a': bold['sub-02']['s06e01a']}}
     assert (
-        cross_fitted(paths, [split_sums(p, one) for p in paths], one, 2) is None
-        and cross_fitted(paths, sums, odd, 2) is None
+        cross_fitted(paths, [split_sums(p, one) for p in paths], one, k=2) is None
+        and cross_fitted(paths, sums, odd, k=2) is None
     )
-    assert np.isfinite(choose(paths, [split_sums(p, one) for p in paths], one['sub-01'], 2).r).all()
+    assert np.isfinite(choose(paths, [split_sums(p, one) for p in paths], one['sub-01'], k=2).r).all()
 
 
 def test_a_half_is_predicted_without_having_been_seen(tmp_path, bold):
@@ -88,9 +88,9 @@ def test_a_half_is_predicted_without_having_been_seen(tmp_path, bold):
     for splits in other.values():
         splits |= {k: -y[::-1] for k, y in splits.items() if k not in first}
     a, b = [split_sums(p, bold) for p in paths], [split_sums(p, other) for p in paths]
-    assert np.array_equal(choose(paths, a, first, 2).weights, choose(paths, b, first, 2).weights)
-    assert not np.allclose(choose(paths, a, LENGTHS, 2).r, choose(paths, b, LENGTHS, 2).r)
-    scored = cross_fitted(paths, a, bold, 2)
+    assert np.array_equal(choose(paths, a, first, k=2).weights, choose(paths, b, first, k=2).weights)
+    assert not np.allclose(choose(paths, a, LENGTHS, k=2).r, choose(paths, b, LENGTHS, k=2).r)
+    scored = cross_fitted(paths, a, bold, k=2)
     assert scored.r.shape == (2, 5) and 0.2 < scored.mean < 0.6
 
 

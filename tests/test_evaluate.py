@@ -47,7 +47,7 @@ def toy():
 def test_the_score_equals_the_hand_computed_one_at_every_step():
     wot = [1, -1, 5 / 12, 2 / 12, 6 / np.sqrt(12 * 52)]  # (n Σxy − Σx Σy)/√… over the seven rows of both splits
     chaplin = [1, -1, 0.5, 0.5, 0]  # the last parcel is predicted as constant
-    score = challenge_score(*toy(), 'ood', MOVIES)
+    score = challenge_score(*toy(), 'ood', movies=MOVIES)
     for subject, sign in (('sub-01', 1), ('sub-02', -1)):
         assert np.allclose(score.r.loc[(subject, 'wot')], sign * np.array(wot), atol=1e-12)
         assert np.allclose(score.r.loc[(subject, 'chaplin')], chaplin, atol=1e-12)
@@ -63,9 +63,9 @@ def test_the_score_equals_the_hand_computed_one_at_every_step():
 
 def test_another_order_of_averages_gives_another_number():
     x, y = toy()
-    by_movie, joined = challenge_score(x, y, 'ood', MOVIES), challenge_score(x, y, 's7')
-    by_split = challenge_score(x, y, 'ood', {k: k for k in MOVIES})
-    untrimmed = challenge_score(x, y, 'ood', MOVIES, trim=0)
+    by_movie, joined = challenge_score(x, y, 'ood', movies=MOVIES), challenge_score(x, y, 's7')
+    by_split = challenge_score(x, y, 'ood', movies={k: k for k in MOVIES})
+    untrimmed = challenge_score(x, y, 'ood', movies=MOVIES, trim=0)
     numbers = [
         by_movie.subjects['sub-01'],
         joined.subjects['sub-01'],
@@ -80,7 +80,10 @@ def test_the_bootstrap_computes_the_same_score():
     x['sub-02']['wot2'], y['sub-02']['wot2'] = x['sub-02']['wot2'][:-6], y['sub-02']['wot2'][:-6]
     del x['sub-01']['wot1'], y['sub-01']['wot1']
     for style in ('s7', 'ood'):
-        score, bootstrap = challenge_score(x, y, style, MOVIES), resample(x, y, MOVIES, style == 's7', draws=5)
+        score, bootstrap = (
+            challenge_score(x, y, style, movies=MOVIES),
+            resample(x, y, MOVIES, pooled=style == 's7', draws=5),
+        )
         assert np.allclose(score.parcels.loc[list(bootstrap.subjects)], bootstrap.r, atol=1e-10)
 
 
@@ -96,7 +99,9 @@ def test_intervals_of_a_difference_cover_the_truth(pooled):
         a = map_runs(lambda v: v + 0.5 * slow_noise(rng, *v.shape), x)
         b = map_runs(lambda v: v + 1.0 * slow_noise(rng, *v.shape), x)
         movies = {k: k[0] for k in lengths}
-        i = (resample(a, y, movies, pooled, draws=200) - resample(b, y, movies, pooled, draws=200)).interval()
+        i = (
+            resample(a, y, movies, pooled=pooled, draws=200) - resample(b, y, movies, pooled=pooled, draws=200)
+        ).interval()
         hits.append(i.low <= truth <= i.high)
     assert 0.90 <= np.mean(hits) <= 0.99
 
@@ -117,7 +122,7 @@ def test_predictions_that_do_not_fit_are_refused_by_name(break_it, message):
     x, y = toy()
     break_it(x)
     with pytest.raises(ValueError, match=message):
-        challenge_score(x, y, 'ood', MOVIES)
+        challenge_score(x, y, 'ood', movies=MOVIES)
 
 
 def test_scores_at_other_blocks_are_not_compared():

@@ -3,7 +3,7 @@
 import signal, time
 from multiprocessing import get_context
 
-import numpy as np, pandas as pd, pytest, torch
+import numpy as np, pandas as pd, pytest, soundfile, torch
 
 from mirage.features import backbones
 from mirage.features.backbones import load_backbone
@@ -11,7 +11,9 @@ from mirage.features.selection import MovieBlocks
 from mirage.data.release import stimulus_paths
 from mirage.core import Contexts
 from mirage.features.extract import ExtractionError, check_states, estimate, extract_splits, my_share, movie_of_run
+from mirage.data.owndata import looked_at
 from mirage.data.simulate import make_stimulus
+from mirage.data.stimuli import RATE
 from mirage.features.store import Store
 
 torch.set_num_threads(1)
@@ -166,6 +168,23 @@ def test_every_backbone_goes_through_the_same_door(movies, tmp_path):
             cost['GB on disk'] * 1e9,
             sum(store.read(m, s, 0, store.steps(s)).nbytes for m in store.streams for s in movies.split[3:]),
         )
+
+
+def test_a_cohort_of_stories_is_extracted_with_models_of_what_there_is_and_refused_by_others(movies, tmp_path):
+    movie = movie_of_run(movies.iloc[3])
+    soundfile.write(tmp_path / 'story.wav', movie.sound(), RATE)
+    told = pd.DataFrame(dict(split=['story'], video=[tmp_path / 'story.wav'], transcript=[movie.transcript]))
+    for name, m in (('tiny-wav2vec-bert-2.0', 'audio'), ('tiny-llama-3.2-3b', 'text')):
+        store = extract_splits(told, tmp_path / name, name, fusion='tower', contexts=CONTEXTS)
+        assert store.has(m, 'story', verify=True) and store.steps('story') == movie.steps
+    for name, lacks in ((NAME, 'a movie of what was on the screen'), ('tiny-vjepa2', 'a movie of what was')):
+        with pytest.raises(ExtractionError, match=f'story.wav has text and audio only, but .*audio=MODEL.*{lacks}'):
+            extract_splits(told, tmp_path / name, name, fusion='tower', contexts=CONTEXTS)
+    silent = told.assign(transcript=None)
+    with pytest.raises(ExtractionError, match='has audio only, but .* its words in the column transcript'):
+        extract_splits(silent, tmp_path / 'other', 'tiny-llama-3.2-3b', fusion='tower', contexts=CONTEXTS)
+    seen = looked_at(tmp_path / 'story.wav', movie.transcript, 1.49)
+    assert seen['streams'] == 'text+audio' and abs(seen['movie'] - movie.seconds) < 0.01
 
 
 class Bar:

@@ -184,7 +184,7 @@ def test_a_fused_step_that_is_not_finite_changes_no_weight_and_no_moment(folder,
             return [x.clone() for x in (*learner.model.parameters(), *moments)]
 
         before = state()
-        told = step(learner, batch, number, seed, clip)
+        told = step(learner, batch, number, seed=seed, clip=clip)
         seen.append((all(torch.equal(a, b) for a, b in zip(before, state())), np.isfinite(told.read()).all()))
         return told
 

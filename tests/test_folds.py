@@ -144,7 +144,7 @@ def test_a_cross_validation_scores_each_fold_by_itself():
     bold = {'sub-01': {f: rng.standard_normal((80, 4)) for f in 'ab'}}
     scales = dict(a=1.0, b=100.0)
     guess = {'sub-01': {f: scales[f] * (y + rng.standard_normal(y.shape)) + 9 for f, y in bold['sub-01'].items()}}
-    score = challenge_score(guess, bold, 'ood', dict(a='fold 1', b='fold 2'))
+    score = challenge_score(guess, bold, 'ood', movies=dict(a='fold 1', b='fold 2'))
     alone = [pearson(guess['sub-01'][f][5:-5], bold['sub-01'][f][5:-5]).mean() for f in 'ab']
     assert np.isclose(score.mean, np.mean(alone), atol=1e-6)
 

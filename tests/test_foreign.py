@@ -18,7 +18,7 @@ PARCELS = 12
 @pytest.fixture
 def cohort():
     "Two people, two episodes, the second shown twice to the first of them."
-    predicted, measured = planted(np.random.default_rng(0), LENGTHS, SUBJECTS, PARCELS, rho=0.6)
+    predicted, measured = planted(np.random.default_rng(0), LENGTHS, SUBJECTS, parcels=PARCELS, rho=0.6)
     rows = [
         dict(subject=s, set='s7', split=k, repeat=repeat, n_tr=n, bold='file', movie='s07')
         for s in SUBJECTS

@@ -107,7 +107,7 @@ def test_another_onset_of_the_first_sample_is_another_input(study, capsys):
 
 
 def test_a_stopped_training_never_goes_on_over_other_inputs(study, capsys, monkeypatch):
-    def stop(*a):
+    def stop(*a, **k):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as m:
@@ -143,7 +143,7 @@ def test_who_says_overwrite_replaces_it(study):
 
 
 def test_a_stopped_training_is_not_thrown_away_by_another_setting(study, monkeypatch):
-    def stop(*a):
+    def stop(*a, **k):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as m:
@@ -280,11 +280,11 @@ def in_the_middle(monkeypatch, at, change):
     "Whatever `change` does happens once, before step `at` of a training."
     steps, plain = [], mirage.training.train.stop_if_broken
 
-    def passed(step, *others):
+    def passed(step, *others, **named):
         steps.append(step)
         if step == at and steps.count(at) == 1:
             change()
-        return plain(step, *others)
+        return plain(step, *others, **named)
 
     monkeypatch.setattr(mirage.training.train, 'stop_if_broken', passed)
 
@@ -358,7 +358,7 @@ def test_features_of_another_movie_or_transcript_are_refused_by_name(tmp_path, s
 
 @pytest.mark.parametrize('at', [0.02, 0.3, 0.6, 0.9, 0.9999])
 def test_a_flipped_resume_file_is_never_loaded(study, monkeypatch, at):
-    def stop(*a):
+    def stop(*a, **k):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as m:

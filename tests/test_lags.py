@@ -56,7 +56,7 @@ def test_the_r_that_chooses_is_that_of_predictions_of_trials_that_were_left_out(
     trials, lags, alphas = [simulate(rng, 150) for _ in range(3)], np.arange(-2, 12), np.array([1.0, 300.0])
     basis = np.eye(len(lags))
     sums = [trial_sums(trial, lags, basis) for trial in trials]
-    found = left_out_r(trials, sums[0] + sums[1] + sums[2], alphas, lags, basis)
+    found = left_out_r(trials, sums[0] + sums[1] + sums[2], alphas, lags=lags, basis=basis)
     for k, (x, y) in enumerate(trials):
         others = about_means([trial for j, trial in enumerate(trials) if j != k], lags)
         for a, alpha in enumerate(alphas):
@@ -112,9 +112,9 @@ def test_a_lag_moves_features_later_and_leaves_zeros():
 
 
 def test_slow_features_are_held_and_known_no_earlier_than_they_are_shown():
-    x = held(np.array([[1.0], [2.0]]), 2.0, 100.0, 120)[:, 0]
+    x = held(np.array([[1.0], [2.0]]), 2.0, 100.0, samples=120)[:, 0]
     assert x[0] == 1 and x[49] == 1 and x[50] == 2 and x[99] == 2 and (x[100:] == 0).all()
-    late = held(np.array([[1.0], [2.0]]), 2.0, 100.0, 120, onset=-0.1)[:, 0]
+    late = held(np.array([[1.0], [2.0]]), 2.0, 100.0, samples=120, onset=-0.1)[:, 0]
     assert (late[:10] == 0).all() and late[10] == 1 and late[60] == 2 and late[109] == 2 and late[110] == 0
 
 

@@ -44,7 +44,7 @@ def test_every_sample_of_every_run_is_predicted_exactly_once(lengths, window, tr
         name='c', subjects=tuple(f'sub-{i}' for i in range(len(lengths))), tr=tr, runs=runs_table(rows)
     )
     counts = [np.zeros(n, int) for n in lengths]
-    for w in make_windows(cohort, 's7', window, window, batches, hz):
+    for w in make_windows(cohort, 's7', window, window, batches=batches, hz=hz):
         for subject, _, row in w.runs:
             counts[subject][w.start : min(w.start + window, row.n_tr)] += 1
         assert w.frame == first_frame(w.start, tr, hz) and abs(w.frame / hz - (w.start * tr - DELAY)) <= 0.5 / hz + 1e-6
@@ -110,7 +110,7 @@ def test_a_store_never_gives_half_a_file(steps, shape, start, length, cut, at, b
     with tempfile.TemporaryDirectory() as d:
         states = np.random.default_rng(steps).normal(size=(steps, *shape)).astype(np.float16)
         store = Store.create(d, dict(a=1), dict(text=shape))
-        path = store.write('text', 'f', states, 'movie')
+        path = store.write('text', 'f', states, source='movie')
         whole = path.read_bytes()
         expected = np.zeros((length, *shape), np.float16)
         for k in range(length):

@@ -36,12 +36,14 @@ def draw(item, simulated=True, width=COLUMN, claims=(CLAIM,)):
         item,
         'toy',
         pd.DataFrame(dict(x=[0, 1])),
-        f'What {item} shows',
-        'It rises. ' * 30,
-        SimpleNamespace(name='toy', root=Path('toy'), simulated=True, subjects=('sub-01',)) if simulated else None,
-        claims,
-        dict(cohort='toy', run='a-very-long-name-of-a-run-that-does-not-wrap' * 3),
-        [surface],
+        title=f'What {item} shows',
+        caption='It rises. ' * 30,
+        shown=SimpleNamespace(name='toy', root=Path('toy'), simulated=True, subjects=('sub-01',))
+        if simulated
+        else None,
+        claims=claims,
+        params=dict(cohort='toy', run='a-very-long-name-of-a-run-that-does-not-wrap' * 3),
+        extra=[surface],
     )
     plt.close(fig)
     notebook = Path(os.environ['MIRAGE_ROOT']) / f'results/toy/notebooks/{item}.ipynb'

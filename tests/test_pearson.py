@@ -58,7 +58,7 @@ def test_every_place_that_scores_gives_the_same_r(tmp_path, offset, scale):
         for s in x:
             for k, v in x[s].items():
                 f[f'val/{s}/{k}'] = v
-    assert np.allclose(choose([path], [split_sums(path, y)], 'ab', 1).r[0], list(joined.values()), atol=1e-5)
+    assert np.allclose(choose([path], [split_sums(path, y)], 'ab', k=1).r[0], list(joined.values()), atol=1e-5)
 
 
 def test_an_ensemble_member_with_a_large_offset_keeps_its_weight(tmp_path):
@@ -68,7 +68,7 @@ def test_an_ensemble_member_with_a_large_offset_keeps_its_weight(tmp_path):
         with h5py.File(path, 'w') as f:
             for s in x:
                 f[f'val/{s}/a'] = x[s]['a'].astype(float) + offset
-    weights = choose(paths, [split_sums(p, y) for p in paths], 'a', 2).weights
+    weights = choose(paths, [split_sums(p, y) for p in paths], 'a', k=2).weights
     assert np.allclose(weights, 0.5, atol=1e-6)
 
 

@@ -164,7 +164,7 @@ def test_weights_are_not_fed_features_of_another_protocol(given, tmp_path):
             store.write(m, 'clip', np.ones((60, 13, 48), np.float32))
         return store
 
-    assert predict_bold(w, features(), 'clip', 9, ['sub-01'])['sub-01'].shape == (9, 1000)
+    assert predict_bold(w, features(), 'clip', 9, subjects=['sub-01'])['sub-01'].shape == (9, 1000)
     for wrong, says in (
         (dict(protocol='released'), 'read features whose protocol is aligned, those at .*store have released'),
         (dict(fusion='tower'), 'fusion is native.*have tower'),
@@ -173,7 +173,7 @@ def test_weights_are_not_fed_features_of_another_protocol(given, tmp_path):
         (dict(rules=1), 'version 1 of the rules'),
     ):
         with pytest.raises(ValueError, match=says):
-            predict_bold(w, features(**wrong), 'clip', 9, ['sub-01'])
+            predict_bold(w, features(**wrong), 'clip', 9, subjects=['sub-01'])
 
 
 def test_published_weights_mean_released_and_ours_without_a_recipe_mean_nothing(given, tmp_path):
@@ -545,10 +545,12 @@ def test_other_subjects_of_a_movie_that_is_there_are_another_result(given, tmp_p
     (tmp_path / 'root').mkdir()
     w = open_weights(given / 'ours')
     _, _, there = make(
-        prepare(given / 'clip.mkv', given / 'clip.srt', w, 'sub-02', 'good', device='cpu'), page=False, animation=False
+        prepare(given / 'clip.mkv', given / 'clip.srt', w, 'sub-02', name='good', device='cpu'),
+        page=False,
+        animation=False,
     )
     assert not there
-    job = prepare(given / 'clip.mkv', given / 'clip.srt', w, 'sub-01', 'good', device='cpu')
+    job = prepare(given / 'clip.mkv', given / 'clip.srt', w, 'sub-01', name='good', device='cpu')
     p, run, there = make(job, page=False, animation=False)
     assert not there and list(p.bold) == ['sub-01'] and not (run.path / 'bold_sub-02.npy').exists()
     (tmp_path / 'movies.csv').write_text(f'video,transcript,name\n{given / "clip.mkv"},,good\n')

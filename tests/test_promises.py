@@ -224,7 +224,14 @@ def draw_toy(root):  # whose data it shows
     people = SimpleNamespace(name='toy', root=root, simulated=True, subjects=('a', 'b'), atlas=None)
     numbers = pd.DataFrame(dict(x=range(9), y=range(9)))
     save_figure(
-        new_figure(COLUMN, 1.0), 'fig1_bars', 'toy', numbers, 'Bars', 'Bars.', people, params=dict(cohort='toy')
+        new_figure(COLUMN, 1.0),
+        'fig1_bars',
+        'toy',
+        numbers,
+        title='Bars',
+        caption='Bars.',
+        shown=people,
+        params=dict(cohort='toy'),
     )
     return people
 

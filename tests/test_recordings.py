@@ -425,9 +425,8 @@ def test_training_ridge_and_scores_run_with_a_missing_parcel_and_onsets(watched)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)
         found = evaluate(run, cohort, draws=20)['val']
-        blend = choose(
-            [run.path / 'predictions.h5'], [split_sums(run.path / 'predictions.h5', read_bold(cohort, 'val'))], 'vw', 1
-        )
+        file = run.path / 'predictions.h5'
+        blend = choose([file], [split_sums(file, read_bold(cohort, 'val'))], 'vw', k=1)
     assert np.allclose(found.bootstrap.r, found.score.r, atol=1e-9, equal_nan=True) and np.isnan(
         found.score.r.loc[('ann', 'all'), 3]
     )

@@ -45,7 +45,7 @@ def _write_all(folder):
     store = Store.create(folder, dict(a=1), dict(text=(16, 64)))
     for i, movie in enumerate(_movies()):
         if not store.has('text', f's{i}', 'movie', verify=True):
-            store.write('text', f's{i}', movie, 'movie')
+            store.write('text', f's{i}', movie, source='movie')
 
 
 def _content(folder):
@@ -166,7 +166,7 @@ def test_wrong_shapes_are_refused(tmp_path, x):
 @pytest.mark.promise('features of ours', ('cut', 'foreign'))
 def test_every_cut_and_every_foreign_file_is_recognised(tmp_path):
     store = Store.create(tmp_path, {}, STREAMS)
-    path = store.write('text', 'a', states(), 'movie')
+    path = store.write('text', 'a', states(), source='movie')
     data = path.read_bytes()
     for n in [0, 1, 7, 8, 100, *range(500, len(data), 700), len(data) - 1]:
         path.write_bytes(data[:n])
@@ -201,7 +201,7 @@ def test_a_store_says_on_which_hardware_each_of_its_files_was_made(tmp_path, mon
 
 def test_another_identity_another_movie_nothing_reused(tmp_path):
     first = Store.create(tmp_path, dict(words=32), STREAMS)
-    first.write('text', 'a', states(), 'movie')
+    first.write('text', 'a', states(), source='movie')
     assert Store.create(tmp_path, dict(words=32), STREAMS).has('text', 'a', 'movie') and not first.has(
         'text', 'a', 'another movie'
     )
@@ -362,7 +362,7 @@ def test_int8_takes_half_the_bytes_of_short_movies_too_and_any_window_is_what_wa
         x[:, 2, 3] = 0  # a channel that says nothing
         plain, half = half_store(tmp_path / 'exact'), half_store(tmp_path / 'half', stored='int8')
         for store in (plain, half):
-            store.write('text', 'm', x, 'movie')
+            store.write('text', 'm', x, source='movie')
         with h5py.File(plain.file('text', 'm')) as e, h5py.File(half.file('text', 'm')) as f:
             assert f['states'].nbytes + f['scales'].nbytes <= 0.51 * e['states'].nbytes
             byhand = (f['states'][:] * f['scales'][:].astype(np.float64)).astype(np.float16)
@@ -390,13 +390,13 @@ def test_int8_is_off_by_half_a_scale_at_most_from_the_smallest_numbers_of_float1
 
 def test_the_largest_numbers_of_float16_do_not_overflow_in_int8(tmp_path):
     store = half_store(tmp_path, stored='int8')
-    store.write('text', 'm', np.full((3, 5, 8), 65504.0), 'movie')
+    store.write('text', 'm', np.full((3, 5, 8), 65504.0), source='movie')
     assert np.abs(store.read('text', 'm', 0, 3).astype(float) / 65504 - 1).max() < 1e-3
 
 
 def test_a_stream_in_float16_is_not_read_as_int8(tmp_path):
     store = half_store(tmp_path)
-    store.write('text', 'm', states(shape=(9, 5, 8)), 'movie')
+    store.write('text', 'm', states(shape=(9, 5, 8)), source='movie')
     with pytest.raises(TypeError, match='cannot be read as int8'):
         store.read('text', 'm', 0, 3, out=np.empty((3, 5, 8), np.int8))
     with pytest.raises(TypeError, match='it has no scales'):
@@ -405,7 +405,7 @@ def test_a_stream_in_float16_is_not_read_as_int8(tmp_path):
 
 def test_int8_and_float16_are_not_mixed(tmp_path):
     plain, half = half_store(tmp_path / 'exact'), half_store(tmp_path / 'half', stored='int8')
-    file = plain.write('text', 'm', states(), 'movie')
+    file = plain.write('text', 'm', states(), source='movie')
     half.file('text', 'm').parent.mkdir()
     half.file('text', 'm').write_bytes(file.read_bytes())
     assert plain.id != half.id and 'does not hold int8 states' in half.fault('text', 'm')
@@ -423,7 +423,7 @@ def fake(store):  # with a stream of another name
 
 def test_scales_that_are_missing_or_altered_are_found(tmp_path):
     store = half_store(tmp_path, stored='int8')
-    file = store.write('text', 'm', states(), 'movie')
+    file = store.write('text', 'm', states(), source='movie')
     with h5py.File(file, 'r+') as f:
         f['scales'][2, 3] *= 2
     assert 'was altered' in store.fault('text', 'm', verify=True)

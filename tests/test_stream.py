@@ -72,7 +72,7 @@ def test_what_arrives_at_once_is_predicted_as_the_whole_and_pieces_nearly_so(giv
     pieces, table = streamed(job, chunk=3.0, look_ahead=1.0)
     assert {s: y.shape for s, y in pieces.bold.items()} == {s: y.shape for s, y in offline.bold.items()}
     assert mean_r(offline.bold, offline.bold) == pytest.approx(1) and 0 < mean_r(pieces.bold, offline.bold) < 1
-    run = write_stream(job, pieces, table, dict(chunk=3.0, look_ahead=1.0))
+    run = write_stream(job, pieces, table, settings=dict(chunk=3.0, look_ahead=1.0))
     assert not unfinished(run_path('movies', 'stream', job.name)) and run.metrics['real_time_factor'] > 0
 
 

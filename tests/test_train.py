@@ -54,7 +54,7 @@ if __name__ == '__main__':
     toy(pytest.MonkeyPatch(), drop=float(os.environ.get('TOY_DROP', 0)))
     if at := int(os.environ.get('TOY_KILL', 0)):  # die in the middle of this step, without a chance to clean up
         stop = mirage.training.train.stop_if_broken
-        mirage.training.train.stop_if_broken = lambda step, *a: os._exit(9) if step == at else stop(step, *a)
+        mirage.training.train.stop_if_broken = lambda step, *a, **k: os._exit(9) if step == at else stop(step, *a, **k)
     mirage.training.train.main()
     sys.exit()
 
@@ -217,7 +217,7 @@ def test_paired_and_independent_batches_have_the_same_objective():
     model = Mirage(ModelConfig.from_preset(PRESETS['toy'], {m: 16 for m in TRAINED_STREAMS}, cohort.subjects, 6)).eval()
     loss = {}
     for kind in ('paired', 'independent'):
-        (batch,) = loader([mirage.training.train.make_windows(cohort, 'train', 20, 20, kind)])
+        (batch,) = loader([mirage.training.train.make_windows(cohort, 'train', 20, 20, batches=kind)])
         loss[kind] = mirage.training.train.squared_error(model(batch.features), batch) / batch.mask.sum()
     assert len(batch.windows) > 20 and torch.isclose(loss['paired'], loss['independent'], rtol=1e-5)
 

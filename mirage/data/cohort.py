@@ -206,6 +206,7 @@ def own_run(
     folder: Path,
     about: dict,
     r: dict,  # column → text
+    *,
     where: str,  # file and line, for messages
     shape_of=bold_shape,  # of a recording
 ) -> tuple:  # in the order of COLUMNS
@@ -322,7 +323,7 @@ def own_runs(folder: Path, about: dict, shape_of=bold_shape) -> pd.DataFrame:
     if unknown := set(table) - set(COLUMNS):
         raise ValueError(f'{file} has a column {min(unknown)!r}; it may have {", ".join(COLUMNS)}')
     lines = enumerate(table.to_dict('records'), 2)
-    runs = runs_table(own_run(folder, about, r, f'{file}, line {i}', shape_of) for i, r in lines)
+    runs = runs_table(own_run(folder, about, r, where=f'{file}, line {i}', shape_of=shape_of) for i, r in lines)
     if not len(runs):
         raise ValueError(f'{file} lists no runs')
     twice = runs[runs.duplicated(['subject', 'split', 'repeat'])]

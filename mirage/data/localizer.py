@@ -160,7 +160,7 @@ def speaker(voice: str = 'auto') -> str:  # espeak-ng or simulated
     return voice
 
 
-def write_speech(folder: Path, k: int, seconds: float, rng, voice: str) -> list:  # names of the two clips
+def write_speech(folder: Path, k: int, *, seconds: float, rng, voice: str) -> list:  # names of the two clips
     "Sentences, and the same scrambled."
     wave = voiced(seconds, rng, voice)
     pair = dict(speech=wave, scrambled=scrambled(wave, rng))
@@ -170,7 +170,7 @@ def write_speech(folder: Path, k: int, seconds: float, rng, voice: str) -> list:
     return [f'{name}{k}.wav' for name in pair]
 
 
-def write_words(folder: Path, k: int, seconds: float, rng, voice: str) -> list:  # names of the two clips
+def write_words(folder: Path, k: int, *, seconds: float, rng, voice: str) -> list:  # names of the two clips
     "Words with times, and pseudo-words at the same times."
     words = rng.permutation(SYLLABLES.split())[: max(3, round(seconds * WORDS_A_SECOND))]
     pair = dict(words=[word.replace('-', '') for word in words], pseudowords=pseudowords(words, rng))
@@ -182,7 +182,7 @@ def write_words(folder: Path, k: int, seconds: float, rng, voice: str) -> list: 
     return [f'{name}{k}.tsv' for name in pair]
 
 # %% ../../nbs/01s_localizer.ipynb #01s10014
-def write_motion(folder: Path, k: int, seconds: float, rng, voice: str) -> list:  # names of the two clips
+def write_motion(folder: Path, k: int, *, seconds: float, rng, voice: str) -> list:  # names of the two clips
     "Dots that move, and one moment of them."
     moving = dots(seconds, rng)
     still = np.repeat(moving[len(moving) // 2][None], len(moving), 0)
@@ -218,7 +218,7 @@ def write_localizer(
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for k in range(clips):
-        names = CLIP_WRITERS[kind](folder, k, seconds, np.random.default_rng([seed, k]), voice)
+        names = CLIP_WRITERS[kind](folder, k, seconds=seconds, rng=np.random.default_rng([seed, k]), voice=voice)
         rows += zip(names, LOCALIZERS[kind])
     path = folder / 'clips.csv'
     with atomic(path) as tmp:

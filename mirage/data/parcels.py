@@ -206,9 +206,10 @@ def choose_regions(labels: list, path: Path, table: pd.DataFrame, file: Path) ->
 # %% ../../nbs/01o_parcels.ipynb #01a00026
 def numbered(values, labels) -> np.ndarray:  # 1 … P where the label stands in that place, else 0
     "Labels as places in the table."
-    place = np.zeros(int(max(values.max(), max(labels))) + 1, np.int32)
-    place[np.asarray(labels)] = np.arange(1, len(labels) + 1)
-    return place[values]
+    labels = np.asarray(labels)
+    order = np.argsort(labels)
+    at = np.minimum(np.searchsorted(labels[order], values), len(labels) - 1)
+    return np.where(labels[order][at] == values, order[at] + 1, 0).astype(np.int32)
 
 
 def volume_atlas(path: Path, names: str = '') -> Atlas:

@@ -112,6 +112,7 @@ def choose(
     paths,  # predictions.h5 of all candidates
     sums: list,  # of `split_sums`, one a candidate
     splits,  # validation splits that count
+    *,
     k: int,  # how many are taken
     temperature: float = 0.3,
     others=(),  # people without validation runs: members count alike
@@ -137,6 +138,7 @@ def cross_fitted(
     paths,
     sums: list,  # as for `choose`
     bold: dict,  # {subject: {split: (n_tr, parcels)}} of the validation set
+    *,
     k: int,
     temperature: float = 0.3,
 ):
@@ -146,6 +148,6 @@ def cross_fitted(
         return None
     predicted = {s: {} for s in bold}
     for fit, held_out in (parts, parts[::-1]):
-        for s, split, x in choose(paths, sums, fit, k, temperature).predict('val', held_out):
+        for s, split, x in choose(paths, sums, fit, k=k, temperature=temperature).predict('val', held_out):
             predicted[s][split] = x
     return challenge_score(predicted, bold, 'val')

@@ -85,6 +85,7 @@ def challenge_score(
     predictions: dict,  # {subject: {split: (n_tr, parcels)}}
     bold: dict,  # the same
     style: str = 's7',  # s7 or val join all splits; ood joins within movies
+    *,
     movies: dict | None = None,  # split → movie, for ood
     trim: int = TRIM,  # TRs cut at both ends of every split
 ) -> Score:
@@ -245,6 +246,7 @@ def evaluate_set(
     run,  # Run, or a run's folder
     cohort,  # Cohort
     set: str,  # one of SCORED_SETS, or cv
+    *,
     draws: int = 1000,
     seed: int = 0,
     subjects: str = 'all',  # each person's own prediction; or average: that of the mean readout, for everybody
@@ -268,8 +270,8 @@ def evaluate_set(
 
     names = sorted({movies[k] for d in bold.values() for k in d}) if style == 'ood' else []
     return Evaluation(
-        challenge_score(predictions, bold, style, movies),
-        resample(predictions, bold, movies, style != 'ood', draws=draws, seed=seed, tr=cohort.tr),
+        challenge_score(predictions, bold, style, movies=movies),
+        resample(predictions, bold, movies, pooled=style != 'ood', draws=draws, seed=seed, tr=cohort.tr),
         {
             f: resample(alone(predictions, f), alone(bold, f), movies, draws=draws, seed=seed, tr=cohort.tr)
             for f in names
@@ -281,6 +283,7 @@ def evaluate_set(
 def evaluate(
     run,  # Run, or a run's folder
     cohort,  # Cohort
+    *,
     draws: int = 1000,
     seed: int = 0,
     subjects: str = 'all',  # or average: one prediction for everybody, that of the mean readout
@@ -288,7 +291,7 @@ def evaluate(
     "The challenge's score of a run on every set that it predicted and whose BOLD is available."
     with h5py.File(Path(getattr(run, 'path', run)) / 'predictions.h5', 'r') as f:
         sets = [s for s in (*SCORED_SETS, SET) if s in f]
-    found = {s: evaluate_set(run, cohort, s, draws, seed, subjects) for s in sets}
+    found = {s: evaluate_set(run, cohort, s, draws=draws, seed=seed, subjects=subjects) for s in sets}
     return {s: e for s, e in found.items() if e is not None}
 
 

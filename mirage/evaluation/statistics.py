@@ -24,6 +24,7 @@ def slow_noise(
     rng,  # numpy Generator
     n: int,
     parcels: int,
+    *,
     phi: float = 0.8,  # what is left of a sample one TR later
     common: float = 0.2,  # share of variance that all parcels have in common
 ):  # (n, parcels) unit variance
@@ -39,6 +40,7 @@ def planted(
     rng,
     lengths: dict,  # split → rows
     subjects=('sub-01', 'sub-02'),
+    *,
     parcels: int = 10,
     rho=0.3,  # planted correlation, one number or one per parcel
     phi: float = 0.8,
@@ -47,10 +49,10 @@ def planted(
     same movie may."""
     predicted, measured = {s: {} for s in subjects}, {s: {} for s in subjects}
     for split, n in lengths.items():
-        shared = slow_noise(rng, n, parcels, phi)
+        shared = slow_noise(rng, n, parcels, phi=phi)
         for s in subjects:
-            x = slow_noise(rng, n, parcels, phi)
-            noise = np.sqrt(0.5) * (shared + slow_noise(rng, n, parcels, phi))
+            x = slow_noise(rng, n, parcels, phi=phi)
+            noise = np.sqrt(0.5) * (shared + slow_noise(rng, n, parcels, phi=phi))
             predicted[s][split] = x.astype(np.float32)
             measured[s][split] = (rho * x + np.sqrt(1 - np.square(rho)) * noise).astype(np.float32)
     return predicted, measured
@@ -295,6 +297,7 @@ def resample(
     predicted: dict,  # {subject: {split: (rows, parcels)}}
     measured: dict,  # the same
     movies: dict,  # split → movie; blocks stay within a movie
+    *,
     pooled: bool = True,  # one correlation over all movies, or the mean over movies of one each
     trim: int = TRIM,  # TRs
     block: int = BLOCK,  # TRs of 1.49 s: as many seconds at any other TR

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHARES', 'Stimulus', 'my_share', 'product_rate', 'measured_tflops', 'given', 'movie_of_run', 'estimate',
-           'settle_revision', 'identity', 'check_states', 'check_sources', 'stored', 'extract_one', 'ExtractionError',
-           'one_thread', 'report_elsewhere', 'extract_splits']
+           'settle_revision', 'identity', 'check_states', 'check_sources', 'stored', 'check_streams', 'extract_one',
+           'ExtractionError', 'one_thread', 'report_elsewhere', 'extract_splits']
 
 # %% ../../nbs/02h_extract.ipynb #937a939f
 import contextlib, functools, time, warnings
@@ -18,6 +18,7 @@ import numpy as np, pandas as pd, torch
 
 from ..core import HZ, TR, Contexts, check_number, hardware, progress
 from ..processes import DiskFull, worker_pool
+from ..data.movies import MovieError
 from ..data.stimuli import Movie, Transcript
 from ..data.timeline import open_shown
 from .store import RULES, Store
@@ -74,7 +75,7 @@ def movie_of_run(
     row,  # split, video, transcript; audio_track where it is not the movie's own choice; streams where some are absent
     tr: float = TR,
 ) -> Movie | Transcript:
-    "The movie of a split, or its words where there is none; any stimulus where the row says which streams it has."
+    "The stimulus of a split, or its words where there is no other; a row that says which streams it has is held to it."
     video, words, track = given(row.video), given(row.transcript), given(getattr(row, 'audio_track', ''))
     if streams := getattr(row, 'streams', ''):
         stimulus = open_shown(video, words, tr, audio_track=track or '', reading_rate=given(row.reading_rate))
@@ -83,7 +84,7 @@ def movie_of_run(
         return stimulus
     if video is None and words is None:
         raise ValueError(f'{row.split} has neither a movie nor a transcript: give video or transcript in runs.csv')
-    return Transcript(words, tr) if video is None else Movie.open(video, words, tr, track or '')
+    return Transcript(words, tr) if video is None else open_shown(video, words, tr, audio_track=track or '')
 
 
 def estimate(
@@ -196,6 +197,25 @@ def stored(store: Store, row, movie: Movie | Transcript) -> bool:
     return there() and there(source=movie.source, verify=True)
 
 
+def check_streams(row, movie: Movie | Transcript, backbone: Backbone, fusion: str):
+    "Refuse a stimulus that lacks a stream which the backbone takes, unless its row says so (chapter 09b)."
+    takes = list(backbone.streams(fusion))
+    lacks = [m for m in takes if m not in movie.streams]
+    said_so = getattr(row, 'streams', '')
+    if said_so or not lacks:
+        return
+    ways = dict(
+        text='its words in the column transcript of runs.csv',
+        audio='a sound track, silent where it was: ffmpeg -i IN -f lavfi -i anullsrc -shortest -c:v copy OUT',
+        vision='a movie of what was on the screen',
+    )
+    raise MovieError(
+        f'{movie.path} has {" and ".join(movie.streams)} only, but {backbone.spec.name} takes {", ".join(takes)}: take '
+        f'a model for each stream that is there (backbone {",".join(f"{m}=MODEL" for m in movie.streams)}), or give '
+        f'{"; ".join(ways[m] for m in lacks)}'
+    )
+
+
 def extract_one(
     backbone: Backbone,
     store: Store,
@@ -208,12 +228,13 @@ def extract_one(
 ) -> float:  # seconds of movie; 0 when there was nothing to do
     "One stimulus: all of its streams, unless the store has them."
     movie = movie_of_run(row, tr)
+    check_streams(row, movie, backbone, fusion)
     if stored(store, row, movie):
         return 0.0
     states = backbone.extract(movie, fusion, protocol, contexts)
     check_states(states, backbone, movie, fusion=fusion, protocol=protocol)
     for m, x in states.items():
-        store.write(m, row.split, x, movie.source, backbone.made_on)
+        store.write(m, row.split, x, source=movie.source, made_on=backbone.made_on)
     return movie.seconds
 
 # %% ../../nbs/02h_extract.ipynb #c7ea4995
@@ -247,7 +268,9 @@ def _results(
     todo = []
     for row in rows:
         try:
-            there = stored(store, row, movie_of_run(row, how['tr']))
+            movie = movie_of_run(row, how['tr'])
+            check_streams(row, movie, _backbone(*model), how['fusion'])
+            there = stored(store, row, movie)
         except Exception as error:
             yield row, error
         else:

@@ -229,6 +229,7 @@ class Store(FeatureSet):
         stream: str,
         split: str,
         states,  # (T, L, D)
+        *,
         source: str = '',  # what it was made from, as `Movie.source` says
         made_on: str = '',  # what decides its last bits; this computer
     ) -> Path:

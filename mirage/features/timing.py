@@ -86,6 +86,7 @@ def fitted(
 def time_extraction(
     stimulus: Movie | Transcript,
     models: list,  # (name, device, revision) of each backbone
+    *,
     fusion: str = 'native',
     protocol='aligned',
     contexts: Contexts = Contexts(),

@@ -145,6 +145,7 @@ class StageRows:
         lengths: dict,  # showing → TRs, of `mirage.models.ridge.showings`
         tr: float,
         hz: float,
+        *,
         width: int = 10_000,
         delays=(),  # seconds, of the ridge
     ):

@@ -62,6 +62,7 @@ def plain_attention(model):
 def contributions(
     model,  # Mirage, in evaluation mode
     features: dict,  # stream → (B, T, L, D)
+    *,
     mean: dict,  # stream → (L, H/streams): each layer's term, averaged over frames
     nodes: int = 12,  # of the integral
     chunk: int = 16,  # layers at once

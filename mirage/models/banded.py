@@ -257,6 +257,7 @@ def choose_and_solve(
     errors: dict,  # subject → (G, A, P)
     widths: tuple,
     alphas,  # (A,)
+    *,
     gammas,  # (G, bands)
 ) -> dict:  # subject → Banded
     "Every parcel's best candidate, fitted to all rows."
@@ -294,7 +295,7 @@ def fit_each(
     models = []
     for at in places:
         own = {s: e[at] for s, e in errors.items()}
-        models.append(choose_and_solve(whole, own, widths, alphas, gammas[at]))
+        models.append(choose_and_solve(whole, own, widths, alphas, gammas=gammas[at]))
     return models
 
 # %% ../../nbs/03f_banded.ipynb #b23f0002

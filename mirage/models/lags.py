@@ -26,6 +26,7 @@ def held(
     x,  # (steps, D) features
     rate: float,  # Hz, of the features
     to: float,  # Hz, of the recording
+    *,
     samples: int,
     onset: float = 0.0,  # second of the movie at sample 0; below zero: the movie began later
 ) -> np.ndarray:  # (samples, D)
@@ -129,6 +130,7 @@ def left_out_r(
     trials: list,  # (features, recording) of each
     total: TrialSums,  # of all of them
     alphas,  # (A,)
+    *,
     lags,
     basis,
     most: int = 10,  # groups of trials that are left out together
@@ -237,7 +239,7 @@ def fit_lags(
     if not scale:
         raise ValueError('the features never change: nothing can be fitted')
     alphas = GRID * scale if alphas is None else np.sort(check_penalties(alphas))
-    r = left_out_r(trials, total, alphas, lags, basis)
+    r = left_out_r(trials, total, alphas, lags=lags, basis=basis)
     scores = r.mean(0)
     if len(alphas) > 1:
         warn_of_ends(scores, alphas)

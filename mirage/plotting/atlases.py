@@ -107,7 +107,7 @@ def map_of(
 SLICES = 6
 
 
-def draw_slices(values, atlas: Atlas, ax, label: str, cmap: str = CMAP, limits=None):
+def draw_slices(values, atlas: Atlas, ax, label: str, *, cmap: str = CMAP, limits=None):
     "Values of a volume in axial slices, from below to above; the left side is on the left."
     nibabel, _ = imaging()
     x = np.concatenate([[np.nan], np.asarray(values, float)])[atlas.parcels['volume']]
@@ -135,6 +135,7 @@ def atlas_map(
     drawn: AtlasMap,
     ax,
     label: str,  # quantity and unit
+    *,
     cmap: str = CMAP,
     limits=None,  # lowest and highest colour
 ):
@@ -150,7 +151,7 @@ def atlas_map(
         return bar
     if drawn.atlas.kind == 'volume':
         ax.set_title(f'no flat map: {drawn.why}', color='.4', size='small')
-        return draw_slices(values, drawn.atlas, ax, label, cmap, limits)
+        return draw_slices(values, drawn.atlas, ax, label, cmap=cmap, limits=limits)
     parcel_map(values, None, ax, label)
     ax.set_title(f'no map: {drawn.why}', color='.4', size='medium')
 
@@ -173,11 +174,12 @@ def region_dominance(
     strength,  # as `dominance` returns them
     cohort,  # Cohort
     ax,
+    *,
     streams=MODALITIES,  # two or three
 ):
     "Which modality dominates where, on the flat map of a cohort that has one."
     if not cohort.labels or cohort.atlas == 'schaefer1000' or map_of(cohort).patches is None:
-        return dominance_map(which, strength, cohort.atlas, ax, streams)
+        return dominance_map(which, strength, cohort.atlas, ax, streams=streams)
     flatmap(dominance_colours(which, strength, streams), ax, patches=map_of(cohort).patches)
     return dominance_key(ax, streams)
 
@@ -213,6 +215,7 @@ def channel_map(
     places,  # table x, y, z (metres) of each channel, or None
     ax,
     label: str,  # quantity and unit
+    *,
     names=None,  # of the channels
 ):
     "Values where the channels are."

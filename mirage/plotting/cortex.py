@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['GREY', 'MODALITY_COLOURS', 'NETWORK_NAMES', 'NETWORK_COLOURS', 'PIXELS', 'CMAP', 'DIVERGING', 'ABBREVIATIONS',
-           'POLICY', 'SURFACES', 'SURFACE_PAGE', 'vertex_labels', 'cut_by_label', 'straighten', 'Patch', 'make_patch',
-           'patch', 'parcel_colours', 'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars', 'dominance',
-           'dominance_colours', 'dominance_key', 'parcel_map', 'dominance_map', 'script_json', 'fill_page', 'packed',
-           'hover_texts', 'surface_html', 'shown_inside']
+           'NARROW', 'POLICY', 'SURFACES', 'SURFACE_PAGE', 'vertex_labels', 'cut_by_label', 'straighten', 'Patch',
+           'make_patch', 'patch', 'parcel_colours', 'checked', 'flatmap', 'colour_bar', 'by_network', 'network_bars',
+           'dominance', 'dominance_colours', 'dominance_key', 'parcel_map', 'dominance_map', 'script_json', 'fill_page',
+           'packed', 'hover_texts', 'surface_html', 'shown_inside']
 
 # %% ../../nbs/08a_cortex.ipynb #86c15aa3
 import base64, functools, html, importlib.resources, json, re, warnings
@@ -265,6 +265,7 @@ def flatmap(
     ax=None,
     cmap: str = CMAP,
     limits=None,  # lowest and highest colour; the values' range when not given
+    *,
     names: bool = False,  # write the networks' names on the map
     patches=None,  # hemisphere → Patch, of another atlas than Schaefer's; `values` are checked by who made them
 ) -> ScalarMappable:
@@ -300,6 +301,9 @@ def flatmap(
     return mappable
 
 
+NARROW = 0.3  # inches: a shorter bar has no room for a number in its middle
+
+
 def colour_bar(
     ax,  # an axis with a flatmap
     mappable: ScalarMappable,
@@ -316,7 +320,9 @@ def colour_bar(
     bar.ax.tick_params(width=0.4, length=2, pad=1.5)
     bar.set_label(label, labelpad=2)
     low, high = map(float, mappable.get_clim())
-    bar.set_ticks([low, 0.0 if low < 0 < high else (low + high) / 2, high])
+    inches = ax.get_window_extent().width * where[2] / ax.figure.dpi
+    middle = [0.0 if low < 0 < high else (low + high) / 2] if inches > NARROW else []
+    bar.set_ticks([low, *middle, high])
     bar.ax.xaxis.set_major_formatter('{x:.2g}')
     return bar
 
@@ -416,6 +422,7 @@ def dominance_map(
     strength,  # as `dominance` returns them
     atlas: str | None,  # of the cohort
     ax,
+    *,
     streams=MODALITIES,  # two or three
 ):
     "Hue and saturation on the flatmap, or the number of parcels by strength for a cohort without the Schaefer atlas."
@@ -532,6 +539,7 @@ def surface_html(
     path,  # of the HTML file
     title: str,
     label: str,  # what is shown; quantity and unit of the values
+    *,
     cmap: str = CMAP,
     limits=None,  # lowest and highest colour
     notes=None,  # (1000,) text to show in place of the value

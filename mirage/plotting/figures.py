@@ -68,14 +68,14 @@ def new_figure(
     return fig
 
 
-def panel_at(fig, x: float, y: float, letter: str, title: str):
+def panel_at(fig, x: float, y: float, letter: str, *, title: str):
     "A bold letter and a title at a place of the page, in inches from its lower left corner."
     width, height = fig.get_size_inches()
     fig.text(x / width, y / height, letter, weight='bold', size=9, va='baseline')
     fig.text((x + 0.16) / width, y / height, title, size=7.5, va='baseline')
 
 
-def panel(ax, letter: str, title: str = '', dx: float = 0.0, dy: float = 2.0):
+def panel(ax, letter: str, title: str = '', *, dx: float = 0.0, dy: float = 2.0):
     "A bold letter, and a title, above the upper left corner of an axis; dx and dy move them, in points."
     place = dict(
         xy=(0, 1), xycoords='axes fraction', textcoords='offset points', ha='left', va='bottom', annotation_clip=False
@@ -478,6 +478,7 @@ def save_figure(
     item: str,  # fig3_modalities
     cohort: str,  # its name
     data: pd.DataFrame,  # the numbers that were drawn
+    *,
     title: str,
     caption: str,
     shown=None,  # the Cohort whose results it shows; None: no cohort's

@@ -664,6 +664,7 @@ def animation_mp4(
     p: Prediction,
     path,
     subject: str | None = None,  # None: the first
+    *,
     fps: float | None = None,  # pictures per second; None: the movie's own
     sound: bool = True,
 ) -> Path:

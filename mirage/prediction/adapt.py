@@ -316,7 +316,7 @@ class Adaptation:
 
 
 def prepare_adaptation(
-    weights: str | Path, cohort: str, subjects: str | list | tuple, minutes: float | None, name: str
+    weights: str | Path, cohort: str, subjects: str | list | tuple, *, minutes: float | None, name: str
 ) -> Adaptation:
     "Open and check everything."
     if minutes is not None:
@@ -355,7 +355,7 @@ def score(run: Run, task: Adaptation, fitted: dict, loader: Loader) -> dict:
     if not (cohort.runs['set'].isin(SCORED_SETS) & cohort.runs.bold.notna()).any():
         return dict(val_r=None, r={}, average={})
     window = model.config.n_output
-    scores = write_predictions(run, cohort, people_only(model, fitted), loader, window, per_step=4)
+    scores = write_predictions(run, cohort, people_only(model, fitted), loader=loader, window=window, per_step=4)
     means = scores.groupby(['set', 'subject']).r.mean()
     start, average = average_readout(model), {}
     nobody = people_only(model, {s: start for s in cohort.subjects})
@@ -381,14 +381,16 @@ def adapt(
     overwrite: bool = False,  # replace a result of this name that was made with other settings
 ) -> Run:  # finished: weights with these people added
     "Add people to weights: their readouts are fitted, everything else stays."
-    task = prepare_adaptation(weights, cohort_name(cohort), subjects, minutes, name)
+    task = prepare_adaptation(weights, cohort_name(cohort), subjects, minutes=minutes, name=name)
     task.known.model.to('cuda' if torch.cuda.is_available() else 'cpu')
     if not unfinished(task.path, task.config):
         print(f'{task.path.relative_to(root())} is finished and was made with this very config.')
         return open_run(task.path)
     check_overwrite(task.path, task.config, overwrite)
     data, model = task.cohort, task.known.model
-    loader = Loader(data, Reader(task.features, data.splits.split, memory * 1e9), model.config.n_output, workers)
+    loader = Loader(
+        data, Reader(task.features, data.splits.split, memory * 1e9), model.config.n_output, workers=workers
+    )
     fitted = fit_people(task.known, data, minutes, loader)
     readouts = {s: widened(r, there) for s, (r, there) in fitted.items()}
     run = start_run(task.path, task.config, overwrite)

@@ -270,7 +270,7 @@ def item_parameters(names: Names, cross: bool, backbone: str = '') -> dict:  # i
     return own
 
 # %% ../../nbs/09d_mine.ipynb #ab1bc49d
-def fitting_jobs(names: Names, folds: str | None, base: dict, opened: bool, depth: bool) -> list[ChapterCall]:
+def fitting_jobs(names: Names, folds: str | None, base: dict, *, opened: bool, depth: bool) -> list[ChapterCall]:
     "Baseline and model: on folds, and where a single model is opened, on the folder's own sets."
     linear, mirage, cross_linear, cross_mirage = (name.partition('/')[2] for name in names)
     jobs = []
@@ -293,6 +293,7 @@ def plan_chapters(
     cohort,  # Cohort
     layers: dict,  # stream → how many
     folds: str | None,  # of `choose_folds`
+    *,
     preset: str = 'auto',
     backbone: str = '',  # as for `run_names`
 ):  # list of Job, {item: why it is not drawn}
@@ -300,7 +301,7 @@ def plan_chapters(
     not_drawn = {item: why for item in NEEDS if (why := lacking(item, cohort, layers))}
     opened, names = 'fig3_modalities' not in not_drawn, run_names(backbone)
     base = dict(preset=preset) | (dict(backbone=backbone) if backbone else {})
-    jobs = fitting_jobs(names, folds, base, opened, opened and 'fig9_depth' not in not_drawn)
+    jobs = fitting_jobs(names, folds, base, opened=opened, depth=opened and 'fig9_depth' not in not_drawn)
     if 'fig12_streams' not in not_drawn:
         jobs.append(ChapterCall('03f_banded', base | dict(name=banded_name(backbone)), 'banded'))
     if folds and not opened:
@@ -352,6 +353,7 @@ def expected_minutes(
     jobs: list[ChapterCall],
     cohort,  # Cohort
     features: FeatureSet,
+    *,
     preset,  # Preset
     folds: int = 0,  # how many
     members: int = 1,  # trainings of each

@@ -37,7 +37,7 @@ from .recipe import Weights, check_features, gigabytes, open_backbones, open_wei
 
 # %% ../../nbs/09b_predict.ipynb #becf537d
 def open_input(
-    video, transcript=None, tr: float = TR, audio_track='', protocol='aligned', reading_rate: float = 0.0
+    video, transcript=None, tr: float = TR, *, audio_track='', protocol='aligned', reading_rate: float = 0.0
 ) -> Movie | Transcript:
     "A stimulus that can be used, or an error that says what to do."
     movie = open_shown(video, transcript or None, tr, audio_track=audio_track, reading_rate=reading_rate or None)
@@ -296,6 +296,7 @@ def prepare(
     transcript=None,
     weights='auto',
     subjects='all',
+    *,
     name: str = '',
     asr: str = '',
     preset: str = 'auto',
@@ -314,12 +315,12 @@ def prepare(
     check_name('name', name)
     w = weights if isinstance(weights, Weights) else open_weights(weights, preset, revision)
     w, people = for_people(w, subjects)
-    backbones, how = open_backbones(w, device), (w.recipe.tr, audio_track, w.recipe.protocol)
-    movie = open_input(video, transcript, *how, reading_rate)
+    backbones, how = open_backbones(w, device), dict(audio_track=audio_track, protocol=w.recipe.protocol)
+    movie = open_input(video, transcript, w.recipe.tr, **how, reading_rate=reading_rate)
     if asr and not transcript:
         if not isinstance(movie, Movie) or 'audio' not in movie.streams:
             raise ValueError(f'asr is {asr!r}, but {video} has no sound that it could hear')
-        movie = open_input(video, transcribe(movie, asr, device), *how)
+        movie = open_input(video, transcribe(movie, asr, device), w.recipe.tr, **how)
     return Job(name, movie, w, people, backbones, device, pick_given(streams, movie, w))
 
 # %% ../../nbs/09b_predict.ipynb #b5543951
@@ -354,6 +355,7 @@ def predict_bold(
     features,
     split: str,
     n_tr: int,
+    *,
     subjects,
     per_step: int = 4,  # windows at once
 ) -> dict:  # subject → (n_tr, parcels) float32
@@ -387,7 +389,7 @@ def compute(job: Job) -> Prediction:
     return Prediction(
         job.name,
         job.movie,
-        predict_bold(job.weights, features, split, job.n_tr, job.subjects),
+        predict_bold(job.weights, features, split, job.n_tr, subjects=job.subjects),
         job.weights.source,
         r.simulated,
         r.tr,
@@ -556,7 +558,7 @@ def forecast(
         made = (path / 'store.json').is_file()
         if not made or not stored(Store.open(path), SimpleNamespace(split=movie.digest[:16]), movie):
             todo.append((name, backbone.device, settle_revision(name, backbone.revision, path)))
-    extraction = time_extraction(movie, todo, r.fusion, r.protocol, r.contexts, clock)
+    extraction = time_extraction(movie, todo, fusion=r.fusion, protocol=r.protocol, contexts=r.contexts, clock=clock)
     times = dict(extraction=extraction, encoder=time_encoder(job, clock))
     times |= dict(drawing=time_drawing(job, page, animation, clock))
     return pd.Series({f'{k}, s': v for k, v in (times | {'in all': sum(times.values())}).items()}, dtype=float)
@@ -643,6 +645,7 @@ def predict_movies(
     movies,  # table: video, transcript, name, perhaps audio_track
     weights: Weights,
     subjects='all',
+    *,
     asr: str = '',
     device: str = 'auto',
     page: bool = True,
@@ -661,8 +664,8 @@ def predict_movies(
                 f.transcript or None,
                 weights,
                 subjects,
-                f.name,
-                asr,
+                name=f.name,
+                asr=asr,
                 device=device,
                 audio_track=getattr(f, 'audio_track', ''),
                 **how,

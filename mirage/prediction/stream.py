@@ -152,7 +152,7 @@ def mean_r(a: dict, b: dict) -> float:
     return float(np.mean(each))
 
 
-def write_stream(job: Job, p: Prediction, table: pd.DataFrame, settings: dict, overwrite: bool = False):
+def write_stream(job: Job, p: Prediction, table: pd.DataFrame, *, settings: dict, overwrite: bool = False):
     "The numbers, and when they were shown, as a run of its own."
     path, config = run_path('movies', 'stream', job.name), job.config
     config['inputs'] |= settings

@@ -80,6 +80,7 @@ def gathered_inputs(
     cohort: str,
     data: Cohort,
     features: FeatureSet,
+    *,
     read: dict,  # `inputs_of` data and features, before the first fold
     members: dict,  # fold → its runs
 ) -> dict:  # `inputs` of the run that gathers them
@@ -133,7 +134,7 @@ def cross_validate(
     )
     check_overwrite(path, config | dict(inputs={}), overwrite)
     runs = train_folds(cohort, len(made), seeds, **how)
-    config |= dict(inputs=gathered_inputs(cohort, data, features, read, runs))
+    config |= dict(inputs=gathered_inputs(cohort, data, features, read=read, members=runs))
     if not unfinished(path, config):
         print(f'{path.relative_to(root())} is finished and was made of these very runs.')
         return open_run(path)

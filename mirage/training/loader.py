@@ -39,6 +39,7 @@ def make_windows(
     window: int,  # TRs
     stride: int,  # TRs between starts
     # 'paired': all runs of a window together; 'independent': a window for each run, as published
+    *,
     batches: str = 'paired',
     hz: float = HZ,  # of the features
 ) -> list[Window]:
@@ -117,6 +118,7 @@ class Batch:
         cls,
         windows,
         streams: dict,  # stream → (L, D)
+        *,
         subjects: int,
         frames: int,
         window: int,  # TRs
@@ -256,6 +258,7 @@ class Loader:
         cohort,
         reader: Reader,
         window: int,  # TRs
+        *,
         workers: int = 2,
         device=None,  # to copy batches to, through buffers used in turn; None: they stay
     ):
@@ -303,9 +306,16 @@ class Loader:
     def begin(self, windows: list, pool: ThreadPoolExecutor) -> tuple:  # batch, its buffers, tasks that fill it
         "Memory for a batch, and threads that fill it."
         buffers = self.copier and self.copier.buffers()
-        size = len(self.cohort.subjects), self.frames, self.window, self.cohort.parcels
+        size = dict(subjects=len(self.cohort.subjects), frames=self.frames, window=self.window)
         coded = [m for m in self.reader.streams if self.reader.features.coded(m)]
-        batch = Batch.empty(windows, self.reader.streams, *size, buffers.make if buffers else fresh, coded)
+        batch = Batch.empty(
+            windows,
+            self.reader.streams,
+            **size,
+            parcels=self.cohort.parcels,
+            make=buffers.make if buffers else fresh,
+            coded=coded,
+        )
         return batch, buffers, [pool.submit(self.fill, batch, i) for i in range(len(windows))]
 
     def end(self, batch: Batch, buffers: Buffers | None, tasks: list) -> tuple:  # batch, event of its copy
@@ -352,6 +362,7 @@ def epoch_plan(
     per_step: int,  # windows per step, over all processes
     seed: int,
     epoch: int,
+    *,
     rank: int = 0,
     world: int = 1,  # this process of how many
 ) -> list[list[Window]]:  # one list per step

@@ -7,9 +7,9 @@ __all__ = ['SIMULATED_COHORTS', 'squared_error', 'silent_where', 'predict_window
            'validation_steps', 'find_fault', 'is_broken', 'stop_if_broken', 'draw_seed', 'Progress', 'save_state',
            'load_state', 'resume', 'make_optimizer', 'Learner', 'ways_of', 'Told', 'skip_if_broken', 'say_compiled',
            'train_step', 'read_steps', 'Stopwatch', 'history_row', 'write_epoch', 'validated', 'keep_state',
-           'whole_plan', 'fit', 'write_predictions', 'build_inputs', 'check_machine', 'Task', 'fold_asked_for',
-           'open_task', 'check_compiler', 'start_accelerator', 'take_run', 'open_loader', 'ridge_beside',
-           'warn_of_training', 'finish_training', 'takes', 'train', 'option_of', 'main']
+           'whole_plan', 'steps_left', 'fit', 'write_predictions', 'build_inputs', 'check_machine', 'Task',
+           'fold_asked_for', 'open_task', 'check_compiler', 'start_accelerator', 'take_run', 'open_loader',
+           'ridge_beside', 'warn_of_training', 'finish_training', 'takes', 'train', 'option_of', 'main']
 
 # %% ../../nbs/05_train.ipynb #62b29c92
 import argparse, inspect, math, os, time, warnings
@@ -77,6 +77,7 @@ def predict_windows(
     loader,
     windows,
     per_step: int,
+    *,
     accelerator=None,  # None: this process alone
     present=None,  # streams that are not absent, where some are
 ):
@@ -168,7 +169,7 @@ def is_broken(loss: float, norm: float, accelerator) -> bool:
     return not (math.isfinite(loss) and (math.isfinite(norm) or overflow))
 
 
-def stop_if_broken(step: int, loss: float, norm: float, model, batch, accelerator):
+def stop_if_broken(step: int, loss: float, norm: float, *, model, batch, accelerator):
     "An error that names step, window and stream."
     if not is_broken(loss, norm, accelerator):
         return
@@ -276,6 +277,7 @@ class Learner(NamedTuple):
         model: Mirage,
         preset: Preset,
         steps: int,
+        *,
         accelerator: Accelerator,
         compiled: bool = False,
         fused: bool = False,
@@ -338,7 +340,7 @@ def say_compiled(model: Mirage, parts: set, began: float):  # (name, windows) of
         model.compiled_for |= parts
 
 # %% ../../nbs/05_train.ipynb #05c0c0d6
-def train_step(learner: Learner, batch: Batch, step: int, seed: int, clip: float) -> Told:
+def train_step(learner: Learner, batch: Batch, step: int, *, seed: int, clip: float) -> Told:
     "Forward, backward, update; loss and norm of the gradient over all processes."
     model, net, optimizer, schedule, accelerator, fused = learner
     began = time.perf_counter()
@@ -355,7 +357,7 @@ def train_step(learner: Learner, batch: Batch, step: int, seed: int, clip: float
     if fused:
         skip_if_broken(learner, loss, norm)
     else:
-        stop_if_broken(step, *told.read(), model, batch, accelerator)
+        stop_if_broken(step, *told.read(), model=model, batch=batch, accelerator=accelerator)
     optimizer.step()
     schedule.step()
     say_compiled(model, {(part, len(batch.windows)) for part in (*present, 'temporal encoder')}, began)
@@ -366,6 +368,7 @@ def read_steps(
     told: deque,  # of `Told`, in order
     so_far: Progress,
     learner: Learner,
+    *,
     loader: Loader,
     behind: int = 0,  # how many may stay unread
 ):
@@ -376,7 +379,7 @@ def read_steps(
         if learner.fused and is_broken(loss, norm, learner.accelerator):
             (batch,) = loader([one.windows])
             batch = batch.to(learner.accelerator.device)
-            stop_if_broken(one.step, loss, norm, learner.model, batch, learner.accelerator)
+            stop_if_broken(one.step, loss, norm, model=learner.model, batch=batch, accelerator=learner.accelerator)
         so_far.count(loss, norm)
 
 # %% ../../nbs/05_train.ipynb #29253ef9
@@ -399,6 +402,7 @@ def history_row(
     epoch: float,
     so_far: Progress,
     r: np.ndarray,  # (S, P), of the validation set
+    *,
     subjects: tuple,
     lr: float,
 ) -> dict:
@@ -425,15 +429,15 @@ def write_epoch(run: Run, model: Mirage, history: list[dict], on_epoch: Callable
 
 # %% ../../nbs/05_train.ipynb #a5b290fa
 def validated(
-    run: Run, learner: Learner, loader: Loader, val: list[Window], cohort: Cohort, per_step: int
+    run: Run, learner: Learner, loader: Loader, *, val: list[Window], cohort: Cohort, per_step: int
 ) -> np.ndarray:  # (S, P)
     "r of the validation set; an error where inputs were changed meanwhile."
-    r = parcel_r(predict_windows(learner.model, loader, val, per_step, learner.accelerator), cohort)
+    r = parcel_r(predict_windows(learner.model, loader, val, per_step, accelerator=learner.accelerator), cohort)
     check_inputs(run.config.get('inputs'), cohort, loader.reader.features)
     return r
 
 
-def keep_state(run: Run, learner: Learner, so_far: Progress, cohort: Cohort, loader: Loader):
+def keep_state(run: Run, learner: Learner, so_far: Progress, *, cohort: Cohort, loader: Loader):
     "On one process; an error where inputs were changed meanwhile."
     check_inputs(run.config.get('inputs'), cohort, loader.reader.features)
     if learner.accelerator.is_main_process:
@@ -441,11 +445,18 @@ def keep_state(run: Run, learner: Learner, so_far: Progress, cohort: Cohort, loa
 
 # %% ../../nbs/05_train.ipynb #05c0c0d5
 def whole_plan(
-    windows: list[Window], per_step: int, seed: int, epochs: int, accelerator: Accelerator
+    windows: list[Window], per_step: int, seed: int, epochs: int, *, accelerator: Accelerator
 ) -> list:  # of lists of windows, one per step
     "This process's windows, of all epochs."
-    share = accelerator.process_index, accelerator.num_processes
-    return [step for epoch in range(epochs) for step in epoch_plan(windows, per_step, seed, epoch, *share)]
+    share = dict(rank=accelerator.process_index, world=accelerator.num_processes)
+    return [step for epoch in range(epochs) for step in epoch_plan(windows, per_step, seed, epoch, **share)]
+
+
+def steps_left(plan: list, so_far: Progress, preset: Preset, accelerator: Accelerator) -> list:
+    "The plan, from where a training goes on."
+    if so_far.done:
+        accelerator.print(f'Going on after step {so_far.done} of {len(plan)}.')
+    return [] if out_of_patience(so_far.history, preset.patience) else plan[so_far.done :]
 
 
 def fit(
@@ -464,26 +475,25 @@ def fit(
     on_epoch: Callable | None = None,  # called with the history so far
 ) -> list[dict]:  # the history: one row per epoch
     "Train; afterwards the run's folder holds the weights of `kept_epoch`."
-    plan = whole_plan(windows, per_step, seed, preset.epochs, accelerator)
+    plan = whole_plan(windows, per_step, seed, preset.epochs, accelerator=accelerator)
     when = validation_steps(preset.epochs, len(plan) // preset.epochs, preset.validations)
-    learner = Learner.prepare(model, preset, len(plan), accelerator, **ways_of(run.config))
+    learner = Learner.prepare(model, preset, len(plan), accelerator=accelerator, **ways_of(run.config))
     so_far = resume(run.path / 'resume.pt', run.config, learner.parts)
-    if so_far.done:
-        accelerator.print(f'Going on after step {so_far.done} of {len(plan)}.')
-    todo = [] if out_of_patience(so_far.history, preset.patience) else plan[so_far.done :]
+    todo = steps_left(plan, so_far, preset, accelerator)
     watch, told = Stopwatch(loader), deque()
     for step, batch in enumerate(progress(loader(todo), 'training', len(todo)), len(plan) - len(todo) + 1):
-        told.append(train_step(learner, batch, step, seed, preset.clip))
+        told.append(train_step(learner, batch, step, seed=seed, clip=preset.clip))
         saves = step % save_every == 0 or step == len(plan)
-        read_steps(told, so_far, learner, loader, behind=int(learner.fused and not saves and step not in when))
+        read_steps(told, so_far, learner, loader=loader, behind=int(learner.fused and not saves and step not in when))
         if step in when:
-            r = validated(run, learner, loader, val, cohort, per_step)
-            so_far.end_epoch(history_row(when[step], so_far, r, cohort.subjects, learner.rate) | watch.lap())
+            r = validated(run, learner, loader, val=val, cohort=cohort, per_step=per_step)
+            row = history_row(when[step], so_far, r, subjects=cohort.subjects, lr=learner.rate)
+            so_far.end_epoch(row | watch.lap())
             if accelerator.is_main_process:
                 write_epoch(run, model, so_far.history, on_epoch)
         ended = step == len(plan) or (step in when and out_of_patience(so_far.history, preset.patience))
         if saves or ended:
-            keep_state(run, learner, so_far, cohort, loader)
+            keep_state(run, learner, so_far, cohort=cohort, loader=loader)
         if ended:
             break
     accelerator.wait_for_everyone()
@@ -491,7 +501,7 @@ def fit(
 
 # %% ../../nbs/05_train.ipynb #27fbffea
 def write_predictions(
-    run: Run, cohort, model, loader, window: int, per_step: int
+    run: Run, cohort, model, *, loader, window: int, per_step: int
 ) -> pd.DataFrame:  # subject, parcel, set, r
     "Write /<set>/<subject>/<split> to predictions.h5, and scores.parquet; returns the scores."
     r, hz, first = {}, loader.reader.features.hz, cohort.runs.groupby(['subject', 'split']).repeat.min()
@@ -549,7 +559,7 @@ class Task(NamedTuple):
         "Windows of the preset's length; those of the validation set are tiled."
         p, hz, batches = self.preset, self.features.hz, self.config['batches']
         return dict(
-            windows=make_windows(self.cohort, 'train', p.window, p.stride, batches, hz),
+            windows=make_windows(self.cohort, 'train', p.window, p.stride, batches=batches, hz=hz),
             val=make_windows(self.cohort, 'val', p.window, p.window, hz=hz),
         )
 
@@ -645,7 +655,9 @@ def take_run(task: Task, overwrite: bool, accelerator: Accelerator) -> Run:
 
 def open_loader(task: Task, memory: float, workers: int, device: torch.device) -> Loader:
     reader = Reader(task.features, task.cohort.splits.split, memory * 1e9)
-    return Loader(task.cohort, reader, task.preset.window, workers, device=device if device.type == 'cuda' else None)
+    return Loader(
+        task.cohort, reader, task.preset.window, workers=workers, device=device if device.type == 'cuda' else None
+    )
 
 # %% ../../nbs/05_train.ipynb #b0e172ac
 def ridge_beside(
@@ -680,10 +692,12 @@ def warn_of_training(history: list[dict], best: dict, val_r: float, ridge: dict 
         )
 
 
-def finish_training(run: Run, task: Task, model: Mirage, loader: Loader, history: list[dict], seconds: float):
+def finish_training(run: Run, task: Task, model: Mirage, *, loader: Loader, history: list[dict], seconds: float):
     "Predictions, scores and metrics of the best weights; then the run counts."
     model.load_state_dict(load_file(run.path / 'weights.safetensors'))
-    scores = write_predictions(run, task.cohort, model, loader, task.preset.window, task.per_step)
+    scores = write_predictions(
+        run, task.cohort, model, loader=loader, window=task.preset.window, per_step=task.per_step
+    )
     check_inputs(task.config['inputs'], task.cohort, task.features)
     (run.path / 'resume.pt').unlink()  # as large as three models, and no longer needed
     best = kept_epoch(history, task.preset.tie)
@@ -751,7 +765,7 @@ def train(
     began = time.perf_counter()
     history = fit(run, task.cohort, model, loader=loader, accelerator=accelerator, on_epoch=on_epoch, **windows, **how)
     if accelerator.is_main_process:
-        finish_training(run, task, model, loader, history, time.perf_counter() - began)
+        finish_training(run, task, model, loader=loader, history=history, seconds=time.perf_counter() - began)
     accelerator.wait_for_everyone()
     return open_run(task.path)
 
