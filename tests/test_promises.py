@@ -465,7 +465,9 @@ def ours(kind, d):  # (file, how it is read)
     "A file that this project has written, in a folder of its own."
     if kind == 'features of ours':
         store = Store.create(d / 's', dict(a=1), dict(text=(3, 2)))
-        store.write('text', 'a', np.random.default_rng(0).normal(size=(5000, 3, 2)), 'movie 1 transcript 2 tr 1.49')
+        store.write(
+            'text', 'a', np.random.default_rng(0).normal(size=(5000, 3, 2)), source='movie 1 transcript 2 tr 1.49'
+        )
         return d / 's/text/a.h5', lambda: Store.open(d / 's').digest('text', 'a')
     if kind == 'resume.pt':
         with atomic(d / 'resume.pt') as tmp:
@@ -567,7 +569,7 @@ def test_features_no_longer_count_when_the_movie_or_the_transcript_is_no_longer_
     make_stimulus(tmp_path, 's01e01a', 's01', n_tr=4, seed=0)
     video, transcript = stimulus_paths(tmp_path, 's01e01a')
     store = Store.create(tmp_path / 'store', dict(a=1), dict(text=(3, 2)))
-    store.write('text', 'a', np.ones((50, 3, 2)), movie_source(video, transcript))
+    store.write('text', 'a', np.ones((50, 3, 2)), source=movie_source(video, transcript))
     path = video if kind == 'movie' else transcript
     sound = path.read_bytes()
     for fault in FAULTS:
