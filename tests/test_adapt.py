@@ -16,7 +16,7 @@ from mirage.evaluation.evaluate import evaluate
 from mirage.evaluation.methods import model_sentences
 from mirage.models.model import load_model
 from mirage.models.readout import AVERAGE, PENALTIES, Readout, average_readout, believed, fit_readout, people_only
-from mirage.models.readout import stretches
+from mirage.models.readout import readout_spread, stretches
 from mirage.prediction.adapt import adapt
 from mirage.prediction.predict import for_people
 from mirage.training.runs import parameters_of
@@ -362,3 +362,17 @@ def test_weights_that_do_not_fit_a_training_are_refused_before_anything_is_writt
     with pytest.raises((ValueError, FileNotFoundError), match=says):
         train('five', **SMALL | dict(start=str(trained.run.path)) | asked)
     assert everything(trained.root / 'results') == before
+
+
+def test_a_parcel_that_was_not_measured_is_no_difference_between_people():
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=(12, 1)) + 0.1 * rng.normal(size=(2, 12, 400))
+    missing = common.copy()
+    missing[1, :, :300] = 0
+    along = {}
+    for name, weights in (('all', common), ('missing', missing)):
+        model = SimpleNamespace(head=SimpleNamespace(weights=torch.tensor(weights)))
+        spread = readout_spread(model)
+        direction = common.mean((0, 2)) / np.linalg.norm(common.mean((0, 2)))
+        along[name] = direction @ spread @ spread.T @ direction
+    assert abs(along['missing'] - along['all']) < 0.5

@@ -252,13 +252,12 @@ def test_a_flipped_bit_in_a_digest_note_is_not_believed(study):
     assert known_digest(file) == known
 
 
-AS_BEFORE = 'movie 1 transcript 2 tr 1.49'
-
-
 def make_store(folder):
     store = Store.create(folder, dict(name='x'), dict(text=(3, 8)))
     for movie in 'ab':
-        store.write('text', movie, np.random.default_rng(1).normal(size=(50, 3, 8)), source=AS_BEFORE)
+        store.write(
+            'text', movie, np.random.default_rng(1).normal(size=(50, 3, 8)), source='movie 1 transcript 2 tr 1.49'
+        )
     return store
 
 
@@ -320,7 +319,7 @@ def test_a_store_that_is_replaced_while_it_is_read_is_noticed_and_one_of_the_sam
     kept = store.read('text', 'a', 0, 50)
     make_store(store.path)  # extracted again
     assert np.array_equal(store.read('text', 'a', 0, 50), kept)
-    store.write('text', 'a', np.ones((50, 3, 8)), source=AS_BEFORE)
+    store.write('text', 'a', np.ones((50, 3, 8)), source='movie 1 transcript 2 tr 1.49')
     for _ in range(2):
         with pytest.raises(ValueError, match='a.h5 was changed while it was in use: put it back'):
             store.read('text', 'a', 3, 9)
@@ -485,4 +484,4 @@ def test_another_default_that_the_pipeline_passes_anyway_retrains_nothing(tmp_pa
     assert saved('seed: Optional[int] = None', 'seed: Optional[int] = 7') == before
     # not passed: it decides what is run
     assert saved("batches: str = 'paired'", "batches: str = 'independent'") != before
-    assert saved('if step in when', 'if step not in when') != before
+    assert saved('if step in when:', 'if step not in when:') != before

@@ -451,3 +451,18 @@ def test_a_recording_that_goes_on_after_its_movie_is_reported_with_its_length(tm
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         open_features(Cohort.open(folder), get_preset('smoke'))
+
+
+def test_what_is_written_as_int8_is_left_as_it_was_given(tmp_path):
+    given = states(shape=(9, 5, 8)).astype(np.float16)
+    before = given.copy()
+    given.flags.writeable = False
+    half_store(tmp_path, stored='int8').write('text', 'm', given, source='movie')
+    assert np.array_equal(given, before)
+
+
+def test_hidden_states_are_not_voided_by_asking_for_another_type(tmp_path):
+    half_store(tmp_path).write('text', 'm', states(shape=(9, 5, 8)), source='movie')
+    with pytest.raises(ValueError, match='holds these hidden states as float16: extract with -p kept_as float16'):
+        half_store(tmp_path, stored='int8')
+    assert half_store(tmp_path).has('text', 'm')

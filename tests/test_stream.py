@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np, pytest, torch
 
-from mirage.core import run_path, unfinished
-from mirage.data.stimuli import Movie
+from mirage.core import Contexts, run_path, unfinished
+from mirage.data.stimuli import Movie, Transcript
+from mirage.features.backbones import load_backbone
 from mirage.models.model import Mirage
 from mirage.prediction.predict import compute, prepare
-from mirage.prediction.stream import mean_r, stream, streamed, write_stream
+from mirage.prediction.stream import Arriving, mean_r, stream, streamed, write_stream
 from test_predict import RECIPE, SHAPE, SRT, clip
 
 
@@ -95,3 +97,19 @@ def test_words_and_sound_alone_can_be_streamed(given):
 def test_a_pace_that_cannot_be_kept_is_refused(given, pace, says):
     with pytest.raises(ValueError, match=says):
         next(stream(job_of(given), **pace))
+
+
+def test_words_after_a_pause_keep_their_time(tmp_path):
+    table = tmp_path / 'words.tsv'
+    table.write_text('word\tonset\toffset\none\t0.5\t0.9\ntwo\t1.0\t1.4\nthree\t40.0\t40.4\nfour\t41.0\t41.4\n')
+    words, tiny = Transcript(table), load_backbone('tiny-qwen3-omni-thinking', 'cpu')
+    recipe = SimpleNamespace(protocol='aligned', fusion='native', contexts=Contexts())
+    job = SimpleNamespace(
+        movie=words, given=('text',), backbones=dict(tiny=tiny), weights=SimpleNamespace(recipe=recipe)
+    )
+    arriving = Arriving(job)
+    for stop in (10.0, 20.0, 30.0, 40.0, words.seconds):
+        arriving.extend(stop)
+    whole = tiny.extract(words, 'native', 'aligned', Contexts())['text']
+    spoken = [np.flatnonzero(np.abs(x).sum((1, 2))) for x in (arriving.states['text'], whole)]
+    assert len(spoken[1]) and np.array_equal(*spoken)

@@ -41,9 +41,9 @@ from mirage.core import (
 )
 from ..core import known_digest, package_version, progress, read_json, root, shown, write_json
 from .cohort import check_set
+from .media import open_stimulus
 from .parcels import Atlas, HEMISPHERES, check_affine, imaging, open_atlas, open_image, parcel_table
 from .recordings import some
-from .stimuli import Movie
 from ..processes import hold
 
 # %% ../../nbs/01q_derivatives.ipynb #5d8e0007
@@ -926,7 +926,7 @@ def events_of(source: Source, row: dict, derivatives: Path, events: str) -> Path
 def movie_lasts(file: Path | None, event: str, video: Path | None) -> float | None:  # seconds; None: nothing says it
     "How long the movie is: as its file, or its event, says."
     if video is not None:
-        return Movie.open(video).seconds
+        return open_stimulus(video).seconds
     text = movie_event(file, event).get('duration', '') if file else ''
     if not text or text.lower() == 'n/a':
         return None

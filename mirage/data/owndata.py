@@ -75,7 +75,10 @@ def survey(
                     'Correct tr or the rate of the features in cohort.yaml, or onset in runs.csv.'
                 )
         ends = min(row[k] for k in ('movie', 'features') if k in row) if {'movie', 'features'} & set(row) else None
-        if ends is not None and (late := (runs.onset + runs.n_tr * cohort.tr).max() - DELAY - ends) > 2:
+        if (
+            ends is not None
+            and (late := (runs.onset + runs.n_tr * cohort.tr).max() - getattr(cohort, 'delay', DELAY) - ends) > 2
+        ):
             row |= dict(after=late)  # seconds that answer to nothing, beyond the delay
         rows.append(row)
     return pd.DataFrame(rows)

@@ -200,13 +200,21 @@ class Store(FeatureSet):
         hz: float = HZ,
         stored: str = 'float16',  # or int8, half the bytes
     ):
-        "Open the store there or begin it; files of another identity that lie in it no longer count."
+        """Open the store there or begin it; files of another identity that lie in it no longer count. The same states
+        in another type would void hours of work, and are refused."""
         meta = json.loads(json.dumps(dict(identity=identity, hz=hz, streams=streams), default=str))
         if stored != 'float16':
             meta['stored'] = stored
         file = Path(path) / 'store.json'
         made = cls(path, meta)
-        if not file.is_file() or json.loads(file.read_text()) != meta:
+        there = json.loads(file.read_text()) if file.is_file() else {}
+        was = there.get('stored', 'float16')
+        if there.get('identity') == meta['identity'] and was != stored and any(Path(path).glob('*/*.h5')):
+            raise ValueError(
+                f'{path} holds these hidden states as {was}: extract with -p kept_as {was}, or delete the folder '
+                f'to hold {stored}'
+            )
+        if there != meta:
             write_json(file, meta)
         return made
 
@@ -243,6 +251,7 @@ class Store(FeatureSet):
         states, path = to_half(states, f'{stream} of {split}'), self.file(stream, split)
         held, scales = (states, None) if self.stored == 'float16' else to_int8(states)
         if scales is not None:
+            states = np.empty_like(states)
             from_int8(held, scales, states)  # what will be read
         says = dict(store=self.id, stream=stream, split=split, source=source, sha256=hashlib.sha256(states).hexdigest())
         says['hardware'] = made_on or hardware()

@@ -172,7 +172,11 @@ def readout_spread(model: Mirage) -> np.ndarray:  # (H, H) lower triangular
     "Cholesky factor of how known readouts differ from their mean, with a mean variance of one; even for one person."
     weights = model.head.weights.detach().cpu().double().numpy()
     hidden = weights.shape[1]
-    apart = (weights - weights.mean(0)).transpose(1, 0, 2).reshape(hidden, -1)
+    measured = weights.any(
+        1, keepdims=True
+    )  # a parcel that was not measured has a readout of zero, as in `average_readout`
+    mean = weights.sum(0) / np.maximum(measured.sum(0), 1)
+    apart = ((weights - mean) * measured).transpose(1, 0, 2).reshape(hidden, -1)
     covariance = apart @ apart.T
     size = np.trace(covariance) / hidden
     if size == 0:

@@ -106,6 +106,11 @@ def known_run(run: Run) -> Known:
     "What a training run, or an earlier adaptation, says of itself."
     check_source(run)
     config = run.config
+    if 'fold' in config:
+        raise ValueError(
+            f'{run.path} is one fold of a cross-validation: it was trained on movies that its cohort holds out. Give a '
+            'training without folds'
+        )
     settings = {k: config[k] for k in ('preset', 'fusion', 'aggregate')}
     name, simulated, atlas = about_training(config)
     where = run.path.relative_to(root()) if run.path.is_relative_to(root()) else run.path
@@ -244,6 +249,12 @@ def first_minutes(
         if rows >= LEAST_PIECE:
             taken.append((row, rows))
         wanted -= rows
+    usable = sum(rows for _, rows in taken)
+    if minutes != 0 and usable < LEAST_ROWS:
+        raise ValueError(
+            f'{subject}: {usable} TRs lie in runs of {LEAST_PIECE} TRs or more, and a readout takes {LEAST_ROWS}. With '
+            'minutes=0 they are the average person'
+        )
     return taken
 
 

@@ -53,8 +53,9 @@ class Arriving:
     ):
         "New steps behind the old, the last seconds anew."
         fresh = max(first, round((self.upto - LATE) * HZ))
-        known = self.states.get(stream, np.zeros((0, *states.shape[1:]), np.float16))
-        self.states[stream] = np.concatenate([known[:fresh], states[fresh - first :].astype(np.float16)])
+        known = self.states.get(stream, np.zeros((0, *states.shape[1:]), np.float16))[:fresh]
+        pause = np.zeros((fresh - len(known), *states.shape[1:]), np.float16)  # words end before the stimulus does
+        self.states[stream] = np.concatenate([known, pause, states[fresh - first :].astype(np.float16)])
 
 # %% ../../nbs/09g_stream.ipynb #09f2000a
 @dataclass(frozen=True)
@@ -118,11 +119,13 @@ def stream(
     arriving, tr, seconds = Arriving(job), job.weights.recipe.tr, job.movie.seconds
     most = max(1, (job.weights.model.config.n_output - ahead) // 2)  # samples of a window that are shown
     first = 0
-    for k in range(math.ceil(seconds / chunk - 1e-9)):
-        began, stop = time.perf_counter(), min((k + 1) * chunk, seconds)
+    pieces = max(1, math.ceil(seconds / chunk - 1e-9))
+    for k in range(pieces):
+        began, ended = time.perf_counter(), k == pieces - 1
+        stop = seconds if ended else (k + 1) * chunk
         arriving.extend(stop)
         last = math.floor((stop - look_ahead + DELAY) / tr + 1e-9)  # the newest that is due
-        due = job.n_tr if stop == seconds else last + 1  # how long it will be, nobody knows yet
+        due = job.n_tr if ended else last + 1  # how long it will be, nobody knows yet
         parts = [
             predict_samples(arriving, range(a, min(a + most, due)), ahead) for a in range(first, max(first, due), most)
         ]

@@ -214,8 +214,9 @@ class Copier:
         if self.gpu:
             now = torch.cuda.current_stream(self.device)
             now.wait_event(copied)
-            for x in (*there.features.values(), there.bold, there.mask):
-                x.record_stream(now)
+            for x in (*there.features.values(), there.bold, there.mask, there.measured):
+                if x is not None:
+                    x.record_stream(now)
         return there
 
 # %% ../../nbs/04a_loader.ipynb #04a0c0d3

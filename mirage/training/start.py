@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ..core import Preset, file_digest, open_run, read_json, read_yaml, root
+from ..core import Preset, cohort_id, file_digest, open_run, read_json, read_yaml, root
 from ..models.model import Mirage, ModelConfig, load_model, open_model
 from ..models.readout import average_readout
 from .runs import TrainingParameters
@@ -25,6 +25,7 @@ class Start:
     source: str
     digest: str  # SHA-256 of the parameters' file
     features: dict  # backbone, protocol, contexts and fusion that it was trained on; empty where nothing says it
+    cohort: str  # that it was trained on; empty where nothing says it
 
     def settings(self, frozen: bool) -> dict:
         "What the config of a training says of it."
@@ -46,23 +47,34 @@ def open_start(weights: str | Path) -> Start:
     if (folder / 'weights.safetensors').is_file():
         run = open_run(folder)
         features = feature_settings(run.config['preset']) | dict(fusion=run.config['fusion'])
-        return Start(load_model(run), str(weights), file_digest(folder / 'weights.safetensors'), features)
+        return Start(
+            load_model(run),
+            str(weights),
+            file_digest(folder / 'weights.safetensors'),
+            features,
+            cohort_id(run.config['cohort']),
+        )
     config, parameters, recipe = (folder / n for n in ('config.json', 'model.safetensors', 'recipe.yaml'))
     if not config.is_file() or not parameters.is_file():
         raise FileNotFoundError(f'start: {folder} is no run, and has no config.json beside a model.safetensors')
     written = read_yaml(recipe) if recipe.is_file() else {}
     features = feature_settings(written) | ({'fusion': written['fusion']} if 'fusion' in written else {})
     model = open_model(ModelConfig.read(read_json(config), config), parameters)
-    return Start(model, str(weights), file_digest(parameters), features)
+    return Start(model, str(weights), file_digest(parameters), features, str(written.get('cohort', '')))
 
 # %% ../../nbs/04c_start.ipynb #13464a40
 # fields of a preset that the weights decide
 SHAPE = 'queries', 'pool_heads', 'hidden', 'depth', 'heads', 'ff_mult', 'readout_rank'
 
 
-def check_start(start: Start, chosen: Preset, asked: TrainingParameters, streams: dict):
-    "Refuse weights that read other features, and a shape that they do not have."
+def check_start(start: Start, chosen: Preset, asked: TrainingParameters, streams: dict, *, cohort: str):
+    "Refuse weights that read other features, a shape that they do not have, and folds whose movies they may know."
     config = start.model.config
+    if asked.folds is not None and start.cohort in ('', cohort):
+        raise ValueError(
+            f'start: {start.source} was trained on {start.cohort or "a cohort that it does not name"}, perhaps on the '
+            'movies that the folds hold out: train without folds, or begin with weights of another cohort'
+        )
     if dict(config.streams) != streams:
         raise ValueError(
             f'start: {start.source} reads streams of width {dict(config.streams)}, the features have {streams}'

@@ -23,7 +23,18 @@ from typing import NamedTuple, get_args
 import h5py, numpy as np, pandas as pd, torch
 from safetensors.torch import load_file
 
-from ..core import SUBJECTS, Pearson, Preset, Run, atomic, build, check_number, check_overwrite, cohort_name
+from mirage.core import (
+    SUBJECTS,
+    Pearson,
+    Preset,
+    Run,
+    atomic,
+    build,
+    check_number,
+    check_overwrite,
+    cohort_id,
+    cohort_name,
+)
 from ..core import digest, finish_run, mean_of, open_run, progress, root, run_path, seal, seal_broken
 from ..core import start_run, unfinished
 from accelerate import Accelerator
@@ -600,7 +611,7 @@ def open_task(cohort: str, asked: TrainingParameters, name: str = 'auto') -> Tas
     shape, begun = ModelConfig.from_preset(chosen, widths, data.subjects, data.parcels, aggregate=asked.aggregate), {}
     if asked.start:
         start = open_start(asked.start)
-        check_start(start, chosen, asked, widths)
+        check_start(start, chosen, asked, widths, cohort=cohort_id(settings['cohort']))
         chosen = of_its_shape(chosen, start)
         shape, begun = start_shape(start, chosen, data.subjects, data.parcels), start.settings(asked.frozen)
         settings['preset'] = asdict(chosen)
