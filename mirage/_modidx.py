@@ -1656,6 +1656,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'mirage.models.banded.Centred': ('banded.html#centred', 'mirage/models/banded.py'),
                                       'mirage.models.banded.Depths': ('banded.html#depths', 'mirage/models/banded.py'),
                                       'mirage.models.banded.Depths.__init__': ('banded.html#depths.__init__', 'mirage/models/banded.py'),
+                                      'mirage.models.banded.Depths.length': ('banded.html#depths.length', 'mirage/models/banded.py'),
                                       'mirage.models.banded.Depths.read': ('banded.html#depths.read', 'mirage/models/banded.py'),
                                       'mirage.models.banded.Divided': ('banded.html#divided', 'mirage/models/banded.py'),
                                       'mirage.models.banded.Divided.shared': ('banded.html#divided.shared', 'mirage/models/banded.py'),

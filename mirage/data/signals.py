@@ -139,14 +139,17 @@ def signal_names(path: Path, header: bool | None = None) -> tuple | None:  # Non
 def own_channels(runs: pd.DataFrame, about: dict, file: Path) -> Parcels:
     "How many channels every run has, and their names; runs that differ are refused."
     given = runs[runs.bold.notna()].drop_duplicates(['bold', 'key'])
-    shapes = {r.bold: signal_shape(r.bold, r.key, about['header'], rate=about['rate']) for r in given.itertuples()}
-    names = {path: signal_names(path, about['header']) for path in shapes}
+    shapes = {
+        (r.bold, r.key): signal_shape(r.bold, r.key, about['header'], rate=about['rate']) for r in given.itertuples()
+    }
+    names = {path: signal_names(path, about['header']) for path in given.bold.unique()}
     wanted = about['parcels'] if about['parcels'] != 'common' else next(iter(shapes.values()), (0, 0))[1]
     if not wanted:
         raise ValueError(f'{file}: no run has a recording. Give one in the column bold.')
-    for path, shape in shapes.items():
+    for (path, key), shape in shapes.items():
         if shape[1] != wanted:
-            raise ValueError(f'{path} has {shape[1]} channels, expected {wanted}. Every run has the same channels.')
+            where = f'{path}, {key},' if key else path
+            raise ValueError(f'{where} has {shape[1]} channels, expected {wanted}. Every run has the same channels.')
     named = {path: found for path, found in names.items() if found}
     if not named:
         return Parcels(wanted, None, {}, [])

@@ -55,14 +55,14 @@ def excerpt(
     start: float = 0.0,
 ) -> Movie | Transcript:
     "A stretch of a stimulus."
-    said = {k: words_within(getattr(stimulus, k), start, stop) for k in ('words', 'transcript_words')}
+    words = {k: words_within(getattr(stimulus, k), start, stop) for k in ('words', 'transcript_words')}
     if not isinstance(stimulus, Movie):
         text = copy.copy(stimulus)
-        text.__dict__.update(said)
+        text.__dict__.update(words)
         return text
     piece = Excerpt(**{f.name: getattr(stimulus, f.name) for f in fields(Movie)})
     piece.whole, piece.begins, piece.seconds = stimulus, start, min(stop, stimulus.seconds) - start
-    piece.__dict__.update(said, transcript_seconds=max(0.0, min(stop, stimulus.transcript_seconds) - start))
+    piece.__dict__.update(words, transcript_seconds=max(0.0, min(stop, stimulus.transcript_seconds) - start))
     return piece
 
 # %% ../../nbs/02j_timing.ipynb #02f10009

@@ -157,10 +157,10 @@ def errors_from_sums(
 ) -> np.ndarray:  # (A, P) sums of squared errors
     "How wrong a direction is on rows that were left out, at every level."
     live, values, back, c = turned(rest, scale)
-    seen = own.x[:, live] @ back
+    turned_rows = own.x[:, live] @ back
     errors = np.empty((len(alphas), len(own.beyond)))
     for a, alpha in enumerate(alphas):
-        off = (seen / (values + alpha)) @ c - own.y
+        off = (turned_rows / (values + alpha)) @ c - own.y
         errors[a] = own.beyond + np.einsum('rq,rq->q', off, off)
     return errors
 
@@ -382,6 +382,9 @@ class Depths:
 
     def read(self, band: str, split: str, start: int, stop: int) -> np.ndarray:  # (n, layers of the band, columns)
         return self.features.read(self.stream, split, start, stop)[:, self.parts[band]]
+
+    def length(self, band: str, split: str) -> int:  # steps
+        return self.features.length(self.stream, split)
 
 
 def parted(

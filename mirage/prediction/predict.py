@@ -578,17 +578,17 @@ def subtract(
         why = 'subjects' if not both else 'TR' if tr != p.tr else 'parcels'
         raise ValueError(f'{p.name} and {other} cannot be compared: they have other {why}')
     n = min(len(p.times), len(theirs[both[0]]))
-    said = [f'{p.source}, less {source}' if source != p.source else source]
-    said += [f'{name}: {what}' for name, what in ((p.name, p.absent), (other, absent)) if what]
+    about = [f'{p.source}, less {source}' if source != p.source else source]
+    about += [f'{name}: {what}' for name, what in ((p.name, p.absent), (other, absent)) if what]
     if len(both) < len(p.bold):
-        said.append(f'only {", ".join(both)} are in both')
+        about.append(f'only {", ".join(both)} are in both')
     if len(p.times) != len(theirs[both[0]]):
-        said.append(f'{p.name} has {len(p.times)} samples, {other} {len(theirs[both[0]])}: the first {n} are compared')
+        about.append(f'{p.name} has {len(p.times)} samples, {other} {len(theirs[both[0]])}: the first {n} are compared')
     return replace(
         p,
         name=f'{p.name} − {other}',
         bold={s: p.bold[s][:n] - theirs[s][:n] for s in both},
-        source='; '.join(said),
+        source='; '.join(about),
         simulated=p.simulated or simulated,
         absent='',
         quantity='difference of predicted BOLD',

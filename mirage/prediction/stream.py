@@ -136,9 +136,9 @@ def stream(
 
 def streamed(job: Job, **how) -> tuple:  # Prediction; table: arrived, samples, took (seconds)
     "All of a stream, as one prediction."
-    seen = list(stream(job, **how))
-    bold = one_after_the_other([part.bold for part in seen if part.bold])
-    r, table = job.weights.recipe, pd.DataFrame([(p.arrived, p.first, p.took) for p in seen])
+    parts = list(stream(job, **how))
+    bold = one_after_the_other([part.bold for part in parts if part.bold])
+    r, table = job.weights.recipe, pd.DataFrame([(p.arrived, p.first, p.took) for p in parts])
     table.columns = ['arrived, s', 'first sample', 'took, s']
     whole = Prediction(
         job.name, job.movie, bold, job.weights.source, r.simulated, r.tr, r.atlas, r.parcels, job.given, job.absent

@@ -176,8 +176,10 @@ def find_fault(model, batch) -> str:
 
 def is_broken(loss: float, norm: float, accelerator) -> bool:
     "Mixed precision may overflow now and then: the scaler skips that step and halves its scale."
+    if math.isfinite(loss) and math.isfinite(norm):
+        return False
     overflow = accelerator.scaler is not None and accelerator.scaler.get_scale() > 1
-    return not (math.isfinite(loss) and (math.isfinite(norm) or overflow))
+    return not (math.isfinite(loss) and overflow)
 
 
 def stop_if_broken(step: int, loss: float, norm: float, *, model, batch, accelerator):
