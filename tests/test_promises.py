@@ -1,15 +1,12 @@
 """What a stage promises when it is killed, stopped, out of room or started twice, and what is noticed of a file that
 was cut, flipped, foreign, emptied or changed. Chapter 00b makes its tables of the marks."""
 
-import contextlib
-import errno
 import io
 import json
 import os
 import re
 import shutil
 import signal
-from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,13 +33,13 @@ from mirage.plotting.results import publish
 from mirage.prediction.predict import compute, make, prepare
 from mirage.prediction.recipe import Recipe, check_shared
 from mirage.training.crossvalidate import cross_validate
-from mirage.training.train import load_state
+from mirage.training.train import load_state, train
+from hazards import Training, begun
 from test_extract import CONTEXTS, NAME
 from test_inputs import Study
 from test_manifest import check_files, get, mirror, toy
 from toycohorts import EverySet
 
-FORK = get_context('fork')  # a copy of this process as it stands
 NBS = Path(mirage.core.__file__).resolve().parents[1] / 'nbs'
 TRAINED = 'mirage-e2-native-s0'
 HAZARDS = 'kill', 'signal', 'full disk', 'two at once'
@@ -51,42 +48,6 @@ _ = mirror, toy  # fixtures
 
 
 # ---- stages
-
-
-def happens(hazard, at):
-    "From now on, in this process, something happens when the `at`-th file is to get its name."
-    plain, replaced = os.replace, []
-
-    def replace(source, target):
-        replaced.append(target)
-        if len(replaced) == at and hazard == 'kill':
-            os.kill(os.getpid(), signal.SIGKILL)
-        if len(replaced) == at and hazard == 'signal':
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.raise_signal(signal.SIGINT)  # as Jupyter's stop button
-        if len(replaced) == at and hazard == 'full disk':
-            raise OSError(errno.ENOSPC, 'No space left on device')
-        return plain(source, target)
-
-    os.replace = replace
-
-
-def work(act, hazard, at, note):  # in a child
-    happens(hazard, at)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            act()
-    except BaseException as e:
-        note.write_text(f'{type(e).__name__}: {e}')
-        os._exit(3)
-    os._exit(0)
-
-
-def begun(act, note, hazard='', at=0):
-    note.unlink(missing_ok=True)
-    child = FORK.Process(target=work, args=(act, hazard, at, note))
-    child.start()
-    return child
 
 
 def ended(child, note):  # exit status, what it said
@@ -191,9 +152,8 @@ def test_a_stage_that_is_killed_stopped_out_of_room_or_started_twice_ends_as_if_
 @pytest.mark.promise('train', HAZARDS)
 @pytest.mark.filterwarnings('ignore')
 def test_a_training_that_is_killed_stopped_out_of_room_or_started_twice_has_the_same_bits(study):
-    def act():
-        study.train(epochs=2, seed=7, save_every=1)
-
+    how = dict(cohort=str(study.folder), preset='smoke', epochs=2, seed=7, save_every=1)
+    act = Training(train, os.environ['MIRAGE_ROOT'], how)
     keeps_its_promises(act, run_path(str(study.folder), 'train', 'mirage-e2-native-s7'), times=(1, 4, 6))
 
 
@@ -201,9 +161,8 @@ def test_a_training_that_is_killed_stopped_out_of_room_or_started_twice_has_the_
 @pytest.mark.promise('cross-validation', HAZARDS)
 @pytest.mark.filterwarnings('ignore')
 def test_folds_that_are_gathered_are_there_whole_or_not_at_all(study):
-    def act():
-        cross_validate(str(study.folder), 3, preset='smoke', epochs=1, members=1, name='folds', workers=0)
-
+    how = dict(cohort=str(study.folder), folds=3, preset='smoke', epochs=1, members=1, name='folds', workers=0)
+    act = Training(cross_validate, os.environ['MIRAGE_ROOT'], how)
     keeps_its_promises(act, run_path(str(study.folder), 'ensemble', 'folds'))
 
 
