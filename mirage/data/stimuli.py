@@ -17,8 +17,8 @@ import av, numpy as np, pandas as pd
 from av.video.reformatter import VideoReformatter
 
 from ..core import DELAY, HZ, MODALITIES, TR, TR_RANGE, check_number, digest, known_digest
-from .movies import MovieError, Stand, check_clock, features, listed, open_movie, pick_picture, pick_sound
-from .movies import picture_shape, movie_span, survey_packets
+from .movies import MovieError, Orientation, check_clock, describe_track, list_tracks, open_movie
+from .movies import movie_span, pick_picture, pick_sound, picture_shape, survey_packets
 from .words import read_words, released_words, transcript_seconds
 
 # %% ../../nbs/01h_stimuli.ipynb #85b060a8
@@ -43,17 +43,19 @@ def _notes(survey, picture, sound, *, start, seconds, wanted) -> list:  # what i
     sounds = [t for t in survey.tracks if t.kind == 'audio']
     if len(others) > 1:
         notes.append(
-            f'it has {len(others)} picture tracks: {listed(others)}; number {others.index(picture) + 1} is taken'
+            f'it has {len(others)} picture tracks: {list_tracks(others)}; number {others.index(picture) + 1} is taken'
         )
     if len(sounds) > 1 and not wanted:
         notes.append(
-            f'it has {len(sounds)} sound tracks: {listed(sounds)}; number {sounds.index(sound) + 1} is taken, '
+            f'it has {len(sounds)} sound tracks: {list_tracks(sounds)}; number {sounds.index(sound) + 1} is taken, '
             'audio_track takes another'
         )
-    if survey.says and seconds > survey.says + STILL:
-        notes.append(f'it says it lasts {survey.says:.1f} s, but it goes on to {seconds:.1f} s, and is read to there')
-    if survey.says and min(survey.says, survey.says - start) > seconds + STILL:
-        notes.append(f'it says it lasts {survey.says:.1f} s, but it ends at {seconds:.1f} s: perhaps it was cut short')
+    if survey.stated and seconds > survey.stated + STILL:
+        notes.append(f'it says it lasts {survey.stated:.1f} s, but it goes on to {seconds:.1f} s, and is read to there')
+    if survey.stated and min(survey.stated, survey.stated - start) > seconds + STILL:
+        notes.append(
+            f'it says it lasts {survey.stated:.1f} s, but it ends at {seconds:.1f} s: perhaps it was cut short'
+        )
     return notes
 
 
@@ -107,7 +109,7 @@ def place_among(tracks: list, sound) -> str:  # '' where there is no choice
     sounds = [t for t in tracks if t.kind == 'audio']
     if sound is None or len(sounds) < 2:
         return ''
-    return f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({features(sound)})'
+    return f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({describe_track(sound)})'
 
 
 class Phase:
@@ -161,7 +163,7 @@ class Movie:
     channels: int  # of the sound
     audio_track: str  # which sound track was asked for; '': the one that everybody hears
     heard: str  # which was taken, where there are several
-    stand: Stand  # how coded pictures are turned
+    orientation: Orientation  # how coded pictures are turned
     notes: tuple  # what was reported when the movie was opened
     tr: float = TR
     streams: tuple = MODALITIES  # what a backbone is given of it; the others are absent (chapter 01p)
@@ -183,7 +185,7 @@ class Movie:
         tracks = [picture] + ([sound] if sound else [])
         check_clock(survey, tracks, video)
         start, seconds = movie_span(survey, tracks, video)
-        size, stand, notes = picture_shape(picture, video)
+        size, orientation, notes = picture_shape(picture, video)
         if seconds <= 0 or not all(size):
             raise MovieError(f'{video} holds no pictures; fetch it again, or convert it with FFmpeg')
         notes = (*_notes(survey, picture, sound, start=start, seconds=seconds, wanted=audio_track), *notes)
@@ -200,7 +202,7 @@ class Movie:
             sound.channels if sound else 0,
             str(audio_track or '').strip(),
             place_among(survey.tracks, sound),
-            stand,
+            orientation,
             notes,
             tr,
         )
@@ -297,11 +299,11 @@ class Movie:
     ):  # yields (height, width, 3) uint8
         "`iter_decoded` as a player shows them."
         height, width = size or self.size
-        coded = (height, width) if self.stand.transposed else (width, height)
+        coded = (height, width) if self.orientation.transposed else (width, height)
         convert, last = VideoReformatter(), None  # one for all: its tables are made once
         for frame in self.iter_decoded(times):
             if frame is not last:
-                last, picture = frame, self.stand.turn(convert.reformat(frame, *coded, 'rgb24').to_ndarray())
+                last, picture = frame, self.orientation.turn(convert.reformat(frame, *coded, 'rgb24').to_ndarray())
             yield picture
 
     def frames(self, times, size=None):  # (len(times), height, width, 3) uint8
