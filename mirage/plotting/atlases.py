@@ -158,7 +158,8 @@ def slices_of(
     x, affine = np.asarray(image.dataobj), image.affine
     there = [np.flatnonzero(x.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     x = x[there[0][0] : there[0][-1] + 1, there[1][0] : there[1][-1] + 1]
-    x = np.pad(x, ((1, 1), (1, 1), (0, 0)))
+    below = 1 if rows == 1 else max(2, x.shape[1] // 7)  # of several rows: room for a line of text
+    x = np.pad(x, ((1, 1), (below, 1), (0, 0)))
     count = 6 if rows == 1 else SLICE_COLUMNS * rows
     chosen = np.unique(there[2][np.linspace(0, len(there[2]) - 1, count).round().astype(int)])
     columns = -(-len(chosen) // rows)

@@ -727,7 +727,7 @@ def animation_frame(p: Prediction, subject: str):
     key.set_xlabel(f'{p.quantity} of {subject}, z-scored units, {DELAY:g} s after the picture', size=7.5)
     fig.text(15 / width, 1 - 14 / height, p.name, size=9, va='center')
     fig.text(0.985, 0.045, p.meaning.replace('. ', '.\n', 1), size=5.5, color='.35', ha='right', va='center')
-    fig.text(562 / width, 1 - 376 / height, drawn.missing, size=5.5, color='.35', va='center')
+    fig.text(0.985, 1 - 34 / height, drawn.missing, size=6.5, color='.35', ha='right', va='center')
     if p.simulated:
         fig.text(
             0.985, 1 - 16 / height, SIMULATED_NOTE, size=7.5, ha='right', va='center', color='#8A1C1C', weight='bold'
