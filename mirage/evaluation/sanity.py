@@ -126,10 +126,10 @@ def training_blocks(
     "The training runs; people whose rows are the same stay together."
     blocks = []
     for split in splits:
-        alike = {}
+        by_length = {}
         for row in pairs.runs[split]:
-            alike.setdefault((row.n_tr, row.onset), []).append(row)
-        for rows in alike.values():
+            by_length.setdefault((row.n_tr, row.onset), []).append(row)
+        for rows in by_length.values():
             x = scaled(design[rows[0].subject, split])
             blocks.append((x, {row.subject: np.nan_to_num(pairs.bold(row)[: len(x)]) for row in rows}))
     return blocks

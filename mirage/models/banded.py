@@ -167,10 +167,10 @@ def errors_from_sums(
 # %% ../../nbs/03f_banded.ipynb #2b9e6155
 def same_rows(whole: Moments, part: Moments) -> list:  # of lists of subjects
     "Who saw the same rows in a fold and outside it."
-    alike: dict = {}
+    by_rows: dict = {}
     for s in part.y:
-        alike.setdefault((row_groups_of(part, s), row_groups_of(whole, s)), []).append(s)
-    return list(alike.values())
+        by_rows.setdefault((row_groups_of(part, s), row_groups_of(whole, s)), []).append(s)
+    return list(by_rows.values())
 
 
 def candidate_errors(
