@@ -402,7 +402,7 @@ class Depths:
         layers, columns = features.streams[stream]
         if min(layers, groups) < 2:
             raise ValueError(f'{stream} has {layers} layers and {groups} bands are asked for: two at least are needed')
-        edges = np.linspace(0, layers, min(groups, layers) + 1).round().astype(int)
+        edges = np.linspace(0, layers, min(groups, layers) + 1).round().astype(int).tolist()
         self.features, self.stream, self.hz = features, stream, features.hz
         self.parts = {f'{stream} {a}-{b - 1}': slice(a, b) for a, b in zip(edges, edges[1:])}
         self.streams = {band: (part.stop - part.start, columns) for band, part in self.parts.items()}
