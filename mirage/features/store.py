@@ -720,6 +720,7 @@ STAMPED_COLUMNS = 'set', 'n_tr', 'key', 'onset'
 
 def bold_files(cohort) -> dict:  # name as it stands in `inputs` → path
     folder, files = getattr(cohort, 'root', None), {p for p in cohort.runs.bold if isinstance(p, str | Path)}
+    files |= set(getattr(cohort, 'companions', ()))
     return {os.path.relpath(p, folder) if folder else Path(p).name: p for p in sorted(files)}
 
 

@@ -26,7 +26,7 @@ from ..core import MODALITIES, Run, atomic, build, cohort_id, digest, file_diges
 from ..core import write_sealed
 from ..evaluation.statistics import Bootstrap, Interval, shared_movies
 from ..features.store import inputs_of
-from ..models.banded import parted
+from ..models.banded import too_few_movies
 from ..models.ridge import TrainingRows
 from ..training.runs import identity_of, why_not
 
@@ -371,7 +371,7 @@ def has(
     if need == 'streams':
         return layers is None or len(layers) > 1
     if need == 'training movies':
-        return not parted(TrainingRows(cohort, {}))
+        return not too_few_movies(TrainingRows(cohort, {}))
     if need == 'two movies':
         return measured.split.nunique() > 1
     return bool(measured.duplicated(['subject', 'split']).any() or shared_movies(cohort))

@@ -30,7 +30,7 @@ from ..data.parcels import Prediction, parcel_table, region_table
 from .cortex import DIVERGING, NETWORK_COLOURS, NETWORK_NAMES, POLICY, by_network, fill_page, flatmap
 from .cortex import packed, patch, script_json
 from .figures import PAGE_WIDTH, new_figure, simulated_tag
-from ..data.movies import Stand
+from ..data.movies import Orientation
 from ..data.stimuli import RATE
 
 # %% ../../nbs/08c_page.ipynb #2ca49547
@@ -285,7 +285,12 @@ def planes_at(
     "`pictures_at` as planes; those of a movie that is not turned are never anything else."
     movie, convert = p.movie, VideoReformatter()
     last = made = None
-    if not has_pictures(movie) or not hasattr(movie, 'iter_decoded') or movie.picture is None or movie.stand != Stand():
+    if (
+        not has_pictures(movie)
+        or not hasattr(movie, 'iter_decoded')
+        or movie.picture is None
+        or movie.orientation != Orientation()
+    ):
         for picture in pictures_at(p, times, size):
             if picture is not last:
                 last, made = picture, planes(picture, convert)
