@@ -2539,6 +2539,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mirage.training.train.build_inputs': ('train.html#build_inputs', 'mirage/training/train.py'),
                                        'mirage.training.train.check_compiler': ('train.html#check_compiler', 'mirage/training/train.py'),
                                        'mirage.training.train.check_machine': ('train.html#check_machine', 'mirage/training/train.py'),
+                                       'mirage.training.train.clip_gradients': ('train.html#clip_gradients', 'mirage/training/train.py'),
                                        'mirage.training.train.draw_seed': ('train.html#draw_seed', 'mirage/training/train.py'),
                                        'mirage.training.train.find_fault': ('train.html#find_fault', 'mirage/training/train.py'),
                                        'mirage.training.train.finish_training': ('train.html#finish_training', 'mirage/training/train.py'),

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SIMULATED_COHORTS', 'squared_error', 'silent_where', 'predict_windows', 'parcel_r', 'kept_epoch', 'out_of_patience',
            'validation_steps', 'find_fault', 'is_broken', 'stop_if_broken', 'draw_seed', 'Progress', 'save_state',
-           'load_state', 'resume', 'make_optimizer', 'Learner', 'ways_of', 'Told', 'skip_if_broken', 'say_compiled',
-           'train_step', 'read_steps', 'Stopwatch', 'history_row', 'write_epoch', 'validated', 'keep_state',
-           'whole_plan', 'steps_left', 'fit', 'write_predictions', 'build_inputs', 'check_machine', 'Task',
-           'fold_asked_for', 'open_task', 'check_compiler', 'start_accelerator', 'take_run', 'open_loader',
+           'load_state', 'resume', 'make_optimizer', 'Learner', 'ways_of', 'Told', 'clip_gradients', 'skip_if_broken',
+           'say_compiled', 'train_step', 'read_steps', 'Stopwatch', 'history_row', 'write_epoch', 'validated',
+           'keep_state', 'whole_plan', 'steps_left', 'fit', 'write_predictions', 'build_inputs', 'check_machine',
+           'Task', 'fold_asked_for', 'open_task', 'check_compiler', 'start_accelerator', 'take_run', 'open_loader',
            'ridge_beside', 'warn_of_training', 'finish_training', 'takes', 'train', 'option_of', 'main']
 
 # %% ../../nbs/05_train.ipynb #62b29c92
@@ -338,6 +338,16 @@ class Told(NamedTuple):
         loss, norm = self.values.tolist()
         return loss, norm
 
+# %% ../../nbs/05_train.ipynb #05c0c0d7
+def clip_gradients(learner: Learner, clip: float) -> torch.Tensor:  # their norm, over all parameters
+    "Bound the norm of the gradient: at once, or with `fused` when the optimiser takes its step."
+    if not learner.fused:
+        return torch.as_tensor(learner.accelerator.clip_grad_norm_(learner.net.parameters(), clip))
+    learner.accelerator.unscale_gradients()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in learner.net.parameters() if p.grad is not None])
+    learner.optimizer.optimizer.grad_scale = ((norm + 1e-6) / clip).clamp(min=1.0)
+    return norm
+
 
 def skip_if_broken(learner: Learner, loss: torch.Tensor, norm: torch.Tensor):
     "Let the optimiser leave everything as it is if either is not finite; a gradient scaler does so itself."
@@ -364,7 +374,7 @@ def train_step(learner: Learner, batch: Batch, step: int, *, seed: int, clip: fl
     loss = squared_error(net(batch.features, present=present), batch) / accelerator.reduce(batch.mask.sum())
     optimizer.zero_grad()
     accelerator.backward(loss * accelerator.num_processes)  # processes are averaged, samples are summed
-    norm = torch.as_tensor(accelerator.clip_grad_norm_(net.parameters(), clip))
+    norm = clip_gradients(learner, clip)
     loss = accelerator.reduce(loss.detach())
     told = Told.send(step, batch.windows, loss, norm)
     if fused:
