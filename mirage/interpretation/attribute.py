@@ -30,10 +30,10 @@ def subset_predictions(
     "What the model predicts from every subset of its modalities."
     pooled = model.pool(features)
 
-    def see(given):
+    def predict_from(given):
         return model.read_out(model.temporal_encoder(model.project({m: pooled[m] for m in given})))
 
-    return {s: see(s.split('+')) for s in subsets(pooled)}
+    return {s: predict_from(s.split('+')) for s in subsets(pooled)}
 
 # %% ../../nbs/07a_attribute.ipynb #af4eb4cd
 def left_out(
@@ -83,7 +83,7 @@ class AttentionMean:
             self.timed[m] = self.timed.get(m, 0) + a.mean((2, 3)).sum(0).cpu()
 
     def table(self) -> pd.DataFrame:  # modality, head, query, layer, weight
-        "The densest that is kept."
+        "All that is kept: the mean over stimuli and time."
         parts = []
         for m, a in self.total.items():
             head, query, layer = (i.ravel() for i in np.indices(a.shape))
