@@ -130,19 +130,19 @@ class Basis:
 
 def decompose(m: Moments, row_groups: frozenset, subjects: list) -> Basis:
     "One eigendecomposition for a group of subjects."
-    parts = [m.design[a] for a in row_groups]
-    n = sum(s.n for s in parts)
-    x = sum(s.x for s in parts) / n
+    parts = [m.design[group] for group in row_groups]
+    n = sum(part.n for part in parts)
+    x = sum(part.x for part in parts) / n
     gram = parts[0].xx.copy(order='F')
-    for s in parts[1:]:
-        gram += s.xx
+    for part in parts[1:]:
+        gram += part.xx
     gram = dsyrk(-n, x[:, None], beta=1.0, c=gram, lower=1, overwrite_c=1)
     values, vectors = eigh(gram, lower=True, driver='evd', overwrite_a=True, check_finite=False)
     y = np.concatenate([m.y[s] for s in subjects]) / n
-    c = vectors.T @ (np.hstack([m.xy[s] for s in subjects]) - n * np.outer(x, y))
+    xy = np.hstack([m.xy[s] for s in subjects]) - n * np.outer(x, y)  # X'Y, centred
     sizes = {s: len(m.y[s]) for s in subjects}
     y = np.concatenate([m.base[s] for s in subjects]) + y
-    return Basis(subjects, n, m.shift + x, y, np.maximum(values, 0), vectors, c, sizes)
+    return Basis(subjects, n, m.shift + x, y, np.maximum(values, 0), vectors, vectors.T @ xy, sizes)
 
 # %% ../../nbs/03d_ridge.ipynb #78ad6c32
 @np.errstate(divide='ignore', over='ignore', invalid='ignore')  # a penalty next to zero is judged by its leverages
@@ -408,7 +408,7 @@ def layer_weights(
     splits: list,  # movies that decide: those for training
 ) -> dict:  # stream → (L,) that add up to one
     "One over the deviation of each layer, all its columns together; a layer that never changes gets none."
-    weights = {}
+    found = {}
     for m, (layers, columns) in features.streams.items():
         n, x, xx = 0, np.zeros((layers, columns)), np.zeros((layers, columns))
         for split in splits:
@@ -416,8 +416,8 @@ def layer_weights(
             n, x, xx = n + len(frames), x + frames.sum(0), xx + np.square(frames).sum(0)
         variance = np.maximum(xx / n - np.square(x / n), 0).sum(1)
         one = np.where(variance > 0, 1 / np.sqrt(np.where(variance > 0, variance, 1)), 0)
-        weights[m] = one / one.sum() if one.any() else np.full(layers, 1 / layers)
-    return weights
+        found[m] = one / one.sum() if one.any() else np.full(layers, 1 / layers)
+    return found
 
 
 def tr_rows(
@@ -672,10 +672,10 @@ class TrainingRows:
         self.columns = slice(None)  # of the BOLD
         self.runs = cohort.runs[cohort.runs['set'] == 'train'].assign(onset=lambda runs: runs.get('onset', 0.0))
         history = {s: tuple(zip(r.split, r.onset, r.repeat, r.n_tr)) for s, r in self.runs.groupby('subject')}
-        alike: dict = {}
+        by_runs: dict = {}
         for subject, runs in history.items():
-            alike.setdefault(runs, []).append(subject)
-        self.same_runs = list(alike.values())
+            by_runs.setdefault(runs, []).append(subject)
+        self.same_runs = list(by_runs.values())
 
     def __iter__(self):
         everyone = {s for group in self.same_runs for s in group}
