@@ -1948,6 +1948,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mirage.plotting.atlases.map_of': ('atlases.html#map_of', 'mirage/plotting/atlases.py'),
                                          'mirage.plotting.atlases.map_of_prediction': ( 'atlases.html#map_of_prediction',
                                                                                         'mirage/plotting/atlases.py'),
+                                         'mirage.plotting.atlases.names_without_place': ( 'atlases.html#names_without_place',
+                                                                                          'mirage/plotting/atlases.py'),
                                          'mirage.plotting.atlases.on_a_head': ('atlases.html#on_a_head', 'mirage/plotting/atlases.py'),
                                          'mirage.plotting.atlases.parcel_groups': ( 'atlases.html#parcel_groups',
                                                                                     'mirage/plotting/atlases.py'),

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['VERTICES', 'ICOSAHEDRA', 'MAPS', 'SLICE_COLUMNS', 'MOST_GROUPS', 'SIDES_IN_WORDS', 'HEAD', 'project',
-           'surface_parcels', 'AtlasMap', 'make_map', 'map_of', 'map_of_prediction', 'slices_of', 'draw_slices',
-           'atlas_map', 'Group', 'inks_of', 'parcel_groups', 'cohort_groups', 'group_means', 'region_map',
-           'region_dominance', 'on_a_head', 'head_map', 'channel_map']
+           'surface_parcels', 'AtlasMap', 'names_without_place', 'make_map', 'map_of', 'map_of_prediction', 'slices_of',
+           'draw_slices', 'atlas_map', 'Group', 'inks_of', 'parcel_groups', 'cohort_groups', 'group_means',
+           'region_map', 'region_dominance', 'on_a_head', 'head_map', 'channel_map']
 
 # %% ../../nbs/08c_atlases.ipynb #a4200002
 import functools, importlib.util, warnings
@@ -94,21 +94,23 @@ class AtlasMap:
         )
 
 
+def names_without_place(atlas: Atlas, patches: dict) -> tuple:
+    shown = set().union(*(p.drawn for p in patches.values()))
+    return tuple(name for k, name in enumerate(atlas.table.name, 1) if k not in shown)
+
+
 @functools.lru_cache(maxsize=4)
 def make_map(atlas: Atlas) -> AtlasMap:
     "Prepare an atlas for drawing."
     if atlas is packaged_atlas():  # its patches are there
-        drawn = patch('left').drawn | patch('right').drawn
-        lost = tuple(name for k, name in enumerate(atlas.table.name, 1) if k not in drawn)
-        return AtlasMap(atlas, dict(left=patch('left'), right=patch('right')), lost, '')
+        known = {side: patch(side) for side in HEMISPHERES}
+        return AtlasMap(atlas, known, names_without_place(atlas, known), '')
     labels, why = surface_parcels(atlas)
     if labels is None:
         return AtlasMap(atlas, None, (), why)
     networks = ['', *atlas.table.network]
     patches = {side: make_patch(side, x, networks) for side, x in labels.items()}
-    drawn = set().union(*(p.drawn for p in patches.values()))
-    lost = tuple(name for k, name in enumerate(atlas.table.name, 1) if k not in drawn)
-    return AtlasMap(atlas, patches, lost, '')
+    return AtlasMap(atlas, patches, names_without_place(atlas, patches), '')
 
 # %% ../../nbs/08c_atlases.ipynb #a4200012
 MAPS: dict = {}  # the last one that was prepared

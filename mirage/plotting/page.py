@@ -149,13 +149,13 @@ def picture_and_points(
     "A drawing that fills a picture."
     height, width = size
     fig = Figure((width / dpi, height / dpi), dpi=dpi)
-    FigureCanvasAgg(fig)
+    canvas = FigureCanvasAgg(fig)
     ax = fig.add_axes((0, 0, 1, 1))
     draw(ax)
-    fig.canvas.draw()
+    canvas.draw()
     pixels = np.meshgrid(np.arange(width) + 0.5, height - np.arange(height) - 0.5)
     x, y = ax.transData.inverted().transform(np.stack(pixels, -1).reshape(-1, 2)).T
-    return np.asarray(fig.canvas.buffer_rgba())[..., :3] / 255, x, y
+    return np.asarray(canvas.buffer_rgba())[..., :3] / 255, x, y
 
 
 @functools.lru_cache(maxsize=8)
@@ -179,7 +179,7 @@ def stencil(
         return lambda ax: draw_mosaic(colours, drawn, ax, width / dpi)
 
     (black, x, y), (white, *_) = (picture_and_points(in_grey(grey), size, dpi) for grey in (0.0, 1.0))
-    if drawn.kind == 'flat':
+    if drawn.patches is not None:
         labels = to_the_edge(flat_labels(x, y, drawn.patches).reshape(size))
     else:
         labels = mosaic_labels(x, y, drawn).reshape(size)

@@ -14,6 +14,7 @@ import contextlib, math, re, tempfile, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py, numpy as np, pandas as pd, torch
 
@@ -531,7 +532,7 @@ def drawn_piece(job: Job, seconds: float) -> Prediction:
     r, parcels = job.weights.recipe, job.weights.model.config.parcels
     noise = np.random.default_rng(0).standard_normal((max(1, math.ceil(seconds / r.tr)), parcels), np.float32)
     bold = dict.fromkeys(job.subjects, noise)
-    how = dict(places=job.weights.places, unplaced=job.weights.unplaced)
+    how: dict[str, Any] = dict(places=job.weights.places, unplaced=job.weights.unplaced)
     return Prediction(
         job.name, excerpt(job.movie, seconds), bold, job.weights.source, r.simulated, r.tr, r.atlas, **how
     )
