@@ -1936,6 +1936,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mirage.plotting.atlases.AtlasMap.missing': ( 'atlases.html#atlasmap.missing',
                                                                                        'mirage/plotting/atlases.py'),
                                          'mirage.plotting.atlases.Group': ('atlases.html#group', 'mirage/plotting/atlases.py'),
+                                         'mirage.plotting.atlases.Group.short': ('atlases.html#group.short', 'mirage/plotting/atlases.py'),
                                          'mirage.plotting.atlases.atlas_map': ('atlases.html#atlas_map', 'mirage/plotting/atlases.py'),
                                          'mirage.plotting.atlases.channel_map': ('atlases.html#channel_map', 'mirage/plotting/atlases.py'),
                                          'mirage.plotting.atlases.cohort_groups': ( 'atlases.html#cohort_groups',

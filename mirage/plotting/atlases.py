@@ -182,7 +182,8 @@ def draw_slices(values, atlas: Atlas, ax, label: str, *, cmap: str = CMAP, limit
     picture = ax.imshow(x, cmap=colours, vmin=low, vmax=high, origin='lower', interpolation='nearest')
     ax.set_aspect(tall)
     places = (np.arange(columns) + 0.5) * mosaic.shape[1] / columns
-    ax.set_xticks(places, [f'z = {z:.0f} mm' for z in heights])
+    ax.set_xticks(places, [f'{z:.0f}' for z in heights])
+    ax.set_xlabel('height of the slice (mm)', size=6, labelpad=1)
     ax.set_yticks([])
     ax.tick_params(length=0, labelsize=6)
     ax.spines[:].set_visible(False)
@@ -227,6 +228,10 @@ class Group:
     name: str  # in words
     ink: str  # colour
     members: np.ndarray  # places of its parcels, from 0
+
+    @property
+    def short(self) -> str:  # for an axis
+        return self.name if len(self.name) <= 18 else f'{self.name[:17].strip()}…'
 
 
 def inks_of(keys: list) -> list[str]:  # a colour each
