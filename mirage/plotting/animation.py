@@ -261,7 +261,8 @@ class Upper:
     "The upper part, drawn anew only where it changes."
 
     def __init__(self, scene: Scene):
-        self.scene, self.place, self.drawn = scene, place_of(scene.p)[:2], None
+        self.scene, self.place = scene, place_of(scene.p)[:2]
+        self.drawn: tuple = ()
 
     def frame(self, picture, now: tuple):  # PyAV frame
         if now != self.drawn:
@@ -296,8 +297,8 @@ def animation_mp4(
         for k, ((shown, *other), i, second) in progress(pictures, 'animation of the map', len(times)):
             lower = scene.lower(i) if k == 0 or i != row[k - 1] else None
             out.mux(parts.packet(k, upper.frame(shown, (i, second)), lower))
-            for frame in other:
-                small.add(k, frame)
+            if small:
+                small.add(k, other[0])
         wave = p.movie.sound() if voice else None
         if voice:
             write_sound(out, voice, wave)

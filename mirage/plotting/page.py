@@ -15,6 +15,7 @@ import base64, functools, html, io, json, math
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av, numpy as np
 from av.video.reformatter import VideoReformatter
@@ -293,7 +294,7 @@ def as_planes(frame, size, convert: VideoReformatter):
     space, span = int(frame.colorspace), int(frame.color_range)
     if frame.format.name == 'yuv420p' and (frame.height, frame.width) == size and space in PLAIN and span != 2:
         return frame
-    how = dict(format='yuv420p', dst_colorspace='ITU601', dst_color_range='MPEG')
+    how: dict[str, Any] = dict(format='yuv420p', dst_colorspace='ITU601', dst_color_range='MPEG')
     return convert.reformat(frame, size[1], size[0], **how)
 
 
