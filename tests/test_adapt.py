@@ -160,7 +160,7 @@ def plainly_fitted(pieces, start, tr, spread):
     errors, rows = [], np.array([part.stop - part.start for part in parts])
     for part in parts:
         errors.append([squared(part, a) for a in alphas] + [np.square(residual[part]).sum(0)])
-    better, together = believed(np.array(errors), rows)
+    better, _, together = believed(np.array(errors), rows)
     assert worth_leaving(together, rows)
     which = better.argmin(0)
     weights = start.weights.astype(float)

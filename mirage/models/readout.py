@@ -152,17 +152,18 @@ def left_out_errors(
 def believed(
     errors: np.ndarray,  # (parts, A, P) sums of squared errors; the last penalty is the one to compare with
     rows: np.ndarray,  # (parts,) TRs
-) -> tuple[np.ndarray, np.ndarray]:  # (A, P) less the last penalty, shrunk to the mean; (parts, A) the means
-    "How much better than the last penalty each one is, as far as each parcel can be believed."
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (A, P) shrunk to the mean; (A,) standard errors; (parts, A) means
+    "How much more error than at the last penalty each one has, as far as each parcel can be believed."
     share = (rows / rows.sum())[:, None, None]
     relative = errors / rows[:, None, None] / (errors.sum(0)[-1] / rows.sum())
     relative = relative - relative[:, -1:]
     mean = (relative * share).sum(0)
     shared = mean.mean(1, keepdims=True)
     noise = ((relative - mean) ** 2 * share).sum(0).mean(1) / (len(rows) - 1)
+    doubt = ((relative.mean(2, keepdims=True) - shared) ** 2 * share).sum((0, 2)) / (len(rows) - 1)
     spread = np.maximum(mean.var(1) - noise, 0)
     trust = spread / np.maximum(spread + noise, 1e-30)
-    return shared + trust[:, None] * (mean - shared), relative.mean(2)
+    return shared + trust[:, None] * (mean - shared), np.sqrt(trust * noise + doubt), relative.mean(2)
 
 # %% ../../nbs/03e_readout.ipynb #7d20e508
 RISK = 0.05  # of leaving the average person for nothing
@@ -257,15 +258,15 @@ def chosen_penalties(
     alphas: np.ndarray,  # (A,)
     may_stay: bool,
 ) -> np.ndarray:  # (P,) which of them; A: infinite
-    "By the stretch, all together first, then as far as each parcel can be believed."
+    "For all parcels together if that is surely better than to stay, else for those that surely are by themselves."
     errors, rows = [], np.array([part.stop - part.start for part in parts])
     for part in parts:
         stay = [np.square(residual[part]).sum(0)] if may_stay else []
         errors.append([*(np.square(e).sum(0) for e in left_out_errors(regression, part, alphas)), *stay])
-    better, together = believed(np.array(errors), rows)
-    if may_stay and not worth_leaving(together, rows):
-        return np.full(residual.shape[1], len(alphas))
-    return better.argmin(0)
+    better, doubt, together = believed(np.array(errors), rows)
+    if not may_stay or worth_leaving(together, rows):
+        return better.argmin(0)
+    return (better + student.isf(RISK, len(rows) - 1) * doubt[:, None]).argmin(0)
 
 
 def fit_readout(
