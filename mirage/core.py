@@ -492,7 +492,7 @@ TEXT_FORMS = dict(shard=(r'[1-9]\d{0,5}/[1-9]\d{0,5}', 'k/n, such as 3/64'))
 PREDICTING = 'ridge', 'train', 'ensemble', 'adapt'  # whose runs predict
 # or ids: what opens them says more
 PATHS = 'cohort folder start video transcript movies weights asr url backbone other design predictions'.split()
-PATHS += 'derivatives', 'atlas', 'names', 'table', 'events', 'event'
+PATHS += 'derivatives', 'atlas', 'names', 'table', 'events', 'event', 'data'
 
 # %% ../nbs/00_core.ipynb #3e0c41a0
 def check_text(name: str, value: str, default: str | None):

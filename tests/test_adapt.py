@@ -94,7 +94,7 @@ def test_features_that_came_with_another_cohort_are_said_to_be_taken_for_the_sam
 def test_a_person_without_minutes_is_the_average_person_to_the_last_bit(trained):
     run = adapt(trained.run.path, 'five', subjects='dan', minutes=0)
     average, model = average_readout(load_model(trained.run)), load_model(run)
-    assert np.array_equal(model.head.weights[-1].detach(), average.weights)
+    assert np.array_equal(model.head.weights[-1].detach(), average.coefficients)
     assert np.array_equal(model.head.bias_param[-1].detach(), average.bias)
     r, beside = run.metrics['r']['test']['dan'], run.metrics['average']['test']['dan']
     assert abs(r - beside) < 1e-9 and run.metrics['people']['dan']['average_share'] == 1
@@ -163,10 +163,10 @@ def plainly_fitted(pieces, start, tr, spread):
     better, _, together = believed(np.array(errors), rows)
     assert worth_leaving(together, rows)
     which = better.argmin(0)
-    weights = start.weights.astype(float)
+    coefficients = start.coefficients.astype(float)
     for k in np.flatnonzero(which < len(alphas)):
-        weights[:, k] = size[k] * weights[:, k] + ridge(np.arange(len(z)), alphas[which[k]])[0][:, k]
-    return weights, np.append(PENALTIES, np.inf)[which]
+        coefficients[:, k] = size[k] * coefficients[:, k] + ridge(np.arange(len(z)), alphas[which[k]])[0][:, k]
+    return coefficients, np.append(PENALTIES, np.inf)[which]
 
 
 @pytest.mark.parametrize('hidden', [12, 150])
@@ -177,9 +177,9 @@ def test_the_closed_form_is_the_plain_one_with_more_trs_than_hidden_units_and_wi
     pieces = [(z := rng.normal(size=(rows, hidden)), z @ truth + rng.normal(size=(rows, 8))) for rows in (90, 70)]
     start = Readout(known.astype(np.float32), np.zeros(8, np.float32))
     fitted = fit_readout(pieces, start, tr=1.5, spread=spread)
-    weights, penalty = plainly_fitted(pieces, start, 1.5, spread)
+    coefficients, penalty = plainly_fitted(pieces, start, 1.5, spread)
     assert np.array_equal(fitted.penalty, penalty) and np.isfinite(penalty).any()
-    assert np.allclose(fitted.weights, weights, rtol=1e-5, atol=1e-5)
+    assert np.allclose(fitted.coefficients, coefficients, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('size', [1.0, 0.3])
@@ -194,7 +194,7 @@ def test_recordings_that_say_nothing_new_leave_the_average_person_as_it_was(size
         fitted = fit_readout([(z, size * start.predict(z) + noise)], start, tr=1.5)
         left += fitted.average_share < 1
         stayed = np.isinf(fitted.penalty)
-        assert np.array_equal(fitted.weights[:, stayed], start.weights[:, stayed])
+        assert np.array_equal(fitted.coefficients[:, stayed], start.coefficients[:, stayed])
     assert left <= 4
 
 
@@ -204,9 +204,9 @@ def test_smaller_responses_are_no_readout_of_ones_own_and_other_directions_are()
     noise = rng.normal(size=(400, 60))
     smaller = fit_readout([(z, 0.3 * start.predict(z) + noise)], start, tr=1.5)
     own = rng.normal(size=(20, 60))
-    other = fit_readout([(z, 0.3 * z @ (start.weights + own) + noise)], start, tr=1.5)
+    other = fit_readout([(z, 0.3 * z @ (start.coefficients + own) + noise)], start, tr=1.5)
     assert smaller.average_share > 0.9 and other.average_share < 0.1
-    assert np.corrcoef(other.weights.ravel(), (start.weights + own).ravel())[0, 1] > 0.95
+    assert np.corrcoef(other.coefficients.ravel(), (start.coefficients + own).ravel())[0, 1] > 0.95
 
 
 def test_stretches_are_a_minute_or_a_third_or_a_twelfth():
@@ -388,8 +388,8 @@ def test_a_parcel_that_was_not_measured_is_no_difference_between_people():
     missing = common.copy()
     missing[1, :, :300] = 0
     along = {}
-    for name, weights in (('all', common), ('missing', missing)):
-        model = SimpleNamespace(head=SimpleNamespace(weights=torch.tensor(weights)))
+    for name, readouts in (('all', common), ('missing', missing)):
+        model = SimpleNamespace(head=SimpleNamespace(weights=torch.tensor(readouts)))
         spread = readout_spread(model)
         direction = common.mean((0, 2)) / np.linalg.norm(common.mean((0, 2)))
         along[name] = direction @ spread @ spread.T @ direction

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 
 import mirage.features.backbones
 import mirage.training.loader
@@ -22,10 +23,11 @@ from mirage.models.model import Mirage, ModelConfig
 from mirage.models.pooler import LayerPooler, MixLayers, TextbookPooler
 from mirage.training.loader import Loader, Reader, make_windows
 from mirage.training.runs import parameters_of, run_name, why_not
-from mirage.training.train import make_optimizer, train
+from mirage.training.train import Learner, clip_gradients, make_optimizer, start_accelerator, train
 from safetensors.torch import load_file
 from test_train import toy
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 from toycohorts import TRAINED_LENGTHS, TRAINED_STREAMS, TrainedCohort, TrainedFeatures
 
 SMALL = ModelConfig(
@@ -144,6 +146,76 @@ def test_a_step_of_fused_adamw_is_that_of_plain_adamw_to_rounding():
     assert largest_error(*found) < 1e-5
 
 
+CLIP = 40.0  # of gradients whose norm is about 27 or 81
+
+
+def fused_learner(steps, scale):
+    "With a scaler of gradients as accelerate's fp16 has one, which is to be had on a CPU as well."
+    torch.manual_seed(0)
+    model, preset = Mirage(SMALL), mirage.training.train.chosen_preset('smoke', 'paper')
+    optimizer, schedule = make_optimizer(model, preset, steps, fused=True)
+    scaler = torch.amp.GradScaler('cpu', scale) if scale else None
+    start_accelerator('no')
+    wrapped = AcceleratedOptimizer(optimizer, scaler=scaler)
+    if scaler:
+        scaler.scale(torch.ones(()))  # as it does with the first loss
+    accelerator = SimpleNamespace(
+        unscale_gradients=lambda: scaler and scaler.unscale_(optimizer), clip_grad_norm_=torch.nn.utils.clip_grad_norm_
+    )
+    return Learner(model, model, wrapped, schedule, accelerator, fused=True)
+
+
+def clip_apart(learner, clip):
+    learner.accelerator.unscale_gradients()
+    return learner.accelerator.clip_grad_norm_(learner.model.parameters(), clip)
+
+
+def steps_taken(clip, *, scale=None, steps=30):
+    "Weights, moments and norms of some steps, every other one above the limit."
+    learner, norms = fused_learner(steps, scale), []
+    draw, size = torch.Generator().manual_seed(1), sum(p.numel() for p in learner.model.parameters()) ** 0.5
+    for step in range(steps):
+        for p in learner.model.parameters():
+            p.grad = torch.randn(p.shape, generator=draw) * (27 if step % 2 else 81) / size * (scale or 1)
+        norms.append(float(clip(learner, CLIP)))
+        learner.optimizer.step()
+        learner.schedule.step()
+    moments = [v for s in learner.optimizer.state_dict()['state'].values() for v in s.values()]
+    return [p.detach() for p in learner.model.parameters()], moments, norms
+
+
+@pytest.mark.parametrize('scale', [None, 1024.0])
+def test_gradients_clipped_inside_the_step_of_adamw_do_what_clipping_before_it_does(scale):
+    "Norms above and below the limit in turn; with a scaler as well, which takes its scale off first."
+    weights, moments, norms = steps_taken(clip_gradients, scale=scale)
+    same_weights, same_moments, same_norms = steps_taken(clip_apart, scale=scale)
+    assert norms == same_norms and min(norms) < CLIP < max(norms)
+    assert largest_error(weights, same_weights) < 1e-5 and largest_error(moments, same_moments) < 1e-5
+    again, moments_again, _ = steps_taken(clip_gradients, scale=scale)
+    assert all(map(torch.equal, weights + moments, again + moments_again))
+
+
+class Passes(TorchDispatchMode):
+    "How often all gradients are multiplied by a pass of its own."
+
+    def __init__(self):
+        super().__init__()
+        self.multiplied = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.multiplied += func._schema.name.startswith('aten::_foreach_mul_')
+        return func(*args, **kwargs or {})
+
+
+def test_no_pass_of_its_own_multiplies_the_gradients_of_a_fused_step():
+    passes = []
+    for clip in (clip_apart, clip_gradients):
+        with Passes() as watched:
+            steps_taken(clip, steps=3)
+        passes.append(watched.multiplied)
+    assert passes == [3, 0]
+
+
 @pytest.mark.parametrize('options', [dict(fused=True), dict(fused=True, precision='bf16')])
 def test_a_fused_training_follows_the_plain_one_and_says_so_in_name_and_config(folder, options):
     plain = train('toy', 'toy', 3, **options | dict(fused=False))
@@ -184,9 +256,9 @@ def test_a_fused_step_that_is_not_finite_changes_no_weight_and_no_moment(folder,
             return [x.clone() for x in (*learner.model.parameters(), *moments)]
 
         before = state()
-        told = step(learner, batch, number, seed=seed, clip=clip)
-        seen.append((all(torch.equal(a, b) for a, b in zip(before, state())), np.isfinite(told.read()).all()))
-        return told
+        sent = step(learner, batch, number, seed=seed, clip=clip)
+        seen.append((all(torch.equal(a, b) for a, b in zip(before, state())), np.isfinite(sent.read()).all()))
+        return sent
 
     toy(monkeypatch, poison=('audio', 'c'))
     monkeypatch.setattr(mirage.training.train, 'train_step', watched)
@@ -365,11 +437,11 @@ def test_on_a_gpu_what_is_computed_waits_for_the_copy_and_holds_its_memory(monke
 
 
 def test_what_a_step_tells_is_read_after_its_event(monkeypatch):
-    told = mirage.training.train.Told(
+    sent = mirage.training.train.SentLoss(
         1, [], torch.tensor([0.5, 2.0]), SimpleNamespace(synchronize=lambda: arrived.append(1))
     )
     arrived = []
-    assert told.read() == (0.5, 2.0) and arrived == [1]
+    assert sent.read() == (0.5, 2.0) and arrived == [1]
 
 
 def sequences(rng, count, length):

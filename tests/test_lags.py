@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
+from mirage.core import TR
 from mirage.data.signals import read_signals, signals_of
+from mirage.evaluation.statistics import planted, resample
 from mirage.models.lags import (
     components_of,
     cosine_basis,
@@ -130,3 +132,41 @@ def test_what_is_no_recording_is_refused(tmp_path):
         fit_lags([(np.zeros((10, 1)), np.zeros((9, 1)))] * 2, 100.0)
     with pytest.raises(ValueError, match='1 trials: two at least'):
         fit_lags([simulate(np.random.default_rng(0))], RATE)
+
+
+def test_samples_marked_as_bad_change_neither_fit_nor_score_and_lags_reach_across_them():
+    rng = np.random.default_rng(8)
+    trials = [simulate(rng, 400) for _ in range(4)]
+    spoilt = [(x, y.copy()) for x, y in trials]
+    for _, y in spoilt:
+        y[100:180] = np.nan
+    lags = np.arange(0, 25)
+    model = fit_lags(spoilt[:3], RATE, 0, 0.12, alphas=[30.0])
+    kept = np.r_[:100, 180:400]
+    rows = [lagged_rows(x, lags)[kept] for x, _ in trials[:3]]
+    plain = Ridge(alpha=30.0, fit_intercept=False).fit(
+        np.concatenate([z - z.mean(0) for z in rows]),
+        np.concatenate([y[kept] - y[kept].mean(0) for _, y in trials[:3]]),
+    )
+    np.testing.assert_allclose(model.curves.reshape(-1, 3), plain.coef_.T, atol=1e-8)
+    predicted, y = model.predict(trials[3][0])[kept], trials[3][1][kept]
+    r = [np.corrcoef(p, m)[0, 1] for p, m in zip(predicted.T, y.T)]
+    np.testing.assert_allclose(score_lags(model, spoilt[3:]), r, atol=1e-6)
+    spoilt[0][1][:] = np.nan
+    with pytest.raises(ValueError, match='trial 0: 0 samples have numbers. Leave the trial out'):
+        fit_lags(spoilt, RATE)
+    spoilt[0][1][:, 1:] = 0
+    with pytest.raises(ValueError, match='trial 0: the recording has NaN'):
+        fit_lags(spoilt, RATE)
+
+
+def test_intervals_over_blocks_of_fast_samples_hold_the_truth():
+    rng, rate, rho, missed, rounds = np.random.default_rng(9), 100.0, 0.4, 0, 60
+    for _ in range(rounds):  # a minute whose noise remembers for a tenth of a second
+        x, y = planted(rng, dict(story=6000), ('p1',), parcels=1, rho=rho, phi=0.9)
+        boot = resample(x, y, dict(story='story'), trim=0, block=5.0 / TR, tr=1 / rate, step=50, draws=200)
+        found = boot.interval('p1')
+        missed += not found.low <= rho <= found.high
+        assert found.high - found.low < 0.25 and boot.df == 11
+        assert abs(found.estimate - np.corrcoef(x['p1']['story'][:, 0], y['p1']['story'][:, 0])[0, 1]) < 1e-5
+    assert missed <= 9, missed  # 3 of 60 are expected

@@ -6,6 +6,7 @@ import pytest
 
 from mirage.data.cohort import Cohort
 from mirage.data.signals import open_any, open_signals, read_signals
+from mirage.features.store import ChangedInUse, check_inputs, inputs_of
 
 RATE, NAMES = 50.0, ['O1', 'O2', 'Cz']
 
@@ -137,3 +138,100 @@ def test_a_file_at_another_rate_or_damaged_is_refused_by_name(tmp_path):
     (folder / 'b_raw.fif').write_bytes(b'nothing')
     with pytest.raises(ValueError, match='b_raw.fif cannot be read'):
         open_signals(folder)
+
+
+def write_brainvision(folder, stem, x, bad=None):
+    "Header, samples and markers as their format has them, by hand: 32-bit floats in microvolts, channel by channel."
+    channels = [f'Ch{k}={name},,1,µV' for k, name in enumerate(NAMES, 1)]
+    header = [
+        'Brain Vision Data Exchange Header File Version 1.0',
+        '[Common Infos]',
+        'Codepage=UTF-8',
+        f'DataFile={stem}.eeg',
+        f'MarkerFile={stem}.vmrk',
+        'DataFormat=BINARY',
+        'DataOrientation=MULTIPLEXED',
+        f'NumberOfChannels={len(NAMES)}',
+        f'SamplingInterval={1e6 / RATE:g}',
+        '[Binary Infos]',
+        'BinaryFormat=IEEE_FLOAT_32',
+        '[Channel Infos]',
+        *channels,
+    ]
+    marks = ['Brain Vision Data Exchange Marker File, Version 1.0', '[Common Infos]', f'DataFile={stem}.eeg']
+    marks += ['[Marker Infos]', 'Mk1=New Segment,,1,1,0']
+    if bad:
+        marks.append(f'Mk2=Bad Interval,Bad Min-Max,{bad[0] + 1},{bad[1] - bad[0]},0')
+    (folder / f'{stem}.vhdr').write_text('\n'.join(header) + '\n', encoding='utf-8')
+    (folder / f'{stem}.vmrk').write_text('\n'.join(marks) + '\n', encoding='utf-8')
+    x.T.astype('<f4').tofile(folder / f'{stem}.eeg')
+
+
+def brainvision_cohort(folder, bad=None):
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    (folder / 'cohort.yaml').write_text('rate: 50\nfeatures: {audio: 50}\n')
+    (folder / 'runs.csv').write_text('subject,split,set,bold\np1,story,train,a.vhdr\n')
+    x = rng.normal(size=(3, 300))
+    write_brainvision(folder, 'a', x, bad)
+    return x
+
+
+def test_a_brainvision_recording_is_read_and_its_samples_count_as_part_of_it(tmp_path):
+    pytest.importorskip('mne')
+    x = brainvision_cohort(tmp_path / 'own')
+    cohort = open_signals(tmp_path / 'own')
+    assert cohort.names == tuple(NAMES) and cohort.kept(next(cohort.runs.itertuples())).all()
+    np.testing.assert_allclose(cohort.rows(next(cohort.runs.itertuples())), x.T * 1e-6, rtol=1e-6)
+    read = inputs_of(cohort)['bold']
+    assert set(read) == {'a.vhdr', 'a.eeg', 'a.vmrk'}
+    check_inputs(dict(bold=read), cohort)
+    (x[:, ::-1].T.astype('<f4')).tofile(tmp_path / 'own' / 'a.eeg')
+    with pytest.raises(ChangedInUse, match='changed while they were in use: a.eeg'):
+        check_inputs(dict(bold=read), cohort)
+    (tmp_path / 'own' / 'runs.csv').write_text('subject,split,set,bold\np1,story,train,a.eeg\n')
+    with pytest.raises(ValueError, match='a.eeg is a part of a BrainVision recording. Give its header, a.vhdr'):
+        open_signals(tmp_path / 'own')
+    (tmp_path / 'own' / 'runs.csv').write_text('subject,split,set,bold\np1,story,train,a.vhdr\n')
+    (tmp_path / 'own' / 'a.eeg').unlink()
+    with pytest.raises(ValueError, match='a.vhdr cannot be read'):
+        open_signals(tmp_path / 'own')
+
+
+def test_samples_that_an_annotation_calls_bad_are_left_out_and_reported(tmp_path):
+    pytest.importorskip('mne')
+    x = brainvision_cohort(tmp_path / 'own', bad=(100, 150))
+    x[:, 100:150] = 1e4  # an artefact
+    write_brainvision(tmp_path / 'own', 'a', x, bad=(100, 150))
+    cohort = open_signals(tmp_path / 'own')
+    row = next(cohort.runs.itertuples())
+    with pytest.warns(UserWarning, match='a.vhdr: 1 of 6 s are annotated as bad and left out'):
+        y = cohort.bold(row)
+    kept = cohort.kept(row)
+    assert (~kept).nonzero()[0].tolist() == list(range(100, 150)) and np.isnan(y[~kept]).all()
+    plain = x[:, kept].T
+    np.testing.assert_allclose(y[kept], (plain - plain.mean(0)) / plain.std(0), atol=1e-4)
+    write_brainvision(tmp_path / 'own', 'a', x, bad=(0, 300))
+    with pytest.raises(ValueError, match='a.vhdr: 6 of 6 s are annotated as bad. Leave the run out'):
+        open_signals(tmp_path / 'own').bold(row)
+
+
+def test_files_that_place_a_channel_elsewhere_are_refused_and_a_table_decides(tmp_path):
+    mne = pytest.importorskip('mne')
+    folder = write(tmp_path / 'own', ('a_raw.fif', 'b_raw.fif'))
+    raw = mne.io.read_raw(folder / 'b_raw.fif', preload=True, verbose='error')
+    raw.info['chs'][1]['loc'][:3] += [0, 0, 0.0005]
+    raw.save(folder / 'b_raw.fif', fmt='double', overwrite=True, verbose='error')
+    assert open_signals(folder).positions is not None  # half a millimetre is the same place
+    raw.info['chs'][1]['loc'][:3] += [0, 0, 0.0105]
+    raw.save(folder / 'b_raw.fif', fmt='double', overwrite=True, verbose='error')
+    with pytest.raises(ValueError, match=r'b_raw.fif places channel O2 11 mm from where .*a_raw.fif .*positions.csv'):
+        open_signals(folder)
+    (folder / 'positions.csv').write_text('name,x,y\nO1,-1,0\nO2,1,0\nCz,0,1\n')
+    with (folder / 'cohort.yaml').open('a') as f:
+        f.write('positions: positions.csv\n')
+    assert open_signals(folder).positions.x.tolist() == [-1, 1, 0]
+    raw.info['chs'][0]['loc'][:3] = 0  # one channel without a place keeps the others' places
+    raw.save(folder / 'b_raw.fif', fmt='double', overwrite=True, verbose='error')
+    assert np.isnan(read_signals(folder / 'b_raw.fif').places[0]).all()
+    assert np.isfinite(read_signals(folder / 'b_raw.fif').places[1:]).all()

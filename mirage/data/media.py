@@ -17,7 +17,15 @@ import numpy as np, pandas as pd
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..core import TR, check_number, digest, known_digest
-from .movies import MovieError, Stand, check_clock, features, pick_sound, movie_span, survey_packets
+from mirage.data.movies import (
+    MovieError,
+    Orientation,
+    check_clock,
+    describe_track,
+    movie_span,
+    pick_sound,
+    survey_packets,
+)
 from .stimuli import QUIET, Movie, Transcript
 from .text import read_text
 from .words import column_role, read_word_table
@@ -54,7 +62,9 @@ def open_sound(path, transcript=None, tr: float = TR, audio_track='') -> SoundFi
     if seconds <= 0:
         raise MovieError(f'{path} holds no sound; fetch it again, or convert it with FFmpeg')
     sounds = [t for t in survey.tracks if t.kind == 'audio']
-    taken = f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({features(sound)})' if len(sounds) > 1 else ''
+    taken = (
+        f'sound track {sounds.index(sound) + 1} of {len(sounds)} ({describe_track(sound)})' if len(sounds) > 1 else ''
+    )
     notes = ('its cover picture is not shown',) * any(t.kind == 'video' for t in survey.tracks)
     tell(path, notes)
     return SoundFile(
@@ -68,7 +78,7 @@ def open_sound(path, transcript=None, tr: float = TR, audio_track='') -> SoundFi
         channels=sound.channels,
         audio_track=str(audio_track or '').strip(),
         heard=taken,
-        stand=Stand(),
+        orientation=Orientation(),
         notes=notes,
         tr=tr,
         streams=('audio',),
@@ -249,7 +259,7 @@ def open_pictures(path, transcript=None, tr: float = TR) -> Pictures:
         channels=0,
         audio_track='',
         heard='',
-        stand=Stand(),
+        orientation=Orientation(),
         notes=notes,
         tr=tr,
         streams=('vision',),

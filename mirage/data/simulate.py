@@ -320,7 +320,7 @@ class Truth:
     mean: dict  # modality -> (L, D) of the states over the training movies
     std: dict  # modality -> (L, D)
     parcels: pd.DataFrame  # parcel, network, share of variance by text, audio, vision, interaction, slow
-    weights: np.ndarray  # (S, P, columns) onto the latents
+    loadings: np.ndarray  # (S, P, columns): of each parcel on the latents
     ceiling: np.ndarray  # (S, P)
     columns: list  # names of the latents
 
@@ -400,20 +400,20 @@ def plant(
         1,
     )
     shared, own = rng.normal(size=power.shape), rng.normal(size=(n_subjects, *power.shape))
-    weights = np.sqrt(power) * (np.sqrt(2 / 3) * shared + np.sqrt(1 / 3) * own)
+    loadings = (np.sqrt(power) * (np.sqrt(2 / 3) * shared + np.sqrt(1 / 3) * own)).astype(np.float32)
     peak = np.array([PLAN[n][5] for n in networks]) * rng.normal(1, 0.08, len(networks))
     ceiling = np.clip(peak * np.resize(SUBJECT_GAIN, n_subjects)[:, None], 0.15, 0.92)
-    return Truth(bands, directions, mean, std, parcels, weights.astype(np.float32), ceiling.astype(np.float32), columns)
+    return Truth(bands, directions, mean, std, parcels, loadings, ceiling.astype(np.float32), columns)
 
 # %% ../../nbs/01i_simulate.ipynb #dda128b0
 def simulate_run(
     latents,  # (n_tr, columns) after haemodynamics, unit variance over the training set
-    weights,  # (P, columns)
+    loadings,  # (P, columns)
     ceiling,  # (P,)
     rng,
 ):  # (n_tr, P) float32
     "One noisy run whose correlation with its own signal is `ceiling` in expectation."
-    signal = latents @ weights.T
+    signal = latents @ loadings.T
     signal = (signal - signal.mean(0)) / signal.std(0)
     noise = lfilter([1], [1, -0.4], rng.normal(size=(len(signal) + 20, signal.shape[1])), axis=0)[20:]
     noise = (noise - noise.mean(0)) / noise.std(0)
@@ -505,7 +505,7 @@ def write_truth(
         with h5py.File(tmp, 'w') as f:
             f.attrs.update(columns=json.dumps(truth.columns), **about)
             for i, s in enumerate(SUBJECTS):
-                f[f'ceiling/{s}'], f[f'weights/{s}'] = truth.ceiling[i], truth.weights[i]
+                f[f'ceiling/{s}'], f[f'weights/{s}'] = truth.ceiling[i], truth.loadings[i]
             for m in MODALITIES:
                 f[f'bands/{m}'], f[f'directions/{m}'] = truth.bands[m], truth.directions[m]
             for name in (*MODALITIES, 'interaction', 'slow'):
@@ -541,7 +541,7 @@ def simulate_bold(
         noise = np.random.default_rng([seed, 2, i])
 
         def respond(run):
-            return simulate_run(latents[run.split][: run.n_tr], truth.weights[i], truth.ceiling[i], noise)
+            return simulate_run(latents[run.split][: run.n_tr], truth.loadings[i], truth.ceiling[i], noise)
 
         write_responses(folder, run_lengths(splits, subject, noise), subject, respond)
     about = dict(seed=seed, interactions=interactions, planted=planted)

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from ..core import TR, check_name, digest
 from .media import columns_of, open_stimulus, time_of
-from .movies import MovieError, Stand
+from .movies import MovieError, Orientation
 from .stimuli import RATE, Movie, Transcript
 from .text import read_text
 from .words import read_word_table
@@ -202,7 +202,7 @@ def open_timeline(path, tr: float = TR) -> Timeline:
         channels=channels.pop() if len(channels) == 1 else 2,
         audio_track='',
         heard='',
-        stand=Stand(),
+        orientation=Orientation(),
         notes=(),
         tr=tr,
         streams=one.streams,

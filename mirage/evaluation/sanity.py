@@ -79,7 +79,7 @@ class Pairs:
         lasts = len(self.frames(partner)) / self.features.hz - min(row.onset for row in self.runs[split])
         return min(longest, int(lasts / self.cohort.tr))
 
-
+# %% ../../nbs/06f_sanity.ipynb #ddf2056a
 def run_folds(pairs: Pairs, most: int = 4) -> list:  # lists of splits: each is held out once
     "Movies in groups of about equal length; the parts of one movie stay together."
     movies = {}
@@ -116,7 +116,7 @@ def scaler(
 
     return scaled
 
-
+# %% ../../nbs/06f_sanity.ipynb #4b86a9ac
 def training_blocks(
     pairs: Pairs,
     design: dict,  # (subject, split) → (rows, columns)
@@ -126,10 +126,10 @@ def training_blocks(
     "The training runs; people whose rows are the same stay together."
     blocks = []
     for split in splits:
-        alike = {}
+        same_rows = {}
         for row in pairs.runs[split]:
-            alike.setdefault((row.n_tr, row.onset), []).append(row)
-        for rows in alike.values():
+            same_rows.setdefault((row.n_tr, row.onset), []).append(row)
+        for rows in same_rows.values():
             x = scaled(design[rows[0].subject, split])
             blocks.append((x, {row.subject: np.nan_to_num(pairs.bold(row)[: len(x)]) for row in rows}))
     return blocks
@@ -220,7 +220,7 @@ def find_delay(
     edge = bool(table.r.argmax() in (0, len(table) - 1))
     return Delay(table, found, float(low), float(high), edge, bool(best.low > 0))
 
-
+# %% ../../nbs/06f_sanity.ipynb #56e3560e
 def advise(
     delay: Delay,
     runs: pd.DataFrame,  # of the cohort
@@ -258,7 +258,7 @@ def derangement(
         if all(a != b for a, b in zip(names, others)):
             return dict(zip(names, others))
 
-
+# %% ../../nbs/06f_sanity.ipynb #e0cd3ab0
 @dataclass(frozen=True)
 class Shuffled:
     "r where movies and brains do not belong together."

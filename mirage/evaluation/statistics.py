@@ -161,14 +161,12 @@ def block_weights(
     draws: int,
     rng,
 ):  # (draws, cells) how often each cell is drawn; degrees of freedom
-    "Circular blocks for one movie; every row of weights adds up to the number of cells."
+    "Circular blocks for one movie; every row adds up to the number of cells."
     check_number('draws', draws, 2, 10**6, whole=True)  # one has no spread
     block = max(1, min(block, cells // 3))
     blocks = cells // block
     if blocks < 2:
-        raise ValueError(
-            f'{cells} cells of {STEP} TRs are too few to resample: leave the movie out, or join it with another'
-        )
+        raise ValueError(f'{cells} cells are too few to resample: leave the movie out, or join it with another')
     counts = np.zeros((draws, cells))
     np.add.at(counts, (np.arange(draws)[:, None], rng.integers(cells, size=(draws, blocks - 1))), 1)
     wrapped = np.cumsum(np.concatenate([np.zeros((draws, 1)), counts[:, cells - block + 1 :], counts], axis=1), axis=1)
@@ -241,12 +239,13 @@ class Bootstrap:
 def timeline(
     pairs: dict,  # of `paired`
     movies: dict,  # split → movie
+    step: int = STEP,  # TRs per cell
 ) -> dict:  # {movie: {split: cells}}
     "The cells of every movie, long enough for the subject with the longest recording."
     cells = {}
     for split in sorted({split for p in pairs.values() for split in p}):
         longest = max(len(p[split][0]) for p in pairs.values() if split in p)
-        cells.setdefault(movies[split], {})[split] = -(-longest // STEP)
+        cells.setdefault(movies[split], {})[split] = -(-longest // step)
     return cells
 
 
@@ -257,12 +256,12 @@ def movie_weights(
     rng,
 ) -> tuple[dict, int]:  # {movie: (1 + draws, cells)}; degrees of freedom
     "How often each cell of a movie counts: once in the score itself, the first row, and then as it is drawn."
-    weights, df = {}, 0
+    found, df = {}, 0
     for movie, splits in cells.items():
         drawn, blocks = block_weights(sum(splits.values()), block, draws, rng)
-        weights[movie] = np.concatenate([np.ones((1, drawn.shape[1])), drawn])
+        found[movie] = np.concatenate([np.ones((1, drawn.shape[1])), drawn])
         df += blocks
-    return weights, df
+    return found, df
 
 
 def units_of(
@@ -280,6 +279,8 @@ def movie_sums(
     pairs: dict,  # one subject's {split: (predicted, measured)}
     cells: dict,  # one movie's {split: cells}
     units,  # of `units_of`
+    *,
+    step: int = STEP,  # TRs per cell
 ):  # (cells, 5, parcels), (cells,)
     "One subject's cells of one movie; empty where the subject has no recording."
     empty = [np.zeros((0, len(mean))) for mean, _ in units]
@@ -289,7 +290,7 @@ def movie_sums(
             np.where(std == 0, 0.0, (v - mean) / np.where(std == 0, 1.0, std))
             for v, (mean, std) in zip(pairs.get(split, empty), units)
         )
-        parts.append(cell_sums(x, y, n))
+        parts.append(cell_sums(x, y, n, step))
     return [np.concatenate(p) for p in zip(*parts)]
 
 
@@ -304,13 +305,14 @@ def resample(
     draws: int = 1000,
     seed: int = 0,
     tr: float = TR,  # seconds
+    step: int = STEP,  # TRs per cell, by which blocks are counted
 ) -> Bootstrap:
     "The score per subject and parcel, and under resampled blocks of time."
     pairs = paired(predicted, measured, trim)
-    cells = timeline(pairs, movies)
-    block = max(STEP, round(block * TR / tr))
+    cells = timeline(pairs, movies, step)
+    block = max(step, round(block * TR / tr))
     rng = np.random.default_rng(seed)
-    weights, df = movie_weights(cells, block // STEP, draws, rng)
+    counted, df = movie_weights(cells, block // step, draws, rng)
     scores, resampled = [], []
     for p in pairs.values():
         whole = units_of(list(p.values()))
@@ -319,16 +321,16 @@ def resample(
             if p.keys().isdisjoint(cells[movie]):
                 continue
             units = whole if pooled else units_of([v for split, v in p.items() if split in cells[movie]])
-            sums, rows = movie_sums(p, cells[movie], units)
-            of_draws = (weights[movie] @ sums.reshape(len(sums), -1)).reshape(draws + 1, 5, -1)
-            drawn.append((of_draws, weights[movie] @ rows))
+            sums, rows = movie_sums(p, cells[movie], units, step=step)
+            of_draws = (counted[movie] @ sums.reshape(len(sums), -1)).reshape(draws + 1, 5, -1)
+            drawn.append((of_draws, counted[movie] @ rows))
         if pooled:
             drawn = [tuple(map(sum, zip(*drawn)))]
         r = np.mean([r_of_sums(*d) for d in drawn], axis=0)
         scores.append(r[0])
         resampled.append(r[1:].astype(np.float32))
     lengths = map_runs(lambda pair: len(pair[0]), pairs)
-    plan = digest([cells, lengths, pooled, trim, block, draws, seed])
+    plan = digest([cells, lengths, pooled, trim, block, draws, seed, step])
     return Bootstrap(tuple(pairs), np.stack(scores), np.stack(resampled, axis=1), df, plan)
 
 # %% ../../nbs/06a_statistics.ipynb #8b192307
