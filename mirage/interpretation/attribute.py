@@ -30,10 +30,10 @@ def subset_predictions(
     "What the model predicts from every subset of its modalities."
     pooled = model.pool(features)
 
-    def see(given):
+    def predict_from(given):
         return model.read_out(model.temporal_encoder(model.project({m: pooled[m] for m in given})))
 
-    return {s: see(s.split('+')) for s in subsets(pooled)}
+    return {s: predict_from(s.split('+')) for s in subsets(pooled)}
 
 # %% ../../nbs/07a_attribute.ipynb #af4eb4cd
 def left_out(
@@ -83,7 +83,7 @@ class AttentionMean:
             self.timed[m] = self.timed.get(m, 0) + a.mean((2, 3)).sum(0).cpu()
 
     def table(self) -> pd.DataFrame:  # modality, head, query, layer, weight
-        "The densest that is kept."
+        "All that is kept: the mean over stimuli and time."
         parts = []
         for m, a in self.total.items():
             head, query, layer = (i.ravel() for i in np.indices(a.shape))
@@ -157,42 +157,44 @@ class StageRows:
     ):
         self.lengths, self.tr, self.hz, self.width, self.delays = lengths, tr, hz, width, delays
         self.copies = 1 + sum(whole_trs(d, tr) is None for d in delays)
-        self.rows, self.change, self.open = {}, {}, {}
+        self.rows, self.projections, self.series = {}, {}, {}
+
+    def narrow(self, stage: str, x: np.ndarray) -> np.ndarray:  # (n, D) → (n, at most width)
+        "Projected at random where it is too wide, in all movies alike."
+        D = x.shape[1]
+        if stage not in self.rows:
+            if D > self.width:
+                projection = SparseRandomProjection(self.width, dense_output=True, random_state=0)
+                self.projections[stage] = projection.fit(np.zeros((1, D)))
+            self.rows[stage] = movie_rows(self.lengths, min(D, self.width), self.copies)
+        return self.projections[stage].transform(x) if stage in self.projections else x
 
     def update(
         self,
         windows,  # of mirage.training.loader, those of a movie one after the other
         states: dict,  # stage → (B, T, width)
     ):
-        for i, w in enumerate(windows):
-            if self.open and w.split not in self.open:
+        for i, window in enumerate(windows):
+            if self.series and window.split not in self.series:
                 self.close()
-            series = self.open.setdefault(w.split, {})
-            for stage, x in states.items():
-                x = x[i].float().cpu().numpy()
-                skip = max(0, -w.frame)
-                D = x.shape[1]
-                if stage not in self.rows:
-                    if D > self.width:
-                        self.change[stage] = (
-                            SparseRandomProjection(self.width, dense_output=True, random_state=0)
-                            .fit(np.zeros((1, D)))
-                            .transform
-                        )
-                    self.rows[stage] = movie_rows(self.lengths, min(D, self.width), self.copies)
-                x = self.change.get(stage, lambda v: v)(x[skip:])
-                end = w.frame + skip + len(x)
-                long = series.get(stage, np.zeros((0, x.shape[1]), np.float32))
-                series[stage] = np.concatenate([long, np.zeros((max(0, end - len(long)), x.shape[1]), np.float32)])
-                series[stage][w.frame + skip : end] = x
+            series = self.series.setdefault(window.split, {})
+            before = max(0, -window.frame)  # time steps before the movie begins
+            for stage, batch in states.items():
+                x = self.narrow(stage, batch[i].float().cpu().numpy()[before:])
+                start = window.frame + before
+                stop = start + len(x)
+                known = series.get(stage, np.zeros((0, x.shape[1]), np.float32))
+                missing = np.zeros((max(0, stop - len(known)), x.shape[1]), np.float32)
+                series[stage] = np.concatenate([known, missing])
+                series[stage][start:stop] = x
 
     def close(self) -> dict:  # stage → showing → (TRs, width), or (copies, TRs, width)
         "Average the finished movies over TRs."
         for key, n in self.lengths.items():
             split, onset = key if isinstance(key, tuple) else (key, 0.0)
-            for stage, x in self.open.get(split, {}).items():
+            for stage, x in self.series.get(split, {}).items():
                 self.rows[stage][key][:] = delayed_means(x, n, self.tr, hz=self.hz, onset=onset, delays=self.delays)
-        self.open = {}
+        self.series = {}
         return self.rows
 
 # %% ../../nbs/07a_attribute.ipynb #a8b5224d
