@@ -94,7 +94,7 @@ def test_features_that_came_with_another_cohort_are_said_to_be_taken_for_the_sam
 def test_a_person_without_minutes_is_the_average_person_to_the_last_bit(trained):
     run = adapt(trained.run.path, 'five', subjects='dan', minutes=0)
     average, model = average_readout(load_model(trained.run)), load_model(run)
-    assert np.array_equal(model.head.weights[-1].detach(), average.weights)
+    assert np.array_equal(model.head.weights[-1].detach(), average.coefficients)
     assert np.array_equal(model.head.bias_param[-1].detach(), average.bias)
     r, beside = run.metrics['r']['test']['dan'], run.metrics['average']['test']['dan']
     assert abs(r - beside) < 1e-9 and run.metrics['people']['dan']['average_share'] == 1
@@ -161,10 +161,10 @@ def plainly_fitted(pieces, start, tr, spread):
         errors.append([squared(part, a) for a in alphas] + [np.square(residual[part]).sum(0)])
     better, doubt = believed(np.array(errors), np.array([part.stop - part.start for part in parts]))
     which = (better + doubt[:, None]).argmin(0)
-    weights = start.weights.astype(float)
+    coefficients = start.coefficients.astype(float)
     for k in np.flatnonzero(which < len(alphas)):
-        weights[:, k] += ridge(np.arange(len(z)), alphas[which[k]])[0][:, k]
-    return weights, np.append(PENALTIES, np.inf)[which]
+        coefficients[:, k] += ridge(np.arange(len(z)), alphas[which[k]])[0][:, k]
+    return coefficients, np.append(PENALTIES, np.inf)[which]
 
 
 @pytest.mark.parametrize('hidden', [12, 150])
@@ -174,9 +174,9 @@ def test_the_closed_form_is_the_plain_one_with_more_trs_than_hidden_units_and_wi
     pieces = [(z := rng.normal(size=(rows, hidden)), z @ truth + 4 * rng.normal(size=(rows, 8))) for rows in (70, 50)]
     start = Readout((0.7 * truth).astype(np.float32), np.zeros(8, np.float32))
     fitted = fit_readout(pieces, start, tr=1.5, spread=spread)
-    weights, penalty = plainly_fitted(pieces, start, 1.5, spread)
+    coefficients, penalty = plainly_fitted(pieces, start, 1.5, spread)
     assert np.array_equal(fitted.penalty, penalty) and np.isfinite(penalty).any()
-    assert np.allclose(fitted.weights, weights, rtol=1e-5, atol=1e-5)
+    assert np.allclose(fitted.coefficients, coefficients, rtol=1e-5, atol=1e-5)
 
 
 def test_recordings_that_say_nothing_leave_the_average_person_nearly_as_it_was():
@@ -370,8 +370,8 @@ def test_a_parcel_that_was_not_measured_is_no_difference_between_people():
     missing = common.copy()
     missing[1, :, :300] = 0
     along = {}
-    for name, weights in (('all', common), ('missing', missing)):
-        model = SimpleNamespace(head=SimpleNamespace(weights=torch.tensor(weights)))
+    for name, readouts in (('all', common), ('missing', missing)):
+        model = SimpleNamespace(head=SimpleNamespace(weights=torch.tensor(readouts)))
         spread = readout_spread(model)
         direction = common.mean((0, 2)) / np.linalg.norm(common.mean((0, 2)))
         along[name] = direction @ spread @ spread.T @ direction

@@ -40,9 +40,9 @@ def test_weights_are_the_softmax_and_a_broken_member_gets_none(tmp_path, bold):
     paths = members(tmp_path, bold, (0.5, 1.0, 2.0), broken=(1,))
     sums = [split_sums(p, bold) for p in paths]
     blended = choose(paths, sums, LENGTHS, k=3, temperature=0.3)
-    assert np.allclose(blended.weights.sum(0), 1)
+    assert np.allclose(blended.member_weights.sum(0), 1)
     broken = blended.paths.index(paths[1])
-    assert (blended.weights[broken, :, 0] == 0).all() and (blended.weights[broken, :, 1:] > 0).all()
+    assert (blended.member_weights[broken, :, 0] == 0).all() and (blended.member_weights[broken, :, 1:] > 0).all()
     for s, i in (('sub-01', 0), ('sub-02', 1)):
         for p in range(5):
 
@@ -52,7 +52,7 @@ def test_weights_are_the_softmax_and_a_broken_member_gets_none(tmp_path, bold):
             r = [np.corrcoef(joined(h5py.File(q)[f'val/{s}']), joined(bold[s]))[0, 1] for q in blended.paths]
             e = np.exp(np.array(r) / 0.3)
             e[np.isnan(r)] = 0
-            assert np.allclose(blended.weights[:, i, p], e / e.sum(), atol=1e-6)
+            assert np.allclose(blended.member_weights[:, i, p], e / e.sum(), atol=1e-6)
     assert all(np.isfinite(x).all() for *_, x in blended.predict('val'))
 
 
@@ -88,7 +88,7 @@ def test_a_half_is_predicted_without_having_been_seen(tmp_path, bold):
     for splits in other.values():
         splits |= {k: -y[::-1] for k, y in splits.items() if k not in first}
     a, b = [split_sums(p, bold) for p in paths], [split_sums(p, other) for p in paths]
-    assert np.array_equal(choose(paths, a, first, k=2).weights, choose(paths, b, first, k=2).weights)
+    assert np.array_equal(choose(paths, a, first, k=2).member_weights, choose(paths, b, first, k=2).member_weights)
     assert not np.allclose(choose(paths, a, LENGTHS, k=2).r, choose(paths, b, LENGTHS, k=2).r)
     scored = cross_fitted(paths, a, bold, k=2)
     assert scored.r.shape == (2, 5) and 0.2 < scored.mean < 0.6
@@ -131,9 +131,9 @@ def test_the_notebook_from_runs_to_an_ensemble(tmp_path, bold):
         and set(run.scores) == {'subject', 'parcel', 'set', 'r'}
         and len(run.config['members']) == 3
     )
-    weights = pd.read_parquet(run.path / 'members.parquet')
-    assert np.allclose(weights.groupby(['subject', 'parcel']).weight.sum(), 1)
-    assert (weights.query('member == "mirage-native-s2" and parcel == 1').weight == 0).all()
+    table = pd.read_parquet(run.path / 'members.parquet')
+    assert np.allclose(table.groupby(['subject', 'parcel']).member_weight.sum(), 1)
+    assert (table.query('member == "mirage-native-s2" and parcel == 1').member_weight == 0).all()
     with h5py.File(run.path / 'predictions.h5') as f:
         assert {k: v.shape for k, v in f['val/sub-01'].items()} == {k: (n, 5) for k, n in LENGTHS.items()}
     (tmp_path / 'results/mine/train/mirage-native-s1/predictions.h5').write_bytes(b'cut')

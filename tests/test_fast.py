@@ -256,9 +256,9 @@ def test_a_fused_step_that_is_not_finite_changes_no_weight_and_no_moment(folder,
             return [x.clone() for x in (*learner.model.parameters(), *moments)]
 
         before = state()
-        told = step(learner, batch, number, seed=seed, clip=clip)
-        seen.append((all(torch.equal(a, b) for a, b in zip(before, state())), np.isfinite(told.read()).all()))
-        return told
+        sent = step(learner, batch, number, seed=seed, clip=clip)
+        seen.append((all(torch.equal(a, b) for a, b in zip(before, state())), np.isfinite(sent.read()).all()))
+        return sent
 
     toy(monkeypatch, poison=('audio', 'c'))
     monkeypatch.setattr(mirage.training.train, 'train_step', watched)
@@ -437,11 +437,11 @@ def test_on_a_gpu_what_is_computed_waits_for_the_copy_and_holds_its_memory(monke
 
 
 def test_what_a_step_tells_is_read_after_its_event(monkeypatch):
-    told = mirage.training.train.Told(
+    sent = mirage.training.train.SentLoss(
         1, [], torch.tensor([0.5, 2.0]), SimpleNamespace(synchronize=lambda: arrived.append(1))
     )
     arrived = []
-    assert told.read() == (0.5, 2.0) and arrived == [1]
+    assert sent.read() == (0.5, 2.0) and arrived == [1]
 
 
 def sequences(rng, count, length):

@@ -43,8 +43,8 @@ def measured(folder):  # name → number
     found |= {
         f'training: {k} of epoch {e}': float(v) for k in ('loss', 'grad_norm') for e, v in enumerate(history[k], 1)
     }
-    weights = run.scores.r.to_numpy()
-    return found | {'training: mean r': run.metrics['val_r'], 'training: deviation of r': float(weights.std())}
+    by_parcel = run.scores.r.to_numpy()
+    return found | {'training: mean r': run.metrics['val_r'], 'training: deviation of r': float(by_parcel.std())}
 
 
 @pytest.mark.filterwarnings('ignore')

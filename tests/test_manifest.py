@@ -53,6 +53,7 @@ def test_our_copies_are_the_release_s():
         ('    fmri/sub-01/atlas/', '    /fmri/sub-01/atlas/', "the path '/fmri/sub-01/atlas/.*' leaves its folder"),
         ('not needed", files: [\'', 'not needed", files: [\'nothing', 'no group has stimuli/movies/ood/'),
         ('  licence: "MIT"\n', '', 'wav2vec-bert-2.0: licence is missing'),
+        ('  licence_read_in:', '  seen:', 'seen is called licence_read_in now'),  # as earlier versions had it
         (
             'provider: "Meta AI"',
             'provider: !!python/object/apply:os.getcwd []',

@@ -149,4 +149,4 @@ def test_scores_and_ensembles_of_cohorts_with_missing_runs(made, name):
 def test_a_person_without_validation_runs_gets_the_plain_mean_of_the_members(made):
     made('mixed')
     ensemble = execute('06c_ensemble', cohort='own', preset='smoke')['ensemble']
-    assert ensemble.subjects == ('p1', 'p3', 'p2') and (ensemble.weights[:, 2] == 1).all()
+    assert ensemble.subjects == ('p1', 'p3', 'p2') and (ensemble.member_weights[:, 2] == 1).all()

@@ -68,8 +68,8 @@ def test_an_ensemble_member_with_a_large_offset_keeps_its_weight(tmp_path):
         with h5py.File(path, 'w') as f:
             for s in x:
                 f[f'val/{s}/a'] = x[s]['a'].astype(float) + offset
-    weights = choose(paths, [split_sums(p, y) for p in paths], 'a', k=2).weights
-    assert np.allclose(weights, 0.5, atol=1e-6)
+    member_weights = choose(paths, [split_sums(p, y) for p in paths], 'a', k=2).member_weights
+    assert np.allclose(member_weights, 0.5, atol=1e-6)
 
 
 def test_constant_means_one_value_only_everywhere():

@@ -695,7 +695,7 @@ const keys = k => { document.body.dispatchEvent(new KeyboardEvent('keydown', {ke
 const right = (at(4), keys('ArrowRight')), home = keys('Home'), end = keys('End'); keys(' '); const began = $('play').getAttribute('aria-label'); keys(' ');
 at(4); speak(2.5, true); const spoken = $('said').textContent; $('regions').value = '0'; $('regions').dispatchEvent(new Event('change')); const pinned = $('pins').textContent;
 const rows = mapTable(), wide = document.documentElement.scrollWidth - innerWidth, asked = courseTable();
-document.body.dataset.found = JSON.stringify({right, home, end, began, ended: $('play').getAttribute('aria-label'), spoken, pinned, rows: rows.length, columns: asked[0].length, wide, film: [media.duration, media.videoWidth, media.currentTime, D.sounds], lost, average, summed, unnamed: [...document.querySelectorAll('button,select,input')].filter(e => !(e.getAttribute('aria-label') || e.textContent || (e.labels && e.labels.length))).length, moves: a !== b, returns: a === c, other: other !== a, tip, value: value_, when: $('when').textContent, lines: document.querySelectorAll('#courses polyline').length}) }, 300))</script>"""  # noqa: E501
+document.body.dataset.found = JSON.stringify({right, home, end, began, ended: $('play').getAttribute('aria-label'), spoken, pinned, rows: rows.length, columns: asked[0].length, wide, movie: [media.duration, media.videoWidth, media.currentTime, D.sounds], lost, average, summed, unnamed: [...document.querySelectorAll('button,select,input')].filter(e => !(e.getAttribute('aria-label') || e.textContent || (e.labels && e.labels.length))).length, moves: a !== b, returns: a === c, other: other !== a, tip, value: value_, when: $('when').textContent, lines: document.querySelectorAll('#courses polyline').length}) }, 300))</script>"""  # noqa: E501
 
 
 @pytest.mark.skipif(not BROWSER, reason='no Chromium: the interactive page is not opened')
@@ -728,8 +728,8 @@ def test_the_slider_moves_the_map_in_a_browser(made, tmp_path):
     assert not re.search(r'CONSOLE.*(Uncaught|[Ee]rror)', done.stderr), done.stderr[-2000:]
     found = json.loads(re.search(r'data-found="([^"]*)"', done.stdout)[1].replace('&quot;', '"'))
     assert found['moves'] and found['returns'] and found['other'] and found['lines'] == 9 and not found['lost']
-    assert abs(found['film'][0] - p.movie.seconds) < 0.2 and found['film'][1] == 128 and found['film'][3]
-    assert abs(found['film'][2] - (4 * 1.49 - 4.47)) < 0.01  # the movie stands where the map does
+    assert abs(found['movie'][0] - p.movie.seconds) < 0.2 and found['movie'][1] == 128 and found['movie'][3]
+    assert abs(found['movie'][2] - (4 * 1.49 - 4.47)) < 0.01  # the movie stands where the map does
     assert abs(found['average'] - found['summed']) < 1e-9 and found['average'] != found['value']
     assert (found['right'], found['home'], found['end']) == (5, 0, 8) and found['began'] == 'pause'
     assert found['ended'] == 'play' and 'the quick brown' in found['spoken'] and not found['unnamed']

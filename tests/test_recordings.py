@@ -436,7 +436,7 @@ def test_training_ridge_and_scores_run_with_a_missing_parcel_and_onsets(watched)
     )
     assert (
         np.isnan(blend.r[0, 0, 2])
-        and blend.weights[0, 0, 2] == 0
+        and blend.member_weights[0, 0, 2] == 0
         and all(np.isfinite(x).all() for *_, x in blend.predict('val'))
     )
 

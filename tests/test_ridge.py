@@ -82,7 +82,7 @@ def test_penalties_so_small_that_nothing_is_left_out():
         fit_ridge([(X, {'s': Y})], [1e-300, 1e-14])
 
 
-def test_a_constant_parcel_gets_the_first_penalty_and_no_weights():
+def test_a_constant_parcel_gets_the_first_penalty_and_no_coefficients():
     X, Y, _ = data(200, 20, 5)
     Y[:, 2] = 4.0
     ours = same_as_sklearn(X, Y)
@@ -423,9 +423,9 @@ def test_a_stream_counts_as_much_as_another_however_wide_it_is_and_however_loud_
         def _fill(self, stream, split, start, out):
             out[:] = self.x[start : start + len(out)]
 
-    weights = R.layer_weights(Loud(), ['m'])
-    assert np.allclose(weights['text'] / weights['text'][0], [1, 0.01, 0], rtol=0.1) and weights['text'].sum() == 1
-    mean = tr_rows(Loud(), 'm', 50, 2.0, layers=weights)
+    by_layer = R.layer_weights(Loud(), ['m'])
+    assert np.allclose(by_layer['text'] / by_layer['text'][0], [1, 0.01, 0], rtol=0.1) and by_layer['text'].sum() == 1
+    mean = tr_rows(Loud(), 'm', 50, 2.0, layers=by_layer)
     assert np.allclose(
-        mean, tr_mean(np.einsum('tld,l->td', Loud.x.astype(np.float16), weights['text']), 50, 2.0), atol=1e-2
+        mean, tr_mean(np.einsum('tld,l->td', Loud.x.astype(np.float16), by_layer['text']), 50, 2.0), atol=1e-2
     )

@@ -98,12 +98,12 @@ class Planted:
 
     name, tr, simulated, subjects, rates, labels = 'toy', 1.49, True, SUBJECTS, {}, ()
 
-    def write_truth(self, columns, weights):  # (parcels, columns)
+    def write_truth(self, columns, loadings):  # (parcels, columns)
         (self.root / 'truth').mkdir(parents=True)
         with h5py.File(self.root / 'truth' / 'truth.h5', 'w') as f:
             f.attrs['columns'] = json.dumps(columns)
             for s in SUBJECTS:
-                f[f'weights/{s}'] = weights
+                f[f'weights/{s}'] = loadings
             for m in MODALITIES:
                 f[f'bands/{m}'] = np.eye(LAYERS)[6]
         seal(self.root / 'truth' / 'truth.h5')

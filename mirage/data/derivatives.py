@@ -961,8 +961,8 @@ def plan_job(
     table, kept = read_confounds(source, cleaning)
     rows = rows_to_keep(source, volumes, kept, cleaning)
     video = stimulus(row, 'video', movies, endings=MOVIES, base=base)
-    scan, told = dict(first=rows.first, volumes=volumes, tr=tr), events_of(source, row, derivatives, events)
-    timing = timing_of(source, row, told, event=event, video=video, **scan)
+    scan, named_events = dict(first=rows.first, volumes=volumes, tr=tr), events_of(source, row, derivatives, events)
+    timing = timing_of(source, row, named_events, event=event, video=video, **scan)
     if cleaning.tail == 'refuse' and timing.late:
         raise ValueError(
             f'{source.label}: {timing.late} of {volumes} volumes come after the end of the movie ({timing.lasts:g} s) '
@@ -1108,8 +1108,8 @@ def plan_import(
     looked = dict(atlas=opened, cleaning=cleaning, derivatives=folder, events=events, event=event, movies=movies)
     jobs, guessed, seconds = plan_runs(pairs, not rates, **looked, base=base, given_tr=tr)
     account = account_of(folder, opened, cleaning, jobs)
-    told = (*opened.notes, *notes, *notes_of(jobs, guessed, cleaning))
-    return Plan(cohort, folder, opened, cleaning, seconds, tuple(jobs), rates, account, told)
+    reported = (*opened.notes, *notes, *notes_of(jobs, guessed, cleaning))
+    return Plan(cohort, folder, opened, cleaning, seconds, tuple(jobs), rates, account, reported)
 
 # %% ../../nbs/01q_derivatives.ipynb #5d8e0024
 def array_names(plan: Plan) -> list[str]:  # below the cohort's folder, one per run

@@ -23,7 +23,9 @@ from ..processes import cores
 
 # %% ../../nbs/01j_manifest.ipynb #9d786cab
 def _faults(name: str, a: dict):  # yields what is wrong with an entry
-    for k in ('table', 'name', 'provider', 'source', 'revision', 'licence', 'seen', 'citation'):
+    if 'seen' in a:
+        yield f'{name}: seen is called licence_read_in now'
+    for k in ('table', 'name', 'provider', 'source', 'revision', 'licence', 'licence_read_in', 'citation'):
         if not isinstance(a.get(k), str) or not a[k]:
             yield f'{name}: {k} is missing'
     for path, f in a.get('files', {}).items():
@@ -68,7 +70,18 @@ def select(
 
 def licences(manifest=None) -> pd.DataFrame:  # one row an asset: the paper's Table 3 is drawn from it
     "Who provides what, under which licence, and where that was read."
-    columns = ['table', 'name', 'provider', 'licence', 'paper', 'seen', 'revision', 'source', 'terms', 'citation']
+    columns = [
+        'table',
+        'name',
+        'provider',
+        'licence',
+        'paper',
+        'licence_read_in',
+        'revision',
+        'source',
+        'terms',
+        'citation',
+    ]
     return pd.DataFrame([dict.fromkeys(columns) | a for a in (manifest or load_manifest()).values()], columns=columns)
 
 # %% ../../nbs/01j_manifest.ipynb #e361a604

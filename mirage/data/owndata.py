@@ -30,12 +30,12 @@ def fits(
 
 def looked_at(video, transcript, tr: float) -> dict:  # movie: seconds; streams, where some are absent
     "A movie or a sound file, opened once; one of a stream only is told (chapter 01p)."
-    seen = survey_packets(video)
-    if not any(t.kind == 'video' and t.packets and not t.cover for t in seen.tracks):
-        sound = pick_sound(seen.tracks, None, video)
+    packets = survey_packets(video)
+    if not any(t.kind == 'video' and t.packets and not t.cover for t in packets.tracks):
+        sound = pick_sound(packets.tracks, None, video)
         if sound is not None:
             there = ('text', 'audio') if transcript else ('audio',)
-            return dict(movie=movie_span(seen, [sound], video)[1], streams='+'.join(there))
+            return dict(movie=movie_span(packets, [sound], video)[1], streams='+'.join(there))
     movie = Movie.open(video, transcript, tr)
     movie.frames([0.0])
     if movie.has_sound:

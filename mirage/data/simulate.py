@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['OOD_MOVIES', 'TOPICS', 'VERBS', 'VOICE_PITCHES', 'FPS', 'NETWORKS', 'LATENTS', 'DEPTH', 'PLAN', 'SUBJECT_GAIN',
            'PAIRS', 'MISSING', 'FUNC', 'embedded_splits', 'smoke_splits', 'Script', 'draw_shots', 'write_script',
-           'draw_sound', 'draw_frames', 'write_movie', 'write_transcript', 'make_stimulus', 'depth_profile', 'hrf',
-           'to_bold', 'Truth', 'layer_z_scores', 'make_latents', 'own_directions', 'plant', 'simulate_run',
-           'run_lengths', 'simulate_stimuli', 'write_responses', 'write_truth', 'simulate_bold']
+           'draw_word', 'draw_sound', 'draw_frames', 'write_movie', 'write_transcript', 'make_stimulus',
+           'depth_profile', 'hrf', 'to_bold', 'Truth', 'layer_z_scores', 'make_latents', 'latent_names', 'draw_shares',
+           'latent_power', 'own_directions', 'plant', 'simulate_run', 'run_lengths', 'simulate_stimuli',
+           'write_responses', 'write_truth', 'simulate_bold']
 
 # %% ../../nbs/01i_simulate.ipynb #78ce4d12
 import colorsys, json, shutil
@@ -149,28 +150,30 @@ def write_script(
     return Script(seconds, shots, pd.DataFrame(words, columns=['word', 'onset', 'duration', 'voice']))
 
 # %% ../../nbs/01i_simulate.ipynb #55fda0fa
+def draw_word(word: str, duration: float, voice: int) -> np.ndarray:  # (samples,) float64
+    "A voice's harmonics through two formants that belong to the word, in syllables of a sixth of a second."
+    t = np.arange(int(duration * RATE)) / RATE
+    pitch, code = VOICE_PITCHES[voice], int(digest(word, 4), 16)
+    harmonics = pitch * np.arange(1, 13)
+    first, second = 300 + code % 500, 900 + (code // 7) % 1300  # Hz, of the formants
+    gain = np.exp(-(((harmonics - first) / 150) ** 2)) + 0.6 * np.exp(-(((harmonics - second) / 220) ** 2)) + 0.03
+    pulse = np.polynomial.chebyshev.chebval(np.cos(2 * np.pi * pitch * t), [0, *gain])
+    envelope = np.sin(np.pi * t / duration) ** 0.5 * (0.75 + 0.25 * np.sin(2 * np.pi * t / 0.16))
+    return 0.35 * pulse / gain.sum() * envelope * 2
+
+
 def draw_sound(script: Script) -> np.ndarray:  # (samples,) float32 in [-1, 1]
     "Music and speech-like sound."
     t = np.arange(int(script.seconds * RATE)) / RATE
     shot = np.searchsorted(script.shots.start.values, t, 'right') - 1
     chord, music = script.shots.chord.values[shot], script.shots.music.values[shot]
     phase = 2 * np.pi * np.cumsum(chord) / RATE
-    sound = (
-        music
-        * (np.sin(phase) + 0.7 * np.sin(1.25 * phase) + 0.5 * np.sin(1.5 * phase))
-        / 2.2
-        * (1 + 0.5 * np.sin(2 * np.pi * 0.4 * t))
-    )
+    tones = np.sin(phase) + 0.7 * np.sin(1.25 * phase) + 0.5 * np.sin(1.5 * phase)
+    sound = music * tones / 2.2 * (1 + 0.5 * np.sin(2 * np.pi * 0.4 * t))
     for word, onset, duration, voice in script.words.itertuples(index=False):
-        i, f0 = int(onset * RATE), VOICE_PITCHES[voice]
-        s = np.arange(int(duration * RATE)) / RATE
-        code = int(digest(word, 4), 16)
-        f = f0 * np.arange(1, 13)
-        first, second = 300 + code % 500, 900 + (code // 7) % 1300
-        gain = np.exp(-(((f - first) / 150) ** 2)) + 0.6 * np.exp(-(((f - second) / 220) ** 2)) + 0.03
-        pulse = np.polynomial.chebyshev.chebval(np.cos(2 * np.pi * f0 * s), [0, *gain])
-        envelope = np.sin(np.pi * s / duration) ** 0.5 * (0.75 + 0.25 * np.sin(2 * np.pi * s / 0.16))
-        sound[i : i + len(s)] += 0.35 * pulse / gain.sum() * envelope * 2
+        spoken = draw_word(word, duration, voice)
+        start = int(onset * RATE)
+        sound[start : start + len(spoken)] += spoken
     return np.clip(sound, -1, 1).astype(np.float32)
 
 
@@ -320,7 +323,7 @@ class Truth:
     mean: dict  # modality -> (L, D) of the states over the training movies
     std: dict  # modality -> (L, D)
     parcels: pd.DataFrame  # parcel, network, share of variance by text, audio, vision, interaction, slow
-    weights: np.ndarray  # (S, P, columns) onto the latents
+    loadings: np.ndarray  # (S, P, columns): of each parcel on the latents
     ceiling: np.ndarray  # (S, P)
     columns: list  # names of the latents
 
@@ -345,6 +348,32 @@ def make_latents(
     slow = {m: lfilter([1 - alpha], [1, -alpha], z, axis=0) * 4 for m, z in fast.items()}
     both = [fast[m][:, i] * fast[n][:, j] for m, n in PAIRS for i, j in ((0, 0), (1, 1))]
     return np.concatenate([*fast.values(), *slow.values(), np.stack(both, 1)], 1)
+
+# %% ../../nbs/01i_simulate.ipynb #fbdc395f
+def latent_names() -> list:  # in the order of the columns
+    "Fast and slow latents of each modality, then products of two modalities."
+    names = [f'{speed} {m} {k}' for speed in ('fast', 'slow') for m in MODALITIES for k in range(LATENTS)]
+    return names + [f'{m}×{n} {k}' for m, n in PAIRS for k in range(2)]
+
+
+def draw_shares(networks, rng, interactions: bool) -> np.ndarray:  # (P, 6); the first four add up to one
+    "Shares of text, audio, vision and products as planned, but varied; what of it is slow; the ceiling."
+    shares = np.array([PLAN[n] for n in networks])
+    if not interactions:
+        shares[:, 3] = 0
+    shares[:, :4] *= rng.gamma(20, 1 / 20, (len(networks), 4))
+    shares[:, :4] /= shares[:, :4].sum(1, keepdims=True)
+    return shares
+
+
+def latent_power(shares: np.ndarray) -> np.ndarray:  # (P, columns): share of the variance of each latent
+    modalities, products, slow = shares[:, :3], shares[:, 3:4], shares[:, 4:5]
+    parts = [
+        np.repeat(modalities * (1 - slow), LATENTS, 1) / LATENTS,
+        np.repeat(modalities * slow, LATENTS, 1) / LATENTS,
+        np.repeat(products / 6, 6, 1),
+    ]
+    return np.concatenate(parts, 1)
 
 # %% ../../nbs/01i_simulate.ipynb #fbdc3960
 def own_directions(
@@ -378,42 +407,28 @@ def plant(
     spoken = {m: x[np.abs(x).max((1, 2)) > 0] for m, x in hidden.items()}
     mean, std = {m: x.mean(0) for m, x in spoken.items()}, {m: x.std(0) for m, x in spoken.items()}
     bands = {m: depth_profile(m, x.shape[1]).astype(np.float32) for m, x in hidden.items()}
-    columns = [f'{speed} {m} {k}' for speed in ('fast', 'slow') for m in MODALITIES for k in range(LATENTS)] + [
-        f'{m}×{n} {k}' for m, n in PAIRS for k in range(2)
-    ]
     z = {m: layer_z_scores(x, mean[m], std[m]) for m, x in hidden.items()}
     directions = {m: own_directions(z, m, bands[m], rng).astype(np.float32) for m in z}
-    shares = np.array([PLAN[n] for n in networks])
-    if not interactions:
-        shares[:, 3] = 0
-    shares[:, :4] *= rng.gamma(20, 1 / 20, (len(networks), 4))
-    shares[:, :4] /= shares[:, :4].sum(1, keepdims=True)
+    shares = draw_shares(networks, rng, interactions)
     parcels = pd.DataFrame(shares[:, :5], columns=[*MODALITIES, 'interaction', 'slow']).assign(
         parcel=np.arange(1, len(networks) + 1), network=networks
     )
-    power = np.concatenate(
-        [
-            np.repeat(shares[:, :3] * (1 - shares[:, 4:5]), LATENTS, 1) / LATENTS,
-            np.repeat(shares[:, :3] * shares[:, 4:5], LATENTS, 1) / LATENTS,
-            np.repeat(shares[:, 3:4] / 6, 6, 1),
-        ],
-        1,
-    )
+    power = latent_power(shares)
     shared, own = rng.normal(size=power.shape), rng.normal(size=(n_subjects, *power.shape))
-    weights = np.sqrt(power) * (np.sqrt(2 / 3) * shared + np.sqrt(1 / 3) * own)
+    loadings = (np.sqrt(power) * (np.sqrt(2 / 3) * shared + np.sqrt(1 / 3) * own)).astype(np.float32)
     peak = np.array([PLAN[n][5] for n in networks]) * rng.normal(1, 0.08, len(networks))
     ceiling = np.clip(peak * np.resize(SUBJECT_GAIN, n_subjects)[:, None], 0.15, 0.92)
-    return Truth(bands, directions, mean, std, parcels, weights.astype(np.float32), ceiling.astype(np.float32), columns)
+    return Truth(bands, directions, mean, std, parcels, loadings, ceiling.astype(np.float32), latent_names())
 
 # %% ../../nbs/01i_simulate.ipynb #dda128b0
 def simulate_run(
     latents,  # (n_tr, columns) after haemodynamics, unit variance over the training set
-    weights,  # (P, columns)
+    loadings,  # (P, columns)
     ceiling,  # (P,)
     rng,
 ):  # (n_tr, P) float32
     "One noisy run whose correlation with its own signal is `ceiling` in expectation."
-    signal = latents @ weights.T
+    signal = latents @ loadings.T
     signal = (signal - signal.mean(0)) / signal.std(0)
     noise = lfilter([1], [1, -0.4], rng.normal(size=(len(signal) + 20, signal.shape[1])), axis=0)[20:]
     noise = (noise - noise.mean(0)) / noise.std(0)
@@ -505,7 +520,7 @@ def write_truth(
         with h5py.File(tmp, 'w') as f:
             f.attrs.update(columns=json.dumps(truth.columns), **about)
             for i, s in enumerate(SUBJECTS):
-                f[f'ceiling/{s}'], f[f'weights/{s}'] = truth.ceiling[i], truth.weights[i]
+                f[f'ceiling/{s}'], f[f'weights/{s}'] = truth.ceiling[i], truth.loadings[i]
             for m in MODALITIES:
                 f[f'bands/{m}'], f[f'directions/{m}'] = truth.bands[m], truth.directions[m]
             for name in (*MODALITIES, 'interaction', 'slow'):
@@ -541,7 +556,7 @@ def simulate_bold(
         noise = np.random.default_rng([seed, 2, i])
 
         def respond(run):
-            return simulate_run(latents[run.split][: run.n_tr], truth.weights[i], truth.ceiling[i], noise)
+            return simulate_run(latents[run.split][: run.n_tr], truth.loadings[i], truth.ceiling[i], noise)
 
         write_responses(folder, run_lengths(splits, subject, noise), subject, respond)
     about = dict(seed=seed, interactions=interactions, planted=planted)

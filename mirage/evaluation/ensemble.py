@@ -29,12 +29,12 @@ def ensemble_weights(
 
 
 def blend(
-    weights,  # (members, parcels)
+    member_weights,  # (members, parcels)
     predictions,  # (members, n_tr, parcels)
 ):  # (n_tr, parcels) float32
     "The weighted mean; what has no weight is not looked at."
     total = np.zeros(np.shape(predictions[0]))
-    for w, x in zip(weights, predictions):
+    for w, x in zip(member_weights, predictions):
         total += w * np.where(w > 0, x, 0.0)
     return total.astype(np.float32)
 
@@ -77,7 +77,7 @@ class Blend:
 
     paths: list  # predictions.h5 of each member, the best first
     r: np.ndarray  # (members, subjects, parcels) validation r
-    weights: np.ndarray  # the same shape; sums to one over members
+    member_weights: np.ndarray  # the same shape; sums to one over members
     subjects: tuple[str, ...]
 
     def predict(
@@ -90,7 +90,7 @@ class Blend:
             files = [stack.enter_context(h5py.File(p, 'r')) for p in self.paths]
             for i, s in enumerate(self.subjects):
                 for k in (k for k in files[0][set].get(s, ()) if splits is None or k in splits):
-                    x = blend(self.weights[:, i], [f[f'{set}/{s}/{k}'][()] for f in files])
+                    x = blend(self.member_weights[:, i], [f[f'{set}/{s}/{k}'][()] for f in files])
                     if not np.isfinite(x).all():
                         raise ValueError(
                             f'{set} {s} {k}: a member that has weight predicts NaN or infinity. Leave it out of '
@@ -120,9 +120,9 @@ def choose(
     "The k candidates with the highest mean validation r, and their weights."
     r = np.stack([r_over(s, splits) for s in sums])
     top = np.argsort(-mean_counted(r), kind='stable')[:k]
-    weights, unknown = ensemble_weights(r[top], temperature), np.full((len(top), len(others), r.shape[-1]), np.nan)
-    weights = np.concatenate([weights, np.full_like(unknown, 1 / len(top))], axis=1)
-    return Blend([paths[i] for i in top], np.concatenate([r[top], unknown], axis=1), weights, (*sums[0], *others))
+    softmax, unknown = ensemble_weights(r[top], temperature), np.full((len(top), len(others), r.shape[-1]), np.nan)
+    weighed = np.concatenate([softmax, np.full_like(unknown, 1 / len(top))], axis=1)
+    return Blend([paths[i] for i in top], np.concatenate([r[top], unknown], axis=1), weighed, (*sums[0], *others))
 
 # %% ../../nbs/06c_ensemble.ipynb #da5f7743
 def halves(

@@ -322,20 +322,20 @@ def who_wins(
     names: tuple | None = None,  # of the parcels
 ) -> str:  # two sentences
     "Which of two predicts better, by how much, in how many people and where."
-    i, p, each = difference.interval(), of_people(difference), mean_of(difference.r)
-    group = p['people'] >= SMALLEST_GROUP
-    low, high = (p['low'], p['high']) if group else (i.low, i.high)
+    movies, people, each = difference.interval(), of_people(difference), mean_of(difference.r)
+    group = people['people'] >= SMALLEST_GROUP
+    low, high = (people['low'], people['high']) if group else (movies.low, movies.high)
     sentence = f'{ours} and {theirs} cannot be told apart'
     if low > 0 or high < 0:
         sentence = f'{ours} predicts better than {theirs}' if low > 0 else f'{theirs} predicts better than {ours}'
-    sentence += f': {ours} minus {theirs} is {i.estimate:+.4f} in mean r, [{i.low:+.4f}, {i.high:+.4f}] over movies'
-    if p['people'] > 1:
-        test = f' (p = {p["p"]:.3f}, sign flips, two-sided)' if group else ', too few for a test'
-        sentence += (
-            f' and [{p["low"]:+.4f}, {p["high"]:+.4f}] over people, above zero in {sum(each > 0)} of {len(each)}'
-        )
-        sentence += test
+    sentence += f': {ours} minus {theirs} is {movies.estimate:+.4f} in mean r'
+    sentence += f', [{movies.low:+.4f}, {movies.high:+.4f}] over movies'
+    if people['people'] > 1:
+        sentence += f' and [{people["low"]:+.4f}, {people["high"]:+.4f}] over people'
+        sentence += f', above zero in {sum(each > 0)} of {len(each)}'
+        sentence += f' (p = {people["p"]:.3f}, sign flips, two-sided)' if group else ', too few for a test'
     table = group_test(difference.r, sided=2) if group else difference.per_parcel().query('subject == "mean"')
     r, sure = table.estimate.to_numpy(), (table.q < 0.05).to_numpy()
-    above, below = (named_regions(sure & (sign * r > 0), r, names) for sign in (1, -1))
+    above = named_regions(sure & (r > 0), r, names)
+    below = named_regions(sure & (r < 0), r, names)
     return f'{sentence}. Region by region (q < .05): {ours} is above {theirs} in {above}, below it in {below}.'

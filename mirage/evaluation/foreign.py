@@ -114,12 +114,15 @@ def prediction_faults(predicted, rows: dict, parcels: int) -> list:  # of senten
         return ['it is no dictionary {subject: {split: array}}']
     found = [f'{s}: the subject is missing' for s in rows if s not in predicted]
     found += [f'{s}: is no subject of this set; there are: {", ".join(rows)}' for s in predicted if s not in rows]
-    for s in [s for s in rows if s in predicted]:
-        found += [f'{s} {k}: the split is missing' for k in rows[s] if k not in predicted[s]]
-        found += [f'{s} {k}: is no split of this set' for k in predicted[s] if k not in rows[s]]
-        for k in [k for k in rows[s] if k in predicted[s]]:
-            if why := fault_of(predicted[s][k], rows[s][k], parcels):
-                found.append(f'{s} {k}: {why}')
+    for subject, splits in rows.items():
+        if subject not in predicted:
+            continue
+        given = predicted[subject]
+        found += [f'{subject} {split}: the split is missing' for split in splits if split not in given]
+        found += [f'{subject} {split}: is no split of this set' for split in given if split not in splits]
+        for split, n_tr in splits.items():
+            if split in given and (why := fault_of(given[split], n_tr, parcels)):
+                found.append(f'{subject} {split}: {why}')
     return found
 
 

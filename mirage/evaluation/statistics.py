@@ -161,7 +161,7 @@ def block_weights(
     draws: int,
     rng,
 ):  # (draws, cells) how often each cell is drawn; degrees of freedom
-    "Circular blocks for one movie; every row of weights adds up to the number of cells."
+    "Circular blocks for one movie; every row adds up to the number of cells."
     check_number('draws', draws, 2, 10**6, whole=True)  # one has no spread
     block = max(1, min(block, cells // 3))
     blocks = cells // block
@@ -256,12 +256,12 @@ def movie_weights(
     rng,
 ) -> tuple[dict, int]:  # {movie: (1 + draws, cells)}; degrees of freedom
     "How often each cell of a movie counts: once in the score itself, the first row, and then as it is drawn."
-    weights, df = {}, 0
+    found, df = {}, 0
     for movie, splits in cells.items():
         drawn, blocks = block_weights(sum(splits.values()), block, draws, rng)
-        weights[movie] = np.concatenate([np.ones((1, drawn.shape[1])), drawn])
+        found[movie] = np.concatenate([np.ones((1, drawn.shape[1])), drawn])
         df += blocks
-    return weights, df
+    return found, df
 
 
 def units_of(
@@ -312,7 +312,7 @@ def resample(
     cells = timeline(pairs, movies, step)
     block = max(step, round(block * TR / tr))
     rng = np.random.default_rng(seed)
-    weights, df = movie_weights(cells, block // step, draws, rng)
+    counted, df = movie_weights(cells, block // step, draws, rng)
     scores, resampled = [], []
     for p in pairs.values():
         whole = units_of(list(p.values()))
@@ -322,8 +322,8 @@ def resample(
                 continue
             units = whole if pooled else units_of([v for split, v in p.items() if split in cells[movie]])
             sums, rows = movie_sums(p, cells[movie], units, step=step)
-            of_draws = (weights[movie] @ sums.reshape(len(sums), -1)).reshape(draws + 1, 5, -1)
-            drawn.append((of_draws, weights[movie] @ rows))
+            of_draws = (counted[movie] @ sums.reshape(len(sums), -1)).reshape(draws + 1, 5, -1)
+            drawn.append((of_draws, counted[movie] @ rows))
         if pooled:
             drawn = [tuple(map(sum, zip(*drawn)))]
         r = np.mean([r_of_sums(*d) for d in drawn], axis=0)

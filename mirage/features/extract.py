@@ -201,8 +201,8 @@ def check_streams(row, movie: Movie | Transcript, backbone: Backbone, fusion: st
     "Refuse a stimulus that lacks a stream which the backbone takes, unless its row says so (chapter 09b)."
     takes = list(backbone.streams(fusion))
     lacks = [m for m in takes if m not in movie.streams]
-    said_so = getattr(row, 'streams', '')
-    if said_so or not lacks:
+    listed = getattr(row, 'streams', '')
+    if listed or not lacks:
         return
     ways = dict(
         text='its words in the column transcript of runs.csv',

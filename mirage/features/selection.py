@@ -225,14 +225,18 @@ class Extraction:
 
     def read(self, points, rows, sound, pictures):
         "Run the rows in batches; states go where their time points say: sound and pictures of a step, or a word."
-        marks, of_step = self.model.layout.marks, [m for m in ('audio', 'vision') if m in self.plan.streams]
+        of_step = [stream for stream in ('audio', 'vision') if stream in self.plan.streams]
         for batch in batches([len(ids) for ids, *_ in rows], self.model.tokens):
-            mine = [rows[j] for j in batch]
-            heard = [sound[j][: int((rows[j][0] == marks['audio']).sum())] for j in batch if self.hears]
-            states = iter(self.model.language(mine, heard, [pictures[j] for j in batch if self.sees]))
+            heard = [self.kept_sound(rows[j], sound[j]) for j in batch if self.hears]
+            shown = [pictures[j] for j in batch if self.sees]
+            states = iter(self.model.language([rows[j] for j in batch], heard, shown))
             for point in [point for j in batch for point in points[j]]:
-                for m in of_step if point.kind == 'step' else ['text']:
-                    self.out[m][point.index] = next(states)
+                for stream in of_step if point.kind == 'step' else ['text']:
+                    self.out[stream][point.index] = next(states)
+
+    def kept_sound(self, row, tokens):  # of the (n, D) sound tokens, those before the sequence is cut off
+        ids = row[0]
+        return tokens[: int((ids == self.model.layout.marks['audio']).sum())]
 
     def transcript(self):
         "Tower text: the language module on words alone."
@@ -361,14 +365,16 @@ class InChunks(Extraction):
         rate = model.tower_tokens(model.piece) / model.piece * 100
         parts, _ = trailing_windows(model, mel, self.trail)
         sizes = [model.tower_tokens(part.shape[1]) for part, _ in parts]
-        total = [0, *(model.tower_tokens(min(100 * k, mel.shape[1])) for k in range(1, len(parts) + 1))]
+        # tokens of the stretch by the end of each window
+        bounds = [0, *(model.tower_tokens(min(100 * k, mel.shape[1])) for k in range(1, len(parts) + 1))]
         span = self.plan.protocol.audio_span
-        reads = [newest_sound(point.time, chunk, rate, span=span, n=total[-1]) for point in steps]
-        first = np.searchsorted(total, reads[0][0], 'right') - 1
+        reads = [newest_sound(point.time, chunk, rate, span=span, n=bounds[-1]) for point in steps]
+        first = np.searchsorted(bounds, reads[0][0], 'right') - 1  # the first window that is needed
         ends = np.cumsum([0] * (first + 1) + sizes[first:])[1:]  # where each window that is needed ends
-        token = np.concatenate([np.arange(e - (b - a), e) for a, b, e in zip(total, total[1:], ends)])
+        newest = [np.arange(end - (b - a), end) for a, b, end in zip(bounds, bounds[1:], ends)]
+        place = np.concatenate(newest)  # token of the stretch → its place among the windows' tokens
         inputs = audio.inputs([part for part, _ in parts[first:]], max(pad for _, pad in parts))
-        return audio.recorder(lambda: audio.tower(**inputs), [token[r] for r in reads])
+        return audio.recorder(lambda: audio.tower(**inputs), [place[read] for read in reads])
 
     def forwards(self, spoken) -> tuple:  # tokens of each forward, pairs of pictures, sound tokens encoded
         "Counted without running anything; `spoken`: tokens of each word."

@@ -410,7 +410,7 @@ def overlap_weights(
     *,
     rate: float,
     hz: float,
-):  # (frames, n) source frames, (frames, n) weights; rows of weights sum to one
+):  # (frames, n) source frames, (frames, n) shares of them; rows of shares sum to one
     "Which source frames share time with each grid frame, and how much of it."
     begins = np.arange(start, stop)[:, None] / hz
     source = np.floor(begins * rate + 1e-9).astype(int) + np.arange(int(np.ceil(rate / hz)) + 1)
@@ -500,9 +500,9 @@ class ArrayFeatures(FeatureSet):
         if self.rates[stream] == self.hz:
             states = self._open(path)[start : start + len(out)]
         else:
-            source, weights = overlap_weights(start, start + len(out), length, rate=self.rates[stream], hz=self.hz)
+            source, overlaps = overlap_weights(start, start + len(out), length, rate=self.rates[stream], hz=self.hz)
             given = self._open(path)[source.min() : source.max() + 1].astype(np.float64)
-            states = sum(w[:, None, None] * given[k - source.min()] for k, w in zip(source.T, weights.T))
+            states = sum(w[:, None, None] * given[k - source.min()] for k, w in zip(source.T, overlaps.T))
         out[:] = to_half(states, str(path))
         self._same(path)
 

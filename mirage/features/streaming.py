@@ -143,9 +143,11 @@ def chunk_sequence(
     span: float,  # seconds of sound averaged in one time point
 ):  # ids (n,), positions (3, n), token indices of each time point
     "Everything in the order in which it happens."
-    lengths, patches = np.array([len(ids) for ids in words], int), int(np.prod(grid))
-    owner, n_video = np.repeat(np.arange(len(words)), lengths), len(chunk.pairs) * patches
-    within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    patches = int(np.prod(grid))
+    n_video = len(chunk.pairs) * patches
+    lengths = np.array([len(ids) for ids in words], int)  # tokens of each word
+    owner = np.repeat(np.arange(len(words)), lengths)  # the word of each of its tokens
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)  # its place in the word
     word_ends = np.asarray(ends, float)[owner]
     order = chunk_order(chunk, n_audio, rate, patches=patches, word_ends=word_ends)
     pos = chunk_positions(chunk, n_audio, rate, grid=grid, word_ends=word_ends, within=within)

@@ -33,7 +33,7 @@ def layer_terms(
         if fixed:
             o = pooler.layer_weights(c.shape[-2]).to(c).T[..., None] * c[:, :, None]  # (N, L, Q, D)
         else:
-            a, rstd = pooler.weights(c, k)
+            a, rstd = pooler.attention_weights(c, k)
             settings = torch.einsum('nld,hed->nlhe', c * rstd[..., None], v) + bias
             o = (
                 F.linear(torch.einsum('nhql,nlhe->nlqhe', a, settings).flatten(-2), pooler.attn.out_proj.weight)
@@ -69,7 +69,7 @@ def contributions(
 ):  # stream → (L, B, S, n_output, P); (B, S, n_output, P) what the frozen movie predicts
     "Integrated gradients over layers, all modalities at once."
     z, place, given = model.project(model.pool(features)), 0, {}
-    points, weights = np.polynomial.legendre.leggauss(nodes)
+    points, node_weights = np.polynomial.legendre.leggauss(nodes)
     # (L, B, T, H/streams)
     moves = {
         m: (layer_terms(model.layer_poolers[m], model.projectors[m]['net'], features[m]) - v).movedim(2, 0)
@@ -86,7 +86,8 @@ def contributions(
                 return jvp(model.temporal_encoder, (z - (1 - alpha) * whole,), (F.pad(move, around),))[1]
 
             h = sum(
-                w * vmap(lambda v: push(v, a), chunk_size=chunk)(move) for a, w in zip((points + 1) / 2, weights / 2)
+                w * vmap(lambda v: push(v, a), chunk_size=chunk)(move)
+                for a, w in zip((points + 1) / 2, node_weights / 2)
             )
             given[m] = torch.stack([model.read_out(layer) - shift for layer in h])
         return given, model.read_out(model.temporal_encoder(z - whole))
@@ -107,14 +108,14 @@ def score_weights(
     trim: int = TRIM,  # TRs cut at both ends of a split
 ) -> dict:  # {subject: {split: (n_tr, P)}}; zero where nothing is scored
     "What turns a prediction into its r over all splits, by a sum over time."
-    weights = {}
+    found = {}
     for s, movies in measured.items():
         x, y = scored_rows(predicted[s], movies, trim), scored_rows(movies, movies, trim)
         spread = len(y) * x.std(0) * np.where(np.isnan(y).any(0), 0, y.std(0))
         rows = np.divide(y - y.mean(0), spread, out=np.zeros_like(y), where=spread > 0)
         pieces = np.split(rows, np.cumsum([max(0, len(v) - 2 * trim) for v in movies.values()])[:-1])
-        weights[s] = {k: np.pad(p, ((trim, trim), (0, 0))).astype(np.float32) for k, p in zip(movies, pieces)}
-    return weights
+        found[s] = {k: np.pad(p, ((trim, trim), (0, 0))).astype(np.float32) for k, p in zip(movies, pieces)}
+    return found
 
 # %% ../../nbs/07b_depth.ipynb #947cb786
 class Parts:
@@ -123,14 +124,14 @@ class Parts:
 
     def __init__(
         self,
-        weights: dict,  # of score_weights
+        score_weights: dict,  # of the function `score_weights`
         subjects,
         measured=None,  # (P,) in how many subjects; None: in all
         onset=None,  # {(subject, split): second of the movie at row 0}; None: 0
     ):
         self.onset = onset or {}
-        self.weights, self.subjects, self.kept, self.rest = weights, subjects, {}, []
-        self.over = len(weights) if measured is None else np.where(np.asarray(measured) > 0, measured, np.nan)
+        self.score_weights, self.subjects, self.kept, self.rest = score_weights, subjects, {}, []
+        self.over = len(score_weights) if measured is None else np.where(np.asarray(measured) > 0, measured, np.nan)
 
     def update(
         self,
@@ -142,8 +143,8 @@ class Parts:
             size = still.shape[2]
             rows = torch.zeros(still.shape[1:]).to(still)  # (S, n_output, P)
             for s, who in enumerate(self.subjects):
-                if w.split in self.weights.get(who, {}) and w.onset == self.onset.get((who, w.split), 0.0):
-                    piece = torch.from_numpy(self.weights[who][w.split][w.start : w.start + size])
+                if w.split in self.score_weights.get(who, {}) and w.onset == self.onset.get((who, w.split), 0.0):
+                    piece = torch.from_numpy(self.score_weights[who][w.split][w.start : w.start + size])
                     rows[s, : len(piece)] = piece.to(rows)
             for m, c in given.items():
                 self.kept.setdefault(m, []).append(

@@ -109,14 +109,17 @@ def centred(
 ) -> tuple:  # Centred, means
     "Sums about the means, from sums about the origin."
     parts = [m.design[who] for who in row_groups_of(m, subjects[0])]
-    n, x = sum(s.n for s in parts), sum(s.x for s in parts)
-    lower = np.tril(sum(s.xx for s in parts))
+    n, x = sum(part.n for part in parts), sum(part.x for part in parts)
+    lower = np.tril(sum(part.xx for part in parts))
     gram = lower + np.tril(lower, -1).T
-    y, yy = np.concatenate([m.y[s] for s in subjects]), np.concatenate([m.yy[s] for s in subjects])
-    mx, my = (x / n, y / n) if means is None else means
-    gram += n * np.outer(mx, mx) - np.outer(x, mx) - np.outer(mx, x)
-    cross = np.hstack([m.xy[s] for s in subjects]) + n * np.outer(mx, my) - np.outer(x, my) - np.outer(mx, y)
-    return Centred(n, gram, cross, yy + n * my * my - 2 * my * y), (mx, my)
+    y = np.concatenate([m.y[s] for s in subjects])
+    yy = np.concatenate([m.yy[s] for s in subjects])
+    xy = np.hstack([m.xy[s] for s in subjects])
+    mean_x, mean_y = (x / n, y / n) if means is None else means
+    gram += n * np.outer(mean_x, mean_x) - np.outer(x, mean_x) - np.outer(mean_x, x)
+    cross = xy + n * np.outer(mean_x, mean_y) - np.outer(x, mean_y) - np.outer(mean_x, y)
+    yy = yy + n * mean_y * mean_y - 2 * mean_y * y
+    return Centred(n, gram, cross, yy), (mean_x, mean_y)
 
 # %% ../../nbs/03f_banded.ipynb #98ebc95e
 def decompose_direction(
@@ -264,17 +267,20 @@ def choose_and_solve(
     "Every parcel's best candidate, fitted to all rows."
     scales, models = np.repeat(np.sqrt(gammas), widths, axis=1), {}
     for subjects in whole.groups().values():
-        sums, (mx, my) = centred(whole, subjects)
-        of_all = np.concatenate([errors[s] for s in subjects], axis=2)
-        best = of_all.reshape(-1, of_all.shape[2]).argmin(0)
+        sums, (mean_x, mean_y) = centred(whole, subjects)
+        of_parcels = np.concatenate([errors[s] for s in subjects], axis=2)  # (G, A, parcels of all these subjects)
+        best = of_parcels.reshape(-1, of_parcels.shape[2]).argmin(0)
         which, level = best // len(alphas), best % len(alphas)  # direction and level of each parcel
-        coefficients = solve(sums, scales, which, alphas[level])
+        alpha, gamma = alphas[level], gammas[which].T
+        coefficients = solve(sums, scales, which, alpha)
         base = np.concatenate([whole.base[s] for s in subjects])
-        intercept = base + my - (whole.shift + mx) @ coefficients
+        intercept = base + mean_y - (whole.shift + mean_x) @ coefficients
         stops = np.cumsum([0, *(len(whole.y[s]) for s in subjects)])
-        for s, a, b in zip(subjects, stops, stops[1:]):
-            of, chosen = slice(a, b), gammas[which[a:b]].T
-            models[s] = Banded(widths, coefficients[:, of], intercept[of], alphas[level][of], chosen, errors[s].min(1))
+        for s, start, stop in zip(subjects, stops, stops[1:]):
+            own = slice(start, stop)
+            models[s] = Banded(
+                widths, coefficients[:, own], intercept[own], alpha[own], gamma[:, own], errors[s].min(1)
+            )
     return {s: models[s] for s in sorted(models)}
 
 # %% ../../nbs/03f_banded.ipynb #f73418fb
@@ -372,19 +378,21 @@ def banded_design(
     seed: int = 0,  # of the random projections
 ) -> tuple:  # showing → (TRs, p) float32, columns of each band
     "Scale, lags and projection, band by band."
-    stops, parts = np.cumsum([0, *widths]), []
+    stops, bands, energy = np.cumsum([0, *widths]), [], []
     own = replace(design, width=design.width // len(widths), balance=False)
     for a, b in zip(stops, stops[1:]):
-        x = design_matrix({s: r[..., a:b] for s, r in rows.items()}, train, own, [b - a], seed=seed, tr=tr)
-        parts.append((x, sum(np.square(x[s]).sum(dtype=np.float64) for s in train)))
-    energy = np.array([e for _, e in parts])
+        of_band = {s: row[..., a:b] for s, row in rows.items()}
+        band = design_matrix(of_band, train, own, [b - a], seed=seed, tr=tr)
+        bands.append(band)
+        energy.append(sum(np.square(band[s]).sum(dtype=np.float64) for s in train))
+    energy = np.array(energy)
     if not energy.all():
         warnings.warn(f'bands without any change over the training movies: {np.flatnonzero(energy == 0)}', stacklevel=2)
     scale = np.sqrt(energy[energy > 0].mean() / np.where(energy > 0, energy, 1)) if energy.any() else energy
-    columns = [next(iter(x.values())).shape[1] for x, _ in parts]
-    matrices = movie_rows({s: r.shape[-2] for s, r in rows.items()}, sum(columns))
+    columns = [next(iter(band.values())).shape[1] for band in bands]
+    matrices = movie_rows({s: row.shape[-2] for s, row in rows.items()}, sum(columns))
     for s, out in matrices.items():
-        out[:] = np.hstack([x[s] * np.float32(k) for (x, _), k in zip(parts, scale)])
+        out[:] = np.hstack([band[s] * np.float32(factor) for band, factor in zip(bands, scale)])
     return matrices, columns
 
 # %% ../../nbs/03f_banded.ipynb #43389f81

@@ -195,7 +195,7 @@ class LayerPooler(nn.Module):
         k, v = k - k.mean(-1, keepdim=True), v - v.mean(-1, keepdim=True)
         return k, v.unflatten(0, (attn.num_heads, -1)), F.linear(norm.bias, w_v, b_v).unflatten(0, (attn.num_heads, -1))
 
-    def weights(
+    def attention_weights(
         self,
         x,  # (N, L, D)
         k,  # (heads*Q, D) folded queries
@@ -215,7 +215,7 @@ class LayerPooler(nn.Module):
         lead, x, norm, out = x.shape[:-2], x.flatten(0, -3), self.output_norm, self.attn.out_proj
         with torch.autocast(x.device.type, enabled=False):
             k, v, bias = self.fold()
-        a, rstd = self.weights(x, k)
+        a, rstd = self.attention_weights(x, k)
         a, dtype = F.dropout(a, self.attn.dropout, self.training), product_dtype(x, v)
         y = MixLayers.apply(
             x,
@@ -253,7 +253,7 @@ class LayerPooler(nn.Module):
         x,  # (..., L, D)
     ):  # (..., heads, Q, L)
         "The attention weights, for whoever asks; the forward pass does not pay for them."
-        return self.weights(x.flatten(0, -3), self.fold()[0])[0].unflatten(0, x.shape[:-2])
+        return self.attention_weights(x.flatten(0, -3), self.fold()[0])[0].unflatten(0, x.shape[:-2])
 
 # %% ../../nbs/03a_pooler.ipynb #79614d83
 class TextbookPooler(nn.Module):

@@ -27,22 +27,22 @@ AVERAGE = 'average'  # what the mean of the known people goes by
 class Readout:
     "A linear map from the encoder's output to parcels."
 
-    weights: np.ndarray  # (H, P) float32; H: hidden units, or factors where the readouts share some (chapter 03c)
+    coefficients: np.ndarray  # (H, P) float32; H: hidden units, or factors where the readouts share some (chapter 03c)
     bias: np.ndarray  # (P,) float32
 
     def predict(
         self,
         z,  # (TRs, H)
     ) -> np.ndarray:  # (TRs, P)
-        return z @ self.weights + self.bias
+        return z @ self.coefficients + self.bias
 
 
 def average_readout(model: Mirage) -> Readout:
     "The mean over a model's people, parcel by parcel over those in whom it was measured."
-    weights = model.head.weights.detach().cpu().double().numpy()
+    coefficients = model.head.weights.detach().cpu().double().numpy()
     bias = model.head.bias_param.detach().cpu().double().numpy()
-    people = np.maximum(weights.any(1).sum(0), 1)
-    return Readout((weights.sum(0) / people).astype(np.float32), (bias.sum(0) / people).astype(np.float32))
+    people = np.maximum(coefficients.any(1).sum(0), 1)
+    return Readout((coefficients.sum(0) / people).astype(np.float32), (bias.sum(0) / people).astype(np.float32))
 
 # %% ../../nbs/03e_readout.ipynb #fe2a52d7
 def people_only(
@@ -50,9 +50,9 @@ def people_only(
     readouts: dict,  # name → Readout
 ) -> Mirage:  # in evaluation mode; shares all parameters but the readouts
     "The model with these people and nobody else."
-    weights = torch.stack([torch.from_numpy(r.weights) for r in readouts.values()])
+    coefficients = torch.stack([torch.from_numpy(r.coefficients) for r in readouts.values()])
     bias = torch.stack([torch.from_numpy(r.bias) for r in readouts.values()])
-    shape = replace(model.config, subjects=tuple(readouts), parcels=weights.shape[-1])
+    shape = replace(model.config, subjects=tuple(readouts), parcels=coefficients.shape[-1])
     with torch.device('meta'):
         other = Mirage(shape)
     for name in ('layer_poolers', 'projectors', 'temporal_encoder', 'null_tokens'):
@@ -60,7 +60,7 @@ def people_only(
     head = SubjectReadout(
         len(shape.subjects), shape.hidden, shape.parcels, n_output=shape.n_output, rank=shape.readout_rank
     )
-    head.load_state_dict(model.head.state_dict() | dict(weights=weights, bias_param=bias))
+    head.load_state_dict(model.head.state_dict() | dict(weights=coefficients, bias_param=bias))
     other.head = head.to(model.head.weights.device)
     return other.eval()
 
@@ -107,7 +107,7 @@ class Regression:
             return np.sqrt(self.values)[:, None] * (self.vectors.T @ self.y)
         return self.vectors.T @ (self.z.T @ self.y)
 
-    def weights(self, alpha: float | np.ndarray, columns=slice(None)) -> np.ndarray:  # (H, P)
+    def coefficients(self, alpha: float | np.ndarray, columns=slice(None)) -> np.ndarray:  # (H, P)
         "The fit at one penalty, or at one for each of these parcels."
         shrunk = self.values[:, None] + alpha
         if self.by_rows:
@@ -170,13 +170,13 @@ EVEN = 0.1  # share of the covariance that is the same in all directions
 
 def readout_spread(model: Mirage) -> np.ndarray:  # (H, H) lower triangular
     "Cholesky factor of how known readouts differ from their mean, with a mean variance of one; even for one person."
-    weights = model.head.weights.detach().cpu().double().numpy()
-    hidden = weights.shape[1]
-    measured = weights.any(
+    coefficients = model.head.weights.detach().cpu().double().numpy()
+    hidden = coefficients.shape[1]
+    measured = coefficients.any(
         1, keepdims=True
     )  # a parcel that was not measured has a readout of zero, as in `average_readout`
-    mean = weights.sum(0) / np.maximum(measured.sum(0), 1)
-    apart = ((weights - mean) * measured).transpose(1, 0, 2).reshape(hidden, -1)
+    mean = coefficients.sum(0) / np.maximum(measured.sum(0), 1)
+    apart = ((coefficients - mean) * measured).transpose(1, 0, 2).reshape(hidden, -1)
     covariance = apart @ apart.T
     size = np.trace(covariance) / hidden
     if size == 0:
@@ -204,10 +204,10 @@ class PersonReadout(Readout):
 def check_pieces(pieces: Sequence, start: Readout):
     "Refuse what is too little, or does not fit."
     for z, y in pieces:
-        if z.shape[1:] != start.weights.shape[:1] or y.shape != (len(z), len(start.bias)):
+        if z.shape[1:] != start.coefficients.shape[:1] or y.shape != (len(z), len(start.bias)):
             raise ValueError(
                 f'recordings of shape {y.shape} beside an encoder output of {z.shape}: expected '
-                f'(TRs, {len(start.bias)}) and (TRs, {len(start.weights)})'
+                f'(TRs, {len(start.bias)}) and (TRs, {len(start.coefficients)})'
             )
         if not np.isfinite(z).all() or not np.isfinite(y).all():
             raise ValueError('recordings or encoder output have NaN or infinite values')
@@ -246,7 +246,7 @@ def fit_readout(
     "Ridge towards a readout that is known; a penalty for each parcel by the stretches that were left out."
     count = len(start.bias)
     if not pieces:
-        return PersonReadout(start.weights, start.bias, np.full(count, np.inf), 0)
+        return PersonReadout(start.coefficients, start.bias, np.full(count, np.inf), 0)
     check_pieces(pieces, start)
     z, y = (np.concatenate(each).astype(np.float64) for each in zip(*pieces))
     residual = y - start.predict(z)
@@ -258,16 +258,16 @@ def fit_readout(
     which = chosen_penalties(regression, residual, parts, alphas=scale * penalties, may_stay=may_stay)
     penalty = np.append(penalties, np.inf)[which]
     own = np.isfinite(penalty)
-    change = regression.weights(scale * penalty[own], own)
-    weights, bias = start.weights.copy(), start.bias.copy()
-    weights[:, own] += change if spread is None else spread @ change
+    change = regression.coefficients(scale * penalty[own], own)
+    coefficients, bias = start.coefficients.copy(), start.bias.copy()
+    coefficients[:, own] += change if spread is None else spread @ change
     bias[own] += regression.y_mean[own] - regression.z_mean @ change
-    return PersonReadout(weights, bias, penalty, len(z))
+    return PersonReadout(coefficients, bias, penalty, len(z))
 
 # %% ../../nbs/03e_readout.ipynb #bbd8a41b
 def only_parcels(readout: Readout, columns: np.ndarray) -> Readout:
     "A readout of some parcels."
-    return Readout(readout.weights[:, columns], readout.bias[columns])
+    return Readout(readout.coefficients[:, columns], readout.bias[columns])
 
 
 def widened(
@@ -275,16 +275,16 @@ def widened(
     columns: np.ndarray,  # (P,) bool: the parcels that it has
 ) -> Readout:
     "A readout of all parcels: the others are predicted as 0."
-    weights = np.zeros((len(readout.weights), len(columns)), np.float32)
+    coefficients = np.zeros((len(readout.coefficients), len(columns)), np.float32)
     bias = np.zeros(len(columns), np.float32)
-    weights[:, columns], bias[columns] = readout.weights, readout.bias
-    return Readout(weights, bias)
+    coefficients[:, columns], bias[columns] = readout.coefficients, readout.bias
+    return Readout(coefficients, bias)
 
 # %% ../../nbs/03e_readout.ipynb #c07556f6
 def readouts_of(model: Mirage) -> dict:  # name → Readout
     "Those of a model's people."
-    weights, bias = (p.detach().cpu().numpy() for p in (model.head.weights, model.head.bias_param))
-    return {s: Readout(w, b) for s, w, b in zip(model.config.subjects, weights, bias)}
+    coefficients, bias = (p.detach().cpu().numpy() for p in (model.head.weights, model.head.bias_param))
+    return {s: Readout(w, b) for s, w, b in zip(model.config.subjects, coefficients, bias)}
 
 
 def with_people(

@@ -408,7 +408,7 @@ def layer_weights(
     splits: list,  # movies that decide: those for training
 ) -> dict:  # stream → (L,) that add up to one
     "One over the deviation of each layer, all its columns together; a layer that never changes gets none."
-    weights = {}
+    found = {}
     for m, (layers, columns) in features.streams.items():
         n, x, xx = 0, np.zeros((layers, columns)), np.zeros((layers, columns))
         for split in splits:
@@ -416,8 +416,8 @@ def layer_weights(
             n, x, xx = n + len(frames), x + frames.sum(0), xx + np.square(frames).sum(0)
         variance = np.maximum(xx / n - np.square(x / n), 0).sum(1)
         one = np.where(variance > 0, 1 / np.sqrt(np.where(variance > 0, variance, 1)), 0)
-        weights[m] = one / one.sum() if one.any() else np.full(layers, 1 / layers)
-    return weights
+        found[m] = one / one.sum() if one.any() else np.full(layers, 1 / layers)
+    return found
 
 
 def tr_rows(
@@ -672,10 +672,10 @@ class TrainingRows:
         self.columns = slice(None)  # of the BOLD
         self.runs = cohort.runs[cohort.runs['set'] == 'train'].assign(onset=lambda runs: runs.get('onset', 0.0))
         history = {s: tuple(zip(r.split, r.onset, r.repeat, r.n_tr)) for s, r in self.runs.groupby('subject')}
-        alike: dict = {}
+        by_runs: dict = {}
         for subject, runs in history.items():
-            alike.setdefault(runs, []).append(subject)
-        self.same_runs = list(alike.values())
+            by_runs.setdefault(runs, []).append(subject)
+        self.same_runs = list(by_runs.values())
 
     def __iter__(self):
         everyone = {s for group in self.same_runs for s in group}

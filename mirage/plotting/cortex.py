@@ -80,24 +80,30 @@ def cut_by_label(
     edges = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]], axis=2)
     mixed, where = np.unique(edges.reshape(-1, 2), axis=0, return_inverse=True)
     middle = len(points) + where.reshape(-1, 3)  # of sides 01, 12, 20
-    t, l = triangles, labels[triangles]
-    same = l == np.roll(l, -1, 1)  # the ends of sides 01, 12, 20 agree
-    pieces, owner, borders, sides = [t[same.all(1)]], [l[same.all(1), 0]], [], []
-    for i in range(3):  # two parcels: corner o alone, a and b together
-        k = same[:, (i + 1) % 3] & ~same[:, i]
-        o, a, b, oa, bo = t[k, i], t[k, (i + 1) % 3], t[k, (i + 2) % 3], middle[k, i], middle[k, (i + 2) % 3]
-        pieces += [np.stack(p, 1) for p in ((o, oa, bo), (oa, a, b), (oa, b, bo))]
-        owner += [l[k, i], l[k, (i + 1) % 3], l[k, (i + 1) % 3]]
-        borders.append(np.stack([oa, bo], 1))
-        sides.append(l[k][:, [i, (i + 1) % 3]])
-    k = ~same.any(1)
-    centre = len(points) + len(mixed) + np.arange(k.sum())
-    for i in range(3):
-        pieces += [np.stack(p, 1) for p in ((t[k, i], middle[k, i], centre), (t[k, i], centre, middle[k, (i + 2) % 3]))]
-        owner += [l[k, i]] * 2
-        borders.append(np.stack([middle[k, i], centre], 1))
-        sides.append(l[k][:, [i, (i + 1) % 3]])
-    points = np.concatenate([points, points[mixed].mean(1), points[t[k]].mean(1)])
+    label = labels[triangles]
+    same = label == np.roll(label, -1, 1)  # the ends of sides 01, 12, 20 agree
+    one = same.all(1)  # the parcels of a triangle are one, two or three
+    pieces, owner, borders, sides = [triangles[one]], [label[one, 0]], [], []
+    for i in range(3):  # two parcels: corner i alone, the others together
+        j, k = (i + 1) % 3, (i + 2) % 3
+        two = same[:, j] & ~same[:, i]
+        alone, first, second = triangles[two, i], triangles[two, j], triangles[two, k]
+        to_first, to_second = middle[two, i], middle[two, k]  # middles of the sides that are cut
+        cut = (alone, to_first, to_second), (to_first, first, second), (to_first, second, to_second)
+        pieces += [np.stack(corners, 1) for corners in cut]
+        owner += [label[two, i], label[two, j], label[two, j]]
+        borders.append(np.stack([to_first, to_second], 1))
+        sides.append(label[two][:, [i, j]])
+    three = ~same.any(1)
+    centre = len(points) + len(mixed) + np.arange(three.sum())
+    for i in range(3):  # three parcels meet in the centre
+        j, k = (i + 1) % 3, (i + 2) % 3
+        corner, side, other_side = triangles[three, i], middle[three, i], middle[three, k]
+        pieces += [np.stack([corner, side, centre], 1), np.stack([corner, centre, other_side], 1)]
+        owner += [label[three, i]] * 2
+        borders.append(np.stack([side, centre], 1))
+        sides.append(label[three][:, [i, j]])
+    points = np.concatenate([points, points[mixed].mean(1), points[triangles[three]].mean(1)])
     return points, *map(np.concatenate, (pieces, owner, borders, sides))
 
 

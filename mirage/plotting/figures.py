@@ -222,11 +222,11 @@ def show_claims(*claims: Claim):
 # %% ../../nbs/08b_figures.ipynb #b10d4489
 def contrast_over_parcels(
     bootstrap: Bootstrap,
-    weights,  # (parcels,) for example 1/n in one region and -1/m in another
+    contrast,  # (parcels,) for example 1/n in one region and -1/m in another
 ) -> Interval:
     """A weighted sum over parcels of the subjects' mean; parcels that were not measured leave their weight to those on
     their side."""
-    w, measured = np.asarray(weights, float), ~np.isnan(bootstrap.r).any(0)
+    w, measured = np.asarray(contrast, float), ~np.isnan(bootstrap.r).any(0)
     w = sum(
         np.where(measured, side, 0) * side.sum() / (side[measured].sum() or np.nan)
         for side in (np.maximum(w, 0), np.minimum(w, 0))
@@ -243,7 +243,7 @@ def contrast_over_parcels(
     ).interval()
 
 
-def between(a, b):  # (parcels,) masks -> weights of mean over a minus mean over b
+def between(a, b):  # (parcels,) masks -> contrast of mean over a minus mean over b
     return np.asarray(a) / np.sum(a) - np.asarray(b) / np.sum(b)
 
 # %% ../../nbs/08b_figures.ipynb #a40dd002
@@ -320,7 +320,7 @@ def attention_of(
             f'{attribution.path} has no {table}: its model pools over fixed depths. Choose a run whose aggregate '
             'is queries.'
         )
-    return pd.read_parquet(path)
+    return pd.read_parquet(path).rename(columns=dict(weight='attention_weight'))  # its name in earlier versions
 
 # %% ../../nbs/08b_figures.ipynb #dfcd057d
 NEEDS = dict(  # item → what a cohort must have

@@ -482,7 +482,7 @@ main{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,2fr);gap:1.2em;al
 #tip{position:fixed;pointer-events:none;background:#222;color:#fff;border-radius:4px;padding:.3em .6em;font-size:.9em;display:none;z-index:9;max-width:90vw;white-space:pre-line}
 @media(min-width:801px){#when{min-width:21em}} @media(max-width:800px){main{grid-template-columns:minmax(0,1fr)} body{padding:0 .7em 1em}}</style></head><body>
 <header><h1>__TITLE__</h1><label>subject <select id="who"></select></label><span>__SOURCE__</span>__TAG__</header>
-<main><div><div id="screen"><video id="film" playsinline preload="auto" aria-label="the stimulus at this moment"></video><span id="dark">__DARK__</span></div><p id="said" aria-label="words"></p></div>
+<main><div><div id="screen"><video id="movie" playsinline preload="auto" aria-label="the stimulus at this moment"></video><span id="dark">__DARK__</span></div><p id="said" aria-label="words"></p></div>
 <div><div id="cortex"><canvas id="map" role="img" aria-label="flat map of the cortex"></canvas><img id="lines" alt=""></div><div class="key"><span id="low"></span><canvas id="bar" width="256" height="1" role="img" aria-label="colours from low to high"></canvas><span id="high"></span>__QUANTITY__, z-scored units</div></div></main>
 <div class="row"><button id="play" aria-label="play">▶</button><label>speed <select id="speed"><option value="1">1×</option><option value="2">2×</option><option value="4">4×</option></select></label><button id="mute" aria-label="mute" hidden>sound on</button><input id="t" type="range" min="0" step="1" value="0" aria-label="time"><span id="when"></span></div>
 <p id="ends" aria-live="polite"></p>
@@ -500,7 +500,7 @@ const own = Object.keys(values), AVERAGE = 'average of the subjects', everyone =
 const valueOf = (s, p, i) => s === AVERAGE ? own.reduce((sum, k) => sum + valueOf(k, p, i), 0)/own.length : values[s][i*P + p]*D.scale[s]/127, value = (p, i) => valueOf($('who').value, p, i);
 const shade = v => { const k = 3*Math.min(255, Math.max(0, Math.floor((v/D.limit + 1)*128))); return (255 << 24 | ink[k + 2] << 16 | ink[k + 1] << 8 | ink[k]) >>> 0 };
 const clock = s => `${Math.floor(s/60)}:${(s % 60).toFixed(1).padStart(4, '0')}`, make = (name, text) => { const e = document.createElement(name); if (text) e.textContent = text; return e };
-let media = D.media ? D.pictures ? $('film') : new Audio() : null, lost = '';
+let media = D.media ? D.pictures ? $('movie') : new Audio() : null, lost = '';
 if (media) { media.src = URL.createObjectURL(new Blob([bytes(D.media)], {type: D.kind})); media.onerror = () => { lost = `this browser does not play ${D.kind}`; media = null; play(false); show(now) } }
 let now = 0, over = null, playing = false, from = 0, began = 0, pins = [];
 const place = p => `${D.regions[D.region[p]]} network`;
@@ -508,7 +508,7 @@ function show(i) { now = Math.min(D.n - 1, Math.max(0, i)); $('t').value = now; 
   let low = 0, high = 0; for (let p = 0; p < P; p++) { const v = value(p, now); colour[p + 1] = shade(v); if (v > value(high, now)) high = p; if (v < value(low, now)) low = p }
   for (let k = 0; k < pixels.length; k++) pixels[k] = colour[labels[k]];
   ctx.putImageData(image, 0, 0);
-  const lit = now >= D.first && D.pictures && !lost; $('film').style.display = lit ? '' : 'none'; $('dark').style.display = lit ? 'none' : ''; if (lost) $('dark').textContent = lost;
+  const lit = now >= D.first && D.pictures && !lost; $('movie').style.display = lit ? '' : 'none'; $('dark').style.display = lit ? 'none' : ''; if (lost) $('dark').textContent = lost;
   const t = now*D.tr; $('when').textContent = `TR ${now}, BOLD at ${clock(t)}` + (now >= D.first ? `, movie at ${clock(Math.max(0, t - D.delay))}` : '');
   if (!playing) $('ends').textContent = `Highest: ${place(high)}, ${value(high, now).toFixed(2)}. Lowest: ${place(low)}, ${value(low, now).toFixed(2)}.`;
   map.setAttribute('aria-label', `flat map of the cortex, ${$('who').value}, ${$('when').textContent}`);

@@ -321,9 +321,9 @@ def page_faults(page: str, claims: pd.DataFrame) -> pd.DataFrame:  # as `compare
     for k, c in enumerate(claims.itertuples()):
         cells = shown[k] if k < len(shown) else ['', '', '', '']
         measured = cells[2].partition(', claimed')[0]  # without the threshold
-        told = [float(x) for x in re.findall(r'-?\d+\.\d{3}', measured)]
+        printed = [float(x) for x in re.findall(r'-?\d+\.\d{3}', measured)]
         numbers = [float(c.estimate), float(c.low), float(c.high)][: 1 if c.low == c.high else 3]
-        near = len(told) == np.isfinite(numbers).sum() and np.allclose(told, numbers, atol=0.0011)
+        near = len(printed) == np.isfinite(numbers).sum() and np.allclose(printed, numbers, atol=0.0011)
         if not (near and cells[0] == plain_text(c.paper) and cells[3].strip('*') == c.verdict):
             number = ' '.join(f'{x:.3f}' for x in numbers)
             wrong.append(dict(column='README.md', row=k, committed=' '.join(cells[2:]), fresh=number, share=np.inf))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEAST_PIECE', 'Known', 'about_training', 'identities', 'check_source', 'known_run', 'known_share', 'open_known',
            'check_new_people', 'check_grid', 'open_like', 'first_minutes', 'standardised', 'encoded', 'fit_people',
-           'said_of', 'auto_name', 'Adaptation', 'prepare_adaptation', 'score', 'adapt']
+           'adaptation_summary', 'auto_name', 'Adaptation', 'prepare_adaptation', 'score', 'adapt']
 
 # %% ../../nbs/09e_adapt.ipynb #b31b6605
 import contextlib, math, warnings
@@ -302,7 +302,7 @@ def fit_people(known: Known, cohort: Cohort, minutes: float | None, loader: Load
     return fitted
 
 
-def said_of(fitted: dict, cohort: Cohort) -> dict:  # subject → TRs, minutes, share of parcels at the average
+def adaptation_summary(fitted: dict, cohort: Cohort) -> dict:  # subject → TRs, minutes, share of parcels at the average
     return {
         s: dict(rows=r.rows, minutes=round(r.rows * cohort.tr / 60, 2), average_share=r.average_share)
         for s, (r, _) in fitted.items()
@@ -414,4 +414,4 @@ def adapt(
     with atomic(run.path / 'penalties.csv') as tmp:
         pd.concat(table).to_csv(tmp, index=False, float_format='%.6g')
     check_inputs(task.config['inputs'], data, task.features)
-    return finish_run(run, metrics | dict(people=said_of(fitted, data)))
+    return finish_run(run, metrics | dict(people=adaptation_summary(fitted, data)))

@@ -53,17 +53,17 @@ def arrange(
 
 def check_once(rows: list, path: Path):  # of dicts: clip, condition
     "In a table that is to be arranged every clip stands once, and no rests."
-    seen: dict = {}
+    line_of: dict = {}
     for line, row in enumerate(rows, 2):
         if not row['clip']:
             raise ValueError(f'{path}, line {line}: no clip; rests are put between clips by themselves')
         clip = (path.parent / row['clip']).resolve()
-        if clip in seen:
+        if clip in line_of:
             raise ValueError(
-                f'{path}, line {line}: has {row["clip"]} twice, as line {seen[clip]} does; each clip once, repeats '
+                f'{path}, line {line}: has {row["clip"]} twice, as line {line_of[clip]} does; each clip once, repeats '
                 'says how often it is shown'
             )
-        seen[clip] = line
+        line_of[clip] = line
 
 
 def check_conditions(table: pd.DataFrame, path):  # clip, condition

@@ -122,7 +122,7 @@ def begin_from(
         for k, name in enumerate(model.config.subjects):
             there = name in given.config.subjects
             i = given.config.subjects.index(name) if there else None
-            model.head.weights[k] = given.head.weights[i] if there else torch.from_numpy(average.weights)
+            model.head.weights[k] = given.head.weights[i] if there else torch.from_numpy(average.coefficients)
             model.head.bias_param[k] = given.head.bias_param[i] if there else torch.from_numpy(average.bias)
     if frozen:
         model.requires_grad_(False)

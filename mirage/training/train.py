@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['SIMULATED_COHORTS', 'squared_error', 'silent_where', 'predict_windows', 'parcel_r', 'kept_epoch', 'out_of_patience',
            'validation_steps', 'find_fault', 'is_broken', 'stop_if_broken', 'draw_seed', 'Progress', 'save_state',
-           'load_state', 'resume', 'make_optimizer', 'Learner', 'ways_of', 'Told', 'clip_gradients', 'skip_if_broken',
-           'say_compiled', 'train_step', 'read_steps', 'Stopwatch', 'history_row', 'write_epoch', 'validated',
-           'keep_state', 'whole_plan', 'steps_left', 'fit', 'write_predictions', 'build_inputs', 'check_machine',
-           'Task', 'fold_asked_for', 'open_task', 'check_compiler', 'start_accelerator', 'take_run', 'open_loader',
-           'ridge_beside', 'warn_of_training', 'finish_training', 'takes', 'train', 'option_of', 'main']
+           'load_state', 'resume', 'make_optimizer', 'Learner', 'ways_of', 'SentLoss', 'clip_gradients',
+           'skip_if_broken', 'say_compiled', 'train_step', 'read_steps', 'Stopwatch', 'history_row', 'write_epoch',
+           'validated', 'keep_state', 'whole_plan', 'steps_left', 'fit', 'write_predictions', 'build_inputs',
+           'check_machine', 'Task', 'fold_asked_for', 'open_task', 'check_compiler', 'start_accelerator', 'take_run',
+           'open_loader', 'ridge_beside', 'warn_of_training', 'finish_training', 'takes', 'train', 'option_of', 'main']
 
 # %% ../../nbs/05_train.ipynb #62b29c92
 import argparse, inspect, math, os, time, warnings
@@ -318,7 +318,7 @@ def ways_of(config: dict) -> dict[str, bool]:  # of a run
     return {word: config.get(word, False) for word in FAST_STEPS}
 
 # %% ../../nbs/05_train.ipynb #05c0c0d2
-class Told(NamedTuple):
+class SentLoss(NamedTuple):
     "Loss of a step and norm of its gradient, on their way to the host."
 
     step: int
@@ -327,7 +327,7 @@ class Told(NamedTuple):
     arrived: torch.cuda.Event | None  # None: they are there
 
     @classmethod
-    def send(cls, step: int, windows: list, loss: torch.Tensor, norm: torch.Tensor) -> 'Told':
+    def send(cls, step: int, windows: list, loss: torch.Tensor, norm: torch.Tensor) -> 'SentLoss':
         values = torch.stack([loss, norm.to(loss)]).to('cpu', non_blocking=loss.is_cuda)
         arrived = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
         return cls(step, windows, values, arrived)
@@ -363,7 +363,7 @@ def say_compiled(model: Mirage, parts: set, began: float):  # (name, windows) of
         model.compiled_for |= parts
 
 # %% ../../nbs/05_train.ipynb #05c0c0d6
-def train_step(learner: Learner, batch: Batch, step: int, *, seed: int, clip: float) -> Told:
+def train_step(learner: Learner, batch: Batch, step: int, *, seed: int, clip: float) -> SentLoss:
     "Forward, backward, update; loss and norm of the gradient over all processes."
     model, net, optimizer, schedule, accelerator, fused = learner
     began = time.perf_counter()
@@ -376,19 +376,19 @@ def train_step(learner: Learner, batch: Batch, step: int, *, seed: int, clip: fl
     accelerator.backward(loss * accelerator.num_processes)  # processes are averaged, samples are summed
     norm = clip_gradients(learner, clip)
     loss = accelerator.reduce(loss.detach())
-    told = Told.send(step, batch.windows, loss, norm)
+    sent = SentLoss.send(step, batch.windows, loss, norm)
     if fused:
         skip_if_broken(learner, loss, norm)
     else:
-        stop_if_broken(step, *told.read(), model=model, batch=batch, accelerator=accelerator)
+        stop_if_broken(step, *sent.read(), model=model, batch=batch, accelerator=accelerator)
     optimizer.step()
     schedule.step()
     say_compiled(model, {(part, len(batch.windows)) for part in (*present, 'temporal encoder')}, began)
-    return told
+    return sent
 
 # %% ../../nbs/05_train.ipynb #05c0c0d3
 def read_steps(
-    told: deque,  # of `Told`, in order
+    sent: deque,  # of `SentLoss`, in order
     so_far: Progress,
     learner: Learner,
     *,
@@ -396,8 +396,8 @@ def read_steps(
     behind: int = 0,  # how many may stay unread
 ):
     "Count the steps that were taken; of one that was skipped the cause is looked for in its windows, read again."
-    while len(told) > behind:
-        one = told.popleft()
+    while len(sent) > behind:
+        one = sent.popleft()
         loss, norm = one.read()
         if learner.fused and is_broken(loss, norm, learner.accelerator):
             (batch,) = loader([one.windows])
@@ -503,11 +503,11 @@ def fit(
     learner = Learner.prepare(model, preset, len(plan), accelerator=accelerator, **ways_of(run.config))
     so_far = resume(run.path / 'resume.pt', run.config, learner.parts)
     todo = steps_left(plan, so_far, preset, accelerator)
-    watch, told = Stopwatch(loader), deque()
+    watch, sent = Stopwatch(loader), deque()
     for step, batch in enumerate(progress(loader(todo), 'training', len(todo)), len(plan) - len(todo) + 1):
-        told.append(train_step(learner, batch, step, seed=seed, clip=preset.clip))
+        sent.append(train_step(learner, batch, step, seed=seed, clip=preset.clip))
         saves = step % save_every == 0 or step == len(plan)
-        read_steps(told, so_far, learner, loader=loader, behind=int(learner.fused and not saves and step not in when))
+        read_steps(sent, so_far, learner, loader=loader, behind=int(learner.fused and not saves and step not in when))
         if step in when:
             r = validated(run, learner, loader, val=val, cohort=cohort, per_step=per_step)
             row = history_row(when[step], so_far, r, subjects=cohort.subjects, lr=learner.rate)
