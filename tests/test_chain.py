@@ -104,7 +104,7 @@ def test_pipeline(copy):
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 1200
     while not list(copy.glob('results/smoke/extract/*/provenance.json')):
         assert time.monotonic() < deadline and job.poll() is None, 'nothing was extracted'
         time.sleep(0.2)

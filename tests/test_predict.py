@@ -19,9 +19,10 @@ from mirage.features.extract import identity
 from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
 from mirage.data.cohort import SET_TITLES
 from mirage.data.parcels import MEANING, SIMULATED_MEANING, Prediction
-from mirage.plotting.page import MAP, animation_mp4, page_html, place_of, stencil
+from mirage.plotting.animation import HEIGHTS, MAP, animation_mp4, place_of
+from mirage.plotting.page import page_html, stencil
 from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_movies
-from mirage.prediction.predict import compute, drawers, forecast, subtract, write_difference
+from mirage.prediction.predict import compute, drawer, forecast, subtract, write_difference
 from mirage.prediction.predict import prepare, read_movies, stop_if_failed, transcribe, write_prediction
 from mirage.prediction.recipe import Recipe, open_backbones, open_weights
 from mirage.data.stimuli import RATE, Movie
@@ -673,13 +674,14 @@ def test_a_real_movie_becomes_numbers_a_page_and_an_animation(made):
     assert np.allclose(times.seconds, 1.49 * np.arange(9)) and np.allclose(times.movie, times.seconds - 4.47)
     movie = Movie.open(run.path / 'map.mp4')
     top, left, width = MAP
+    top += HEIGHTS[0]
     a, b = movie.frames([1.0, 7.0])[:, top : top + 240, left : left + width].astype(int)
     assert abs(movie.seconds - p.movie.seconds) < 0.5 and np.abs(a - b).mean() > 2 and movie.has_sound
     assert movie.fps == p.movie.fps == 10  # the movie's own rate
     top, left, h, w = place_of(p)
     for t in (1.0, 7.3):
         shown, own = movie.frames([t])[0, top : top + h, left : left + w], p.movie.frames([t], (h, w))[0]
-        assert np.abs(shown.astype(int) - own).mean() < 12  # the movie itself, beside the map
+        assert np.abs(shown.astype(int) - own).mean() < 12  # the movie itself, above the map
 
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
@@ -1167,8 +1169,7 @@ def test_what_a_prediction_takes_is_told_within_a_factor_of_two(given, tmp_path,
     began = clock()
     p = compute(job)
     extracted = clock()
-    for file, draw in drawers().items():
-        draw(p, tmp_path / file)
+    drawer()(p, tmp_path)
     drawn = clock()
     assert 0.5 < (told['extraction, s'] + told['encoder, s']) / (extracted - began) < 2
     assert 0.5 < told['drawing, s'] / (drawn - extracted) < 2

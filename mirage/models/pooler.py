@@ -83,15 +83,17 @@ class MixLayers(torch.autograd.Function):
         shift,
         eps: float,  # output norm
     ):  # (N, Q, D)
-        n, d = time_chunks(x), v.shape[1]
-        z = v.new_empty(len(x), w.shape[2], len(v) * d)
-        o, y = torch.empty_like(z), torch.empty_like(z)
-        for i in range(0, len(x), n):
-            t, c = slice(i, i + n), x[i : i + n].to(v.dtype)
+        chunk, size = time_chunks(x), v.shape[1]
+        z = v.new_empty(len(x), w.shape[2], len(v) * size)  # projected mixtures, heads side by side
+        o, y = torch.empty_like(z), torch.empty_like(z)  # before and after the output norm
+        for i in range(0, len(x), chunk):
+            now = slice(i, i + chunk)
+            states = x[now].to(v.dtype)
             for h in range(len(v)):
-                z[t, :, h * d : (h + 1) * d] = (w[t, h] @ c) @ v[h].T + total[t, h, :, None] * bias[h]
-            o[t] = F.linear(z[t], w_o, b_o)
-            y[t] = F.layer_norm(o[t].float(), gain.shape, gain, shift, eps)
+                of_head = slice(h * size, (h + 1) * size)
+                z[now, :, of_head] = (w[now, h] @ states) @ v[h].T + total[now, h, :, None] * bias[h]
+            o[now] = F.linear(z[now], w_o, b_o)
+            y[now] = F.layer_norm(o[now].float(), gain.shape, gain, shift, eps)
         ctx.save_for_backward(x, w, total, v, bias, w_o, gain, shift, z, o)
         ctx.eps = eps
         return y
@@ -99,44 +101,36 @@ class MixLayers(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy):  # (N, Q, D)
         x, w, total, v, bias, w_o, gain, shift, z, o = ctx.saved_tensors
-        n, d = time_chunks(x), v.shape[1]
+        chunk, size = time_chunks(x), v.shape[1]
         dx = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         dw, dtotal = torch.empty_like(w), torch.empty_like(total)
         dv, dbias, dw_o, db_o, dgain, dshift = (
             torch.zeros_like(p, dtype=torch.float32) for p in (v, bias, w_o, gain, gain, shift)
         )
-        for i in range(0, len(x), n):
-            t, c = slice(i, i + n), x[i : i + n].to(v.dtype)
-            _, mean, rstd = torch.native_layer_norm(o[t].float(), gain.shape, gain, shift, ctx.eps)
-            do, dg, db = torch.ops.aten.native_layer_norm_backward(
-                dy[t].float(), o[t].float(), gain.shape, mean, rstd, gain, shift, [True] * 3
+        for i in range(0, len(x), chunk):
+            now = slice(i, i + chunk)
+            states = x[now].to(v.dtype)
+            _, mean, rstd = torch.native_layer_norm(o[now].float(), gain.shape, gain, shift, ctx.eps)
+            do, dgain_now, dshift_now = torch.ops.aten.native_layer_norm_backward(
+                dy[now].float(), o[now].float(), gain.shape, mean, rstd, gain, shift, [True] * 3
             )
             do = do.to(v.dtype)
-            dgain += dg
-            dshift += db
+            dgain += dgain_now
+            dshift += dshift_now
             db_o += do.float().sum((0, 1))
-            dw_o += do.flatten(0, 1).T @ z[t].flatten(0, 1)
+            dw_o += do.flatten(0, 1).T @ z[now].flatten(0, 1)
             dz = do @ w_o
             for h in range(len(v)):
-                g, m = dz[..., h * d : (h + 1) * d], w[t, h] @ c
-                dv[h] += g.flatten(0, 1).T @ m.flatten(0, 1)
-                dbias[h] += torch.einsum('nqd,nq->d', g, total[t, h])
-                dm = g @ v[h]
-                dw[t, h], dtotal[t, h] = (dm @ c.mT if w.is_contiguous() else (c @ dm.mT).mT), g @ bias[h]
+                dz_head, mixture = dz[..., h * size : (h + 1) * size], w[now, h] @ states  # computed again, not kept
+                dv[h] += dz_head.flatten(0, 1).T @ mixture.flatten(0, 1)
+                dbias[h] += torch.einsum('nqd,nq->d', dz_head, total[now, h])
+                dmixture = dz_head @ v[h]
+                dw[now, h] = dmixture @ states.mT if w.is_contiguous() else (states @ dmixture.mT).mT
+                dtotal[now, h] = dz_head @ bias[h]
                 if dx is not None:
-                    dx[t] += (w[t, h].mT @ dm).to(x.dtype)
-        return (
-            dx,
-            dw,
-            dtotal,
-            dv.to(v.dtype),
-            dbias.to(v.dtype),
-            dw_o.to(v.dtype),
-            db_o.to(v.dtype),
-            dgain,
-            dshift,
-            None,
-        )
+                    dx[now] += (w[now, h].mT @ dmixture).to(x.dtype)
+        of_parameters = (p.to(v.dtype) for p in (dv, dbias, dw_o, db_o))
+        return dx, dw, dtotal, *of_parameters, dgain, dshift, None
 
 # %% ../../nbs/03a_pooler.ipynb #03a0c0d2
 class MixAligned(torch.autograd.Function):

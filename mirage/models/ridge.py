@@ -130,19 +130,19 @@ class Basis:
 
 def decompose(m: Moments, row_groups: frozenset, subjects: list) -> Basis:
     "One eigendecomposition for a group of subjects."
-    parts = [m.design[a] for a in row_groups]
-    n = sum(s.n for s in parts)
-    x = sum(s.x for s in parts) / n
+    parts = [m.design[group] for group in row_groups]
+    n = sum(part.n for part in parts)
+    x = sum(part.x for part in parts) / n
     gram = parts[0].xx.copy(order='F')
-    for s in parts[1:]:
-        gram += s.xx
+    for part in parts[1:]:
+        gram += part.xx
     gram = dsyrk(-n, x[:, None], beta=1.0, c=gram, lower=1, overwrite_c=1)
     values, vectors = eigh(gram, lower=True, driver='evd', overwrite_a=True, check_finite=False)
     y = np.concatenate([m.y[s] for s in subjects]) / n
-    c = vectors.T @ (np.hstack([m.xy[s] for s in subjects]) - n * np.outer(x, y))
+    xy = np.hstack([m.xy[s] for s in subjects]) - n * np.outer(x, y)  # X'Y, centred
     sizes = {s: len(m.y[s]) for s in subjects}
     y = np.concatenate([m.base[s] for s in subjects]) + y
-    return Basis(subjects, n, m.shift + x, y, np.maximum(values, 0), vectors, c, sizes)
+    return Basis(subjects, n, m.shift + x, y, np.maximum(values, 0), vectors, vectors.T @ xy, sizes)
 
 # %% ../../nbs/03d_ridge.ipynb #78ad6c32
 @np.errstate(divide='ignore', over='ignore', invalid='ignore')  # a penalty next to zero is judged by its leverages

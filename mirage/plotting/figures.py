@@ -369,7 +369,8 @@ def has(
     if need == 'layers':
         return layers is None or max(layers.values()) > 1
     if need == 'streams':
-        return layers is None or len(layers) > 1
+        streams = layers or cohort.rates  # of features that came with a cohort it is known before they are opened
+        return not streams or len(streams) > 1
     if need == 'training movies':
         return not too_few_movies(TrainingRows(cohort, {}))
     if need == 'two movies':
