@@ -1,5 +1,6 @@
 "What mostly waits begins first, so that other tests fill the cores; and no test changes the world of the next one."
 
+import gc
 import os
 
 import pytest
@@ -15,6 +16,14 @@ def world():
     before = ours()
     yield
     assert ours() == before, f'these tests leave {ours()} behind, it was {before}'
+
+
+@pytest.fixture(autouse=True, scope='module')
+def modules_are_no_garbage():
+    "nilearn collects garbage after every image, which looks at all that torch and transformers have imported."
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items):

@@ -19,11 +19,12 @@ from mirage.features.extract import identity
 from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
 from mirage.data.cohort import SET_TITLES
 from mirage.data.parcels import ATLAS_FILE, MEANING, SIMULATED_MEANING, Atlas, Prediction, write_atlas
+from mirage.plotting.animation import HEIGHTS, MAP, animation_mp4, place_of
 from mirage.plotting.atlases import make_map, map_of_prediction
 from mirage.plotting.figures import faults
-from mirage.plotting.page import MAP, animation_mp4, courses, map_colours, page_html, place_of, stencil, strip
+from mirage.plotting.page import courses, map_colours, page_html, stencil, strip
 from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_movies
-from mirage.prediction.predict import compute, drawers, forecast, subtract, write_difference
+from mirage.prediction.predict import compute, drawer, forecast, subtract, write_difference
 from mirage.prediction.predict import prepare, read_movies, stop_if_failed, transcribe, write_prediction
 from mirage.prediction.recipe import Recipe, open_backbones, open_weights, places_of_run
 from mirage.data.stimuli import RATE, Movie
@@ -675,13 +676,14 @@ def test_a_real_movie_becomes_numbers_a_page_and_an_animation(made):
     assert np.allclose(times.seconds, 1.49 * np.arange(9)) and np.allclose(times.movie, times.seconds - 4.47)
     movie = Movie.open(run.path / 'map.mp4')
     top, left, width = MAP
+    top += HEIGHTS[0]
     a, b = movie.frames([1.0, 7.0])[:, top : top + 240, left : left + width].astype(int)
     assert abs(movie.seconds - p.movie.seconds) < 0.5 and np.abs(a - b).mean() > 2 and movie.has_sound
     assert movie.fps == p.movie.fps == 10  # the movie's own rate
     top, left, h, w = place_of(p)
     for t in (1.0, 7.3):
         shown, own = movie.frames([t])[0, top : top + h, left : left + w], p.movie.frames([t], (h, w))[0]
-        assert np.abs(shown.astype(int) - own).mean() < 12  # the movie itself, beside the map
+        assert np.abs(shown.astype(int) - own).mean() < 12  # the movie itself, above the map
 
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
@@ -823,7 +825,7 @@ def test_a_shared_model_of_another_atlas_draws_page_and_animation_with_its_names
     left, right = (set(np.unique(drawn.patches[side].labels)) - {-1, 0} for side in ('left', 'right'))
     assert max(left) <= 7 and min(right) >= 5  # projected, and each on its own side
     top, at, width = MAP
-    found = stencil(drawn, width, 84)
+    top, found = top + HEIGHTS[0], stencil(drawn, width, 84)
     picture = Movie.open(run.path / 'map.mp4').frames([8.0])[0][top : top + len(found.labels), at : at + width]
     wanted = found.paint(map_colours(p.bold['sub-01'][round((8 + 4.47) / 1.49)], p.limit))
     assert np.abs(picture.astype(int) - wanted).mean() < 6
@@ -1327,8 +1329,7 @@ def test_what_a_prediction_takes_is_told_within_a_factor_of_two(given, tmp_path,
     began = clock()
     p = compute(job)
     extracted = clock()
-    for file, draw in drawers().items():
-        draw(p, tmp_path / file)
+    drawer()(p, tmp_path)
     drawn = clock()
     assert 0.5 < (told['extraction, s'] + told['encoder, s']) / (extracted - began) < 2
     assert 0.5 < told['drawing, s'] / (drawn - extracted) < 2

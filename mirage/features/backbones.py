@@ -535,9 +535,9 @@ FAMILIES = {
 }
 READY = 'ready'  # instead of a model: the stream that came with the cohort
 ADAPTORS = dict(
-    text='mirage.features.pretrained:Reads',
-    audio='mirage.features.pretrained:Listens',
-    vision='mirage.features.pretrained:Watches',
+    text='mirage.features.pretrained:TextExtractor',
+    audio='mirage.features.pretrained:AudioExtractor',
+    vision='mirage.features.pretrained:VisionExtractor',
 )
 GIVEN_CONTEXTS = Contexts(words=40, audio=8.0, video=2.0)
 

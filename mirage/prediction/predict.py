@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIGHT', 'DRAWN', 'open_input', 'heard_words', 'transcribe', 'Job', 'row_of', 'readers_of', 'pick_given', 'speed',
            'default_name', 'for_people', 'prepare', 'movie_features', 'predict_bold', 'compute', 'predict',
-           'parcel_names', 'write_prediction', 'read_prediction', 'drawers', 'make', 'drawn_piece', 'time_drawing',
+           'parcel_names', 'write_prediction', 'read_prediction', 'drawer', 'make', 'drawn_piece', 'time_drawing',
            'time_encoder', 'forecast', 'subtract', 'write_difference', 'PredictionError', 'read_movies',
            'predict_movies', 'stop_if_failed']
 
@@ -480,11 +480,11 @@ def read_prediction(folder, job: Job) -> Prediction:
         )
 
 # %% ../../nbs/09b_predict.ipynb #083ffc21
-def drawers() -> dict:  # file → what draws it
+def drawer():  # writes page.html and map.mp4 into a folder
     "Pictures are an extra: who wants numbers only can do without."
-    from mirage.plotting.page import animation_mp4, page_html
+    from mirage.plotting.animation import draw
 
-    return {'page.html': page_html, 'map.mp4': animation_mp4}
+    return draw
 
 
 def make(
@@ -496,7 +496,7 @@ def make(
     if not unfinished(path, config):
         return read_prediction(path, job), open_run(path), True
     check_overwrite(path, config, overwrite)  # before hours of work
-    draw = drawers() if page or animation else {}  # before hours of work
+    draw = drawer() if page or animation else None  # before hours of work
     began = time.perf_counter()
     p = compute(job)
     run = start_run(path, config, overwrite)
@@ -505,10 +505,10 @@ def make(
     write_prediction(p, run.path)
     drawn = not job.undrawn
     animated = animation and not job.unmapped
-    for wanted, file in ((page, 'page.html'), (animated, 'map.mp4')):
+    for file in ('page.html', 'map.mp4'):
         (run.path / file).unlink(missing_ok=True)
-        if wanted and drawn:
-            draw[file](p, run.path / file)
+    if draw and drawn:
+        draw(p, run.path, page=page, animation=animated)
     finish_run(
         run,
         dict(
@@ -542,14 +542,13 @@ def time_drawing(job: Job, page: bool, animation: bool, clock=time.perf_counter)
     "Two pieces are drawn; what the longer one takes more tells what a second of movie takes."
     if job.undrawn or not (page or animation):
         return 0.0
-    files = ['page.html'] * page + ['map.mp4'] * (animation and not job.unmapped)
-    draw, spent = drawers(), {}
+    draw, spent = drawer(), {}
+    animated = animation and not job.unmapped
     lengths = [min(s, job.movie.seconds) for s in DRAWN]
     with tempfile.TemporaryDirectory() as folder:
         for length in (lengths[0], *lengths):  # once before it counts: fonts and stencils are made
             piece, began = drawn_piece(job, length), clock()
-            for file in files:
-                draw[file](piece, Path(folder) / file)
+            draw(piece, folder, page=page, animation=animated)
             spent[length] = clock() - began
     short, long = lengths
     rate = max(0.0, spent[long] - spent[short]) / max(long - short, 1.0)
