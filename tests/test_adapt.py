@@ -16,7 +16,7 @@ from mirage.evaluation.evaluate import evaluate
 from mirage.evaluation.methods import model_sentences
 from mirage.models.model import load_model
 from mirage.models.readout import AVERAGE, PENALTIES, Readout, average_readout, believed, fit_readout, people_only
-from mirage.models.readout import readout_spread, stretches
+from mirage.models.readout import readout_spread, response_sizes, stretches, worth_leaving
 from mirage.prediction.adapt import adapt
 from mirage.prediction.predict import for_people
 from mirage.training.runs import parameters_of
@@ -142,7 +142,9 @@ def test_weights_whose_own_recordings_have_changed_are_refused(trained, tmp_path
 def plainly_fitted(pieces, start, tr, spread):
     "What `fit_readout` stands for, fit by fit: inverse matrices, and a fit of its own for every stretch."
     z, y = (np.concatenate(each).astype(float) for each in zip(*pieces))
-    residual, inverse = y - start.predict(z), np.linalg.inv(spread @ spread.T)
+    parts = stretches([len(x) for x, _ in pieces], tr)
+    size = response_sizes(start.predict(z), y, parts)
+    residual, inverse = y - size * start.predict(z), np.linalg.inv(spread @ spread.T)
     whitened = (z - z.mean(0)) @ spread
     alphas = np.square(whitened).sum() / z.shape[1] * PENALTIES
 
@@ -155,15 +157,15 @@ def plainly_fitted(pieces, start, tr, spread):
         w, b = ridge(np.setdiff1d(np.arange(len(z)), np.arange(len(z))[part]), alpha)
         return np.square(residual[part] - z[part] @ w - b).sum(0)
 
-    parts = stretches([len(x) for x, _ in pieces], tr)
-    errors = []
+    errors, rows = [], np.array([part.stop - part.start for part in parts])
     for part in parts:
         errors.append([squared(part, a) for a in alphas] + [np.square(residual[part]).sum(0)])
-    better, doubt = believed(np.array(errors), np.array([part.stop - part.start for part in parts]))
-    which = (better + doubt[:, None]).argmin(0)
+    better, _, together = believed(np.array(errors), rows)
+    assert worth_leaving(together, rows)
+    which = better.argmin(0)
     coefficients = start.coefficients.astype(float)
     for k in np.flatnonzero(which < len(alphas)):
-        coefficients[:, k] += ridge(np.arange(len(z)), alphas[which[k]])[0][:, k]
+        coefficients[:, k] = size[k] * coefficients[:, k] + ridge(np.arange(len(z)), alphas[which[k]])[0][:, k]
     return coefficients, np.append(PENALTIES, np.inf)[which]
 
 
@@ -171,24 +173,40 @@ def plainly_fitted(pieces, start, tr, spread):
 def test_the_closed_form_is_the_plain_one_with_more_trs_than_hidden_units_and_with_fewer(hidden):
     rng = np.random.default_rng(hidden)
     truth, spread = rng.normal(size=(hidden, 8)), np.linalg.cholesky(np.eye(hidden) + 3 / hidden)
-    pieces = [(z := rng.normal(size=(rows, hidden)), z @ truth + 4 * rng.normal(size=(rows, 8))) for rows in (70, 50)]
-    start = Readout((0.7 * truth).astype(np.float32), np.zeros(8, np.float32))
+    known = 0.7 * truth + rng.normal(size=truth.shape)
+    pieces = [(z := rng.normal(size=(rows, hidden)), z @ truth + rng.normal(size=(rows, 8))) for rows in (90, 70)]
+    start = Readout(known.astype(np.float32), np.zeros(8, np.float32))
     fitted = fit_readout(pieces, start, tr=1.5, spread=spread)
     coefficients, penalty = plainly_fitted(pieces, start, 1.5, spread)
     assert np.array_equal(fitted.penalty, penalty) and np.isfinite(penalty).any()
     assert np.allclose(fitted.coefficients, coefficients, rtol=1e-5, atol=1e-5)
 
 
-def test_recordings_that_say_nothing_leave_the_average_person_nearly_as_it_was():
-    rng, left = np.random.default_rng(1), []
+@pytest.mark.parametrize('size', [1.0, 0.3])
+def test_recordings_that_say_nothing_new_leave_the_average_person_as_it_was(size):
+    "With noise that is slow and that parcels share, and with responses that are smaller than the average's."
+    rng, left = np.random.default_rng(1), 0
     start = Readout(rng.normal(size=(20, 60)).astype(np.float32), np.zeros(60, np.float32))
     for _ in range(20):
         z = rng.normal(size=(200, 20))
-        shared = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 60))  # noise that parcels have in common
-        noise = 5 * (shared + rng.normal(size=(200, 60)))
-        fitted = fit_readout([(z, start.predict(z) + noise)], start, tr=1.5)
-        left.append(1 - fitted.average_share)
-    assert np.mean(left) < 0.2
+        shared = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 60))
+        noise = 5 * np.cumsum(shared + rng.normal(size=(200, 60)), axis=0) / 10
+        fitted = fit_readout([(z, size * start.predict(z) + noise)], start, tr=1.5)
+        left += fitted.average_share < 1
+        stayed = np.isinf(fitted.penalty)
+        assert np.array_equal(fitted.coefficients[:, stayed], start.coefficients[:, stayed])
+    assert left <= 4
+
+
+def test_smaller_responses_are_no_readout_of_ones_own_and_other_directions_are():
+    rng, z = np.random.default_rng(2), np.random.default_rng(3).normal(size=(400, 20))
+    start = Readout(rng.normal(size=(20, 60)).astype(np.float32), np.zeros(60, np.float32))
+    noise = rng.normal(size=(400, 60))
+    smaller = fit_readout([(z, 0.3 * start.predict(z) + noise)], start, tr=1.5)
+    own = rng.normal(size=(20, 60))
+    other = fit_readout([(z, 0.3 * z @ (start.coefficients + own) + noise)], start, tr=1.5)
+    assert smaller.average_share > 0.9 and other.average_share < 0.1
+    assert np.corrcoef(other.coefficients.ravel(), (start.coefficients + own).ravel())[0, 1] > 0.95
 
 
 def test_stretches_are_a_minute_or_a_third_or_a_twelfth():
