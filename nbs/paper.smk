@@ -12,7 +12,7 @@
 # modules that the notebook imports, its parameters or its inputs change. Prose does not count, nor the defaults of
 # parameters that the line passes. Before it begins, the pipeline looks over the runs that are there: one that is not as
 # asked (other settings, or inputs that changed since) is named and made again.
-import ast, functools, hashlib, importlib.util, json, os, re, shlex, subprocess, sys
+import ast, functools, hashlib, importlib.util, json, math, os, re, shlex, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -832,46 +832,58 @@ def extractions(printed):
     return pd.DataFrame(costs).T
 
 
-def sizes_here():
-    "What the cost of a fit to the cohort depends on, as benchmarks/growth names it."
-    from mirage.data.cohort import Cohort
+def parameters_of(shape):
+    import torch
+    from mirage.models.model import Mirage
+
+    with torch.device('meta'):
+        return sum(p.numel() for p in Mirage(shape).parameters())
+
+
+def streams_of(data, backbone):
+    "Layers and width of each stream, from ready features or from the backbones."
     from mirage.features.backbones import load_backbone
     from mirage.features.store import ready_features
+
+    if ready := ready_features(data):
+        return dict(ready.streams)
+    models = [load_backbone(name) for name in extractions_of(backbone)[0]]
+    return {m: shape for model in models for m, shape in model.streams('native').items()}
+
+
+def sizes_here():
+    "What the cost of a fit to the cohort depends on, as the terms of benchmarks/growth name it."
+    from mirage.data.cohort import Cohort
+    from mirage.models.model import ModelConfig
     from mirage.models.ridge import chosen_design
 
     data, p = Cohort.open(NAMED), get_preset(preset(SimpleNamespace(cohort=COHORT)))
-    if ready := ready_features(data):
-        streams = list(ready.streams.values())
-    else:
-        models = [load_backbone(name) for name in extractions_of(p.backbone)[0]]
-        streams = [shape for model in models for shape in model.streams('native').values()]
+    streams = streams_of(data, p.backbone)
+    layers, widths = zip(*streams.values())
     design, shown = chosen_design(data), data.runs[data.runs['set'] == 'train'].drop_duplicates('split')
-    columns = sum(D for _, D in streams) * len(design.delays)
-    return p.epochs, dict(
-        hours=shown.n_tr.sum() * data.tr / 3600,
-        parcels=data.parcels,
-        subjects=len(data.subjects),
-        layers=max(L for L, _ in streams),
-        queries=p.queries,
-        width=max(D for _, D in streams),
-        hidden=p.hidden,
-        columns=min(columns, design.width or columns),
-    )
+    columns, trs = sum(widths) * len(design.delays), int(shown.n_tr.sum())
+    shape = ModelConfig.from_preset(p, dict(zip(streams, widths)), data.subjects, data.parcels)
+    sizes = dict(once=1, parcels=data.parcels, subjects=len(data.subjects), layers=max(layers), width=max(widths))
+    sizes |= dict(queries=p.queries, hidden=p.hidden, depth=p.depth, parameters=parameters_of(shape))
+    sizes |= dict(hours=trs * data.tr / 3600, columns=min(columns, design.width or columns))
+    each = p.window * data.tr / 3600  # hours of a window
+    windows, per_step = p.epochs * trs / p.stride, max(1, p.batch // len(data.subjects))
+    training = sizes | dict(hours=windows * each, steps=windows / per_step)
+    prediction = sizes | dict(steps=sizes['hours'] / each / per_step)
+    return dict(ridge=sizes, training=training, prediction=prediction)
 
 
 def fits():
-    "Processor hours of a ridge, a training and a prediction, worked out from what was measured here; empty without it."
+    "Processor hours of a ridge, a training and a prediction by the laws that were measured here; empty without them."
     import pandas as pd
 
-    measured = Path('results/benchmarks/growth.csv')
+    measured = Path('results/benchmarks/laws.csv')
     if not measured.is_file():
         return {}
-    (epochs, sizes), hours = sizes_here(), {}
-    for kind, laws in pd.read_csv(measured).groupby('kind', sort=False):
-        if kind != 'extraction':  # counted above
-            growth = [(sizes[law.axis] / law.base) ** max(law.exponent, 0) for law in laws.itertuples()]
-            hours[kind] = laws.seconds.iloc[0] / 3600 * functools.reduce(float.__mul__, map(float, growth))
-    hours['training'] *= epochs
+    sizes, hours = sizes_here(), {}
+    for law in pd.read_csv(measured).itertuples():
+        product = math.prod(float(sizes[law.kind][name]) for name in law.term.split())
+        hours[law.kind] = hours.get(law.kind, 0) + law.seconds * product / 3600
     return hours
 
 
@@ -887,6 +899,6 @@ rule cost:
             print(f'Extractions among them, counted from movies, transcripts and the models\n{table}')
         if hours := fits():
             said = ', '.join(f'{kind} {value:.2g}' for kind, value in hours.items())
-            print(f'Processor hours of one fit here, at least, extrapolated from results/benchmarks/growth.csv: {said}')
+            print(f'Processor hours of one fit here, extrapolated by results/benchmarks/laws.csv: {said}')
         else:
             print('How long a fit takes here: papermill nbs/benchmarks/growth.ipynb out.ipynb, then this again')

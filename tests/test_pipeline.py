@@ -153,6 +153,9 @@ def test_nothing_is_extracted_for_a_cohort_that_brings_its_features(cluster, tmp
 
 
 def test_the_cost_is_printed_before_anything_is_made(cluster):
+    laws = cluster / 'results/benchmarks/laws.csv'  # a ridge takes an hour and two for each subject
+    laws.parent.mkdir(parents=True)
+    laws.write_text('kind,term,seconds\nridge,once,3600\nridge,once subjects,7200\nprediction,parcels,360\n')
     code, printed = snakemake(cluster, 'cost', on='here', shards=2)
     assert code == 0, printed[-3000:]
     shards = re.search(r'shard +(\d+) +120 +8 +(\d+)\b', printed)  # jobs of 120 GB, 8 hours and one GPU each
@@ -161,6 +164,7 @@ def test_the_cost_is_printed_before_anything_is_made(cluster):
     for fusion in ('native', 'tower'):
         # three movies, so many hours
         assert re.search(rf'tiny-qwen3-omni-thinking {fusion} aligned +3 +0\.0\d+', printed), printed[-2000:]
+    assert 'by results/benchmarks/laws.csv: ridge 5, prediction 2\n' in printed
     assert not (cluster / SHARDED).exists()
 
 

@@ -736,8 +736,11 @@ EXTRACTS = """
     from mirage.features.extract import extract_splits
     if __name__ == '__main__':
         movies = pd.read_csv(sys.argv[1])
-        extract_splits(movies, sys.argv[2], 'tiny-qwen3-omni-thinking', 'native', 'aligned', Contexts(words=8, audio=2., video=1.), workers=2)
-"""  # noqa: E501
+        extract_splits(
+            movies, sys.argv[2], 'tiny-qwen3-omni-thinking', fusion='native', protocol='aligned',
+            contexts=Contexts(words=8, audio=2., video=1.), workers=2,
+        )
+"""
 
 
 def children(number):
@@ -769,6 +772,6 @@ def test_the_workers_of_a_killed_extraction_end_with_it_and_the_same_call_comple
     time.sleep(3)
     os.kill(job.pid, signal.SIGKILL)
     job.wait()
-    wait_for(lambda: gone(*workers), 10)
+    wait_for(lambda: gone(*workers))
     subprocess.run(command, env=ENV, check=True)
     assert len(list((tmp_path / 'store').rglob('[!.]*.h5'))) == 9

@@ -6,10 +6,10 @@
 __all__ = ['BidsName', 'EXTENSIONS', 'READ_BY', 'ADDED', 'TIME_UNITS', 'NEAR', 'EVERY_VERTEX', 'STRATEGIES', 'CONFOUND_PARTS',
            'Rows', 'KEYS', 'RUN_COLUMNS', 'PREFIXES', 'MOVIES', 'TRANSCRIPTS', 'Timing', 'parse_bids_name', 'Source',
            'space_label', 'recordings_in', 'choose_space', 'find_sources', 'sidecar', 'header_tr', 'repetition_time',
-           'check_space', 'check_volume', 'check_surface', 'volumes_of', 'places', 'grayordinate_parcels', 'check_mesh',
+           'volumes_of', 'check_space', 'check_volume', 'check_surface', 'places', 'grayordinate_parcels', 'check_mesh',
            'vertex_atlas', 'refuse_empty', 'report_gaps', 'volume_means', 'surface_means', 'grayordinate_means',
-           'read_means', 'check_atlas_fits', 'cifti_axes', 'Cleaning', 'check_confounds', 'check_finite',
-           'confounds_file', 'flagged_volumes', 'read_confounds', 'rows_to_keep', 'clean', 'read_run_table', 'same_key',
+           'read_means', 'check_atlas_fits', 'cifti_axes', 'Cleaning', 'confounds_file', 'flagged_volumes',
+           'check_confounds', 'check_finite', 'read_confounds', 'rows_to_keep', 'clean', 'read_run_table', 'same_key',
            'fits_line', 'match_runs', 'guess_runs', 'events_file', 'movie_event', 'movie_began', 'first_row',
            'last_row', 'slice_time', 'RunToImport', 'Plan', 'stimulus', 'read_rates', 'check_splits', 'events_of',
            'movie_lasts', 'timing_of', 'plan_job', 'generator_of', 'account_of', 'notes_of_ends', 'notes_of',
@@ -93,7 +93,7 @@ class Source:
         parts = (self.subject, f'ses-{self.session}', f'task-{self.task}', f'run-{self.run}')
         return ' '.join(part for part in parts if not part.endswith('-'))
 
-
+# %% ../../nbs/01q_derivatives.ipynb #01q00003
 def space_label(entities: dict) -> str:
     "A space with its resolution, as the names of files have it; func is the space of the recording itself."
     extra = [f'{key}-{entities[key]}' for key in ('res', 'den') if key in entities]
@@ -224,6 +224,17 @@ def repetition_time(source: Source, image, given: float | None = None) -> float:
         raise ValueError(f'{source.files[0]} says no repetition time, in its header or a JSON file. Give it: tr')
     return round(float(values['json'] if 'json' in values else values['header']), 6)
 
+# %% ../../nbs/01q_derivatives.ipynb #45a9fb49
+def volumes_of(source: Source, images: list) -> int:
+    "How many samples a run has."
+    image = images[0]
+    if source.kind == 'volume':
+        return image.shape[3]
+    if source.kind == 'cifti':
+        return image.shape[0]
+    first = image.darrays[0].data
+    return len(image.darrays) if first.ndim == 1 else first.shape[1]
+
 # %% ../../nbs/01q_derivatives.ipynb #5d8e0010
 def check_space(source: Source, atlas: Atlas):
     "Refuse an atlas in another space, where both names say theirs."
@@ -263,17 +274,6 @@ def check_surface(source: Source, images: list, atlas: Atlas):
     counts = [volumes_of(source, [image]) for image in images]
     if counts[0] != counts[1]:
         raise ValueError(f'{source.files[0].name} has {counts[0]} samples, the other hemisphere {counts[1]}')
-
-# %% ../../nbs/01q_derivatives.ipynb #45a9fb49
-def volumes_of(source: Source, images: list) -> int:
-    "How many samples a run has."
-    image = images[0]
-    if source.kind == 'volume':
-        return image.shape[3]
-    if source.kind == 'cifti':
-        return image.shape[0]
-    first = image.darrays[0].data
-    return len(image.darrays) if first.ndim == 1 else first.shape[1]
 
 # %% ../../nbs/01q_derivatives.ipynb #5d8e0011
 def places(axis) -> pd.DataFrame:  # structure, vertex, i, j, k; one row per grayordinate
@@ -496,6 +496,24 @@ class Cleaning:
     def desc(self) -> str:  # of the files that are read
         return 'smoothAROMAnonaggr' if self.confounds == 'ica_aroma' or 'ica_aroma' in self.parts else 'preproc'
 
+# %% ../../nbs/01q_derivatives.ipynb #5d8e0016
+def confounds_file(source: Source) -> Path | None:
+    "The table of confounds of a run."
+    wanted = source.entities
+    for path in sorted(source.files[0].parent.glob('*_desc-confounds_*.tsv')):
+        name = parse_bids_name(path.name)
+        if name and name.suffix in ('timeseries', 'regressors'):
+            if {k: v for k, v in name.entities.items() if k != 'desc'} == wanted:
+                return path
+    return None
+
+
+def flagged_volumes(file: Path) -> np.ndarray:  # (volumes,) bool
+    "Volumes that fMRIPrep flags as not yet in a steady state."
+    table = pd.read_csv(file, sep='\t')
+    columns = [c for c in table if c.startswith('non_steady_state_outlier')]
+    return (table[columns] == 1).any(axis=1).to_numpy()
+
 # %% ../../nbs/01q_derivatives.ipynb #5d8e0040
 def check_confounds(source: Source, volumes: int):
     "Refuse a table of confounds that is not of this recording."
@@ -516,25 +534,7 @@ def check_finite(file: Path, table: pd.DataFrame, kept):
             'Mend the table, or take other confounds.'
         )
 
-# %% ../../nbs/01q_derivatives.ipynb #5d8e0016
-def confounds_file(source: Source) -> Path | None:
-    "The table of confounds of a run."
-    wanted = source.entities
-    for path in sorted(source.files[0].parent.glob('*_desc-confounds_*.tsv')):
-        name = parse_bids_name(path.name)
-        if name and name.suffix in ('timeseries', 'regressors'):
-            if {k: v for k, v in name.entities.items() if k != 'desc'} == wanted:
-                return path
-    return None
-
-
-def flagged_volumes(file: Path) -> np.ndarray:  # (volumes,) bool
-    "Volumes that fMRIPrep flags as not yet in a steady state."
-    table = pd.read_csv(file, sep='\t')
-    columns = [c for c in table if c.startswith('non_steady_state_outlier')]
-    return (table[columns] == 1).any(axis=1).to_numpy()
-
-
+# %% ../../nbs/01q_derivatives.ipynb #01q00021
 def read_confounds(source: Source, cleaning: Cleaning) -> tuple:  # table or None; (volumes kept,) or None
     "What is regressed out of a run, and which volumes nilearn keeps."
     from nilearn.interfaces.fmriprep import load_confounds, load_confounds_strategy
