@@ -2405,6 +2405,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'mirage/prediction/predict.py'),
                                            'mirage.prediction.predict.time_encoder': ( 'predict.html#time_encoder',
                                                                                        'mirage/prediction/predict.py'),
+                                           'mirage.prediction.predict.time_writing': ( 'predict.html#time_writing',
+                                                                                       'mirage/prediction/predict.py'),
                                            'mirage.prediction.predict.transcribe': ( 'predict.html#transcribe',
                                                                                      'mirage/prediction/predict.py'),
                                            'mirage.prediction.predict.write_difference': ( 'predict.html#write_difference',

@@ -1333,7 +1333,22 @@ def test_what_a_prediction_takes_is_told_within_a_factor_of_two(given, tmp_path,
     drawn = clock()
     assert 0.5 < (told['extraction, s'] + told['encoder, s']) / (extracted - began) < 2
     assert 0.5 < told['drawing, s'] / (drawn - extracted) < 2
-    assert forecast(job, page=False, animation=False, clock=clock)['in all, s'] < 0.1  # it is there already
+    there = forecast(job, page=False, animation=False, clock=clock)
+    assert there['in all, s'] - there['writing, s'] < 0.1  # it is there already
+
+
+@pytest.mark.parametrize('seconds, drawn', [(2.0, True), (8.0, True), (8.0, False)])
+def test_of_a_short_stimulus_what_is_written_counts_too(given, tmp_path, monkeypatch, seconds, drawn):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    clip(tmp_path / 'short.mkv', seconds=seconds)
+    clock, how = time.process_time, dict(page=drawn, animation=drawn)
+    job = prepare(tmp_path / 'short.mkv', None, given / 'ours', name='short', device='cpu')
+    told = forecast(job, clock=clock, **how)
+    began = clock()
+    make(job, **how)
+    took = clock() - began
+    assert 0.5 < told['in all, s'] / took < 2
+    assert told['writing, s'] > 0 and np.isclose(told.drop('in all, s').sum(), told['in all, s'])
 
 
 def test_the_difference_of_two_predictions_is_a_page_and_says_what_differs(given, tmp_path, monkeypatch):

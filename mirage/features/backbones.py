@@ -705,7 +705,7 @@ class Backbone:
         )
         return dict(name=self.spec.name, weights=weights.hexdigest()[:16], seed=self.seed, dtype=str(self.dtype))
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         "Of the whole model, counted on an empty one."
         with torch.device('meta'):

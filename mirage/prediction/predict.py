@@ -6,11 +6,11 @@
 __all__ = ['LIGHT', 'DRAWN', 'open_input', 'heard_words', 'transcribe', 'Job', 'row_of', 'readers_of', 'pick_given', 'speed',
            'default_name', 'for_people', 'prepare', 'movie_features', 'predict_bold', 'compute', 'predict',
            'parcel_names', 'write_prediction', 'read_prediction', 'drawer', 'make', 'drawn_piece', 'time_drawing',
-           'time_encoder', 'forecast', 'subtract', 'write_difference', 'PredictionError', 'read_movies',
+           'time_writing', 'time_encoder', 'forecast', 'subtract', 'write_difference', 'PredictionError', 'read_movies',
            'predict_movies', 'stop_if_failed']
 
 # %% ../../nbs/09b_predict.ipynb #7274d96e
-import contextlib, math, re, tempfile, time
+import contextlib, functools, math, re, tempfile, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ from typing import Any
 import h5py, numpy as np, pandas as pd, torch
 
 from ..core import DELAY, TR, atomic, check_name, check_overwrite, digest, finish_run, former_config, known_digest
-from ..core import open_run, plain_name, read_sealed, root, run_path, split_list, start_run, unfinished
+from ..core import open_run, plain_name, provenance, read_sealed, root, run_path, split_list, start_run, unfinished
 from ..core import write_sealed
 from ..processes import DiskFull
 from ..data.cohort import pick_subjects
@@ -265,6 +265,7 @@ def pick_given(
     return () if len(set(wanted)) == len(needs) else tuple(m for m in needs if m in wanted)
 
 # %% ../../nbs/09b_predict.ipynb #16e9cd3e
+@functools.cache
 def speed(device: str) -> float:  # TFLOP/s
     "A large matrix product on this device: what a real run stays below."
     gpu = torch.cuda.is_available() and device != 'cpu'
@@ -554,6 +555,18 @@ def time_drawing(job: Job, page: bool, animation: bool, clock=time.perf_counter)
     rate = max(0.0, spent[long] - spent[short]) / max(long - short, 1.0)
     return spent[long] + rate * (job.movie.seconds - long)
 
+# %% ../../nbs/09b_predict.ipynb #09b20010
+def time_writing(job: Job, clock=time.perf_counter) -> float:  # seconds
+    "What is written whatever is drawn, and what is counted and looked up for it."
+    p, began = drawn_piece(job, job.n_tr * job.weights.recipe.tr), clock()
+    for backbone in readers_of(job.backbones, job.weights.recipe.fusion, job.movie).values():
+        backbone.identity()
+    job.cost()
+    provenance()
+    with tempfile.TemporaryDirectory() as folder:
+        write_prediction(p, folder)
+    return clock() - began
+
 # %% ../../nbs/09b_predict.ipynb #09b20005
 def time_encoder(job: Job, clock=time.perf_counter) -> float:  # seconds
     "One window of zeros, times the number of windows."
@@ -588,7 +601,7 @@ def forecast(
             todo.append((name, backbone.device, settle_revision(name, backbone.revision, path)))
     extraction = time_extraction(movie, todo, fusion=r.fusion, protocol=r.protocol, contexts=r.contexts, clock=clock)
     times = dict(extraction=extraction, encoder=time_encoder(job, clock))
-    times |= dict(drawing=time_drawing(job, page, animation, clock))
+    times |= dict(drawing=time_drawing(job, page, animation, clock), writing=time_writing(job, clock))
     return pd.Series({f'{k}, s': v for k, v in (times | {'in all': sum(times.values())}).items()}, dtype=float)
 
 # %% ../../nbs/09b_predict.ipynb #09b20008
