@@ -100,6 +100,14 @@ def test_a_person_without_minutes_is_the_average_person_to_the_last_bit(trained)
     assert abs(r - beside) < 1e-9 and run.metrics['people']['dan']['average_share'] == 1
 
 
+def test_whoever_stays_the_average_person_with_minutes_is_told_so(trained, capsys, monkeypatch):
+    monkeypatch.setattr('mirage.models.readout.worth_leaving', lambda together, rows: False)
+    monkeypatch.setattr('mirage.models.readout.RISK', 1e-12)
+    run = adapt(trained.run.path, 'five', subjects='dan', minutes=2.5)
+    assert run.metrics['people']['dan']['average_share'] == 1
+    assert 'dan: nothing in 100 TRs is surely better than the average person' in capsys.readouterr().out
+
+
 def test_minutes_are_the_first_ones_and_another_number_is_another_result(trained):
     ten = adapt(trained.run.path, 'five', subjects='eva', minutes=2)
     assert ten.metrics['people']['eva']['rows'] == 80 and ten.path.name.endswith('-with+eva-2min')

@@ -298,7 +298,10 @@ def fit_people(known: Known, cohort: Cohort, minutes: float | None, loader: Load
         for row, n in rows:
             bold = standardised(cohort.bold_window(row, 0, n)[:, there], f'{subject} {row.split}')
             pieces.append((z[row.split, getattr(row, 'onset', 0.0)][:n], bold))
-        fitted[subject] = fit_readout(pieces, only_parcels(start, there), tr=cohort.tr, spread=spread), there
+        readout = fit_readout(pieces, only_parcels(start, there), tr=cohort.tr, spread=spread)
+        if rows and readout.average_share == 1:
+            print(f'{subject}: nothing in {readout.rows} TRs is surely better than the average person, which they keep')
+        fitted[subject] = readout, there
     return fitted
 
 
