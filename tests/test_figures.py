@@ -9,7 +9,7 @@ from PIL import Image
 import mirage.data.cohort
 from mirage.core import Run, finish_run, run_path, start_run
 from mirage.plotting.cortex import flatmap, surface_html
-from mirage.plotting.figures import faults, new_figure
+from mirage.plotting.figures import attention_of, faults, new_figure
 from owncohorts import execute
 from toycohorts import VAL_ROWS, OneSet
 
@@ -196,3 +196,10 @@ def test_the_surface_opens_offline_and_knows_every_parcel(tmp_path):
     )
     assert 'data-parcels="501,501"' in done.stdout and '<canvas' in done.stdout, done.stderr[-2000:]
     assert not re.search(r'CONSOLE.*(Uncaught|[Ee]rror)', done.stderr), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize('column', ['attention_weight', 'weight'])  # the second: as earlier versions wrote it
+def test_the_attention_of_an_earlier_version_is_still_read(tmp_path, column):
+    pd.DataFrame({'modality': ['text'], 'layer': [3], column: [0.25]}).to_parquet(tmp_path / 'attention.parquet')
+    found = attention_of(Run(tmp_path))
+    assert list(found) == ['modality', 'layer', 'attention_weight'] and found.attention_weight[0] == 0.25

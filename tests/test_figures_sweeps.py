@@ -7,6 +7,7 @@ import pandas as pd, pytest
 
 import mirage.data.cohort, mirage.features.store
 from mirage.core import Run, finish_run, run_path, start_run
+from test_atlases import slabs
 from test_figures import draw, drawn
 from toycohorts import DrawnFeatures, EverySet
 
@@ -131,6 +132,20 @@ def test_maps_are_whole_and_small(cohort, tmp_path, item):
         and (tmp_path / f'results/toy/figures/{item}.pdf').stat().st_size < 1.5e6
     )
     assert {'parcel', 'name', 'net'} <= set(pd.read_csv(tmp_path / f'results/toy/figures/{item}.csv'))
+
+
+@pytest.mark.parametrize('space', ['MNI152NLin6Asym', 'elsewhere'])
+def test_the_ceiling_of_an_atlas_of_ones_own_has_maps_and_bars_by_its_networks(cohort, tmp_path, space):
+    toy = cohort(parcels=12, atlas=None)
+    toy.labels = (slabs(12, tmp_path, f'space-{space}_dseg.nii.gz'),)
+    names = [f'region {k}' for k in range(1, 13)]
+    networks = ['Language and speech', 'Else'] * 6
+    toy.regions = pd.DataFrame(dict(label=range(1, 13), name=names, network=networks, hemi=''))
+    found = draw('fig10_ceiling', cohort='toy')
+    assert accounts(tmp_path, ['fig10_ceiling'])['fig10_ceiling']['faults'] == []
+    assert set(found['by'].parcels) == {'all', 'Language and speech', 'Else'}
+    bars = [text.get_text() for ax in found['fig'].axes for text in ax.get_yticklabels()]
+    assert {'Language and spee…', 'Else'} <= set(bars)
 
 
 def test_without_public_bold_the_maps_show_validation(cohort, tmp_path):

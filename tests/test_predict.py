@@ -1,7 +1,7 @@
 """Any movie, whole chain: a clip with speech to BOLD, page and movie; weights in every form; movies, words, weights and
 tables that are not what they should be."""
 
-import json, os, re, shutil, subprocess, sys, tempfile, time
+import html, json, os, re, shutil, subprocess, sys, tempfile, time
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,21 +10,23 @@ from types import SimpleNamespace
 import av, h5py, numpy as np, pandas as pd, pytest, soundfile, torch, yaml
 from safetensors.torch import save_file
 
-import mirage.models.model, mirage.prediction.recipe, test_model
+import mirage.models.model, mirage.prediction.recipe, test_atlases, test_model
 from owncohorts import execute
 from mirage.features.backbones import load_backbone
-from mirage.prediction.card import card, evaluation_of, share
+from mirage.prediction.card import card, evaluation_of, places_in_words, share
 from mirage.core import Contexts, finish_run, get_preset, run_path, start_run, unfinished
 from mirage.features.extract import identity
 from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
 from mirage.data.cohort import SET_TITLES
-from mirage.data.parcels import MEANING, SIMULATED_MEANING, Prediction
+from mirage.data.parcels import ATLAS_FILE, MEANING, SIMULATED_MEANING, Atlas, Prediction, write_atlas
 from mirage.plotting.animation import HEIGHTS, MAP, animation_mp4, place_of
-from mirage.plotting.page import page_html, stencil
+from mirage.plotting.atlases import make_map, map_of_prediction
+from mirage.plotting.figures import faults
+from mirage.plotting.page import courses, map_colours, page_html, stencil, strip
 from mirage.prediction.predict import Job, PredictionError, predict_bold, make, open_input, predict, predict_movies
 from mirage.prediction.predict import compute, drawer, forecast, subtract, write_difference
 from mirage.prediction.predict import prepare, read_movies, stop_if_failed, transcribe, write_prediction
-from mirage.prediction.recipe import Recipe, open_backbones, open_weights
+from mirage.prediction.recipe import Recipe, open_backbones, open_weights, places_of_run
 from mirage.data.stimuli import RATE, Movie
 from mirage.features.store import Store
 
@@ -770,12 +772,170 @@ def test_ten_minutes_for_four_subjects_fit_in_eight_megabytes(tmp_path):
     assert 3e6 < size <= 8e6 and 'simulated:' not in (tmp_path / 'long.html').read_text()[:6000]
 
 
-def test_what_has_no_atlas_is_not_drawn(tmp_path):
-    p = Prediction('own', None, {'a': np.zeros((9, 60), np.float32)}, 'w', False, atlas=None)
-    for draw in (page_html, animation_mp4):
-        with pytest.raises(ValueError, match='a map needs the 1000 parcels'):
-            draw(p, tmp_path / 'x')
+def test_what_lies_nowhere_has_a_page_of_tables_and_time_courses_and_no_animation(tmp_path):
+    p = Prediction('own', Silent(), {'a': np.ones((9, 60), np.float32)}, 'w', False, atlas=None)
+    with pytest.raises(ValueError, match='own: no map: nothing says where its parcels are; its page has tables'):
+        animation_mp4(p, tmp_path / 'x')
     assert not everything(tmp_path)
+    page = page_html(p, tmp_path / 'x.html').read_text()
+    assert 'No map: nothing says where its parcels are.' in page and '"parcel 60"' in page and '"map":""' in page
+    with pytest.raises(ValueError, match='a map needs the 1000 parcels of schaefer1000, this prediction has'):
+        page_html(replace(p, atlas='schaefer1000'), tmp_path / 'y.html')
+
+
+class Silent:  # a stimulus of words alone
+    streams, seconds, has_sound = ('text',), 20.0, False
+
+
+SLABS = 12
+
+
+def slabs(space='MNI152NLin6Asym'):  # from left to right; the last one is a voxel of white matter
+    x = np.zeros((46, 55, 46), np.int32)
+    for k in range(SLABS - 1):
+        x[6 + k * 34 // 11 : 6 + (k + 1) * 34 // 11] = k + 1
+    x[16, 26, 24] = SLABS
+    grid = np.array([[4.0, 0, 0, -90], [0, 4, 0, -126], [0, 0, 4, -72], [0, 0, 0, 1]])
+    names = [f'slab <{k}>' for k in range(1, SLABS + 1)]
+    table = pd.DataFrame(dict(label=range(1, SLABS + 1), name=names, network=['deep', 'wide'] * 6, hemi='L'))
+    return Atlas('slabs', 'volume', table, {'volume': x}, grid, space=space)
+
+
+@pytest.fixture(scope='module')
+def of_slabs(tmp_path_factory):
+    "A shared model of another atlas."
+    folder, atlas = tmp_path_factory.mktemp('slabs'), slabs()
+    torch.manual_seed(0)
+    Mirage(replace(SHAPE, parcels=SLABS)).save_pretrained(folder)
+    replace(RECIPE, atlas=None, parcels=tuple(atlas.table.name)).write(folder / 'recipe.yaml')
+    write_atlas(atlas, folder / ATLAS_FILE)
+    return folder
+
+
+def test_a_shared_model_of_another_atlas_draws_page_and_animation_with_its_names(given, of_slabs, tmp_path):
+    job = prepare(given / 'clip.mkv', given / 'clip.srt', of_slabs, 'sub-01', name='slabs', device='cpu')
+    assert not job.undrawn and not job.unmapped
+    p, run, there = make(job)
+    assert not there and make(job)[2]
+    table = pd.read_csv(run.path / 'parcels.csv')
+    assert table.name.tolist() == list(slabs().table.name) and table.net.tolist() == ['deep', 'wide'] * 6
+    text = (run.path / 'page.html').read_text()
+    assert 'not shown: 1 of 12 parcels' in text and '"groups":["deep","wide"]' in text and '<12>' not in text
+    drawn = map_of_prediction(p)[0]
+    left, right = (set(np.unique(drawn.patches[side].labels)) - {-1, 0} for side in ('left', 'right'))
+    assert max(left) <= 7 and min(right) >= 5  # projected, and each on its own side
+    top, at, width = MAP
+    top, found = top + HEIGHTS[0], stencil(drawn, width, 84)
+    picture = Movie.open(run.path / 'map.mp4').frames([8.0])[0][top : top + len(found.labels), at : at + width]
+    wanted = found.paint(map_colours(p.bold['sub-01'][round((8 + 4.47) / 1.49)], p.limit))
+    assert np.abs(picture.astype(int) - wanted).mean() < 6
+    assert not faults(strip(p)) and not faults(courses(p))
+
+
+def test_another_atlas_is_another_prediction_and_one_that_is_lost_is_said(given, of_slabs, tmp_path, capsys):
+    copy = tmp_path / 'model'
+    shutil.copytree(of_slabs, copy)
+    how = dict(name='moved', device='cpu', subjects='sub-01')
+    first = prepare(given / 'clip.mkv', given / 'clip.srt', copy, **how)
+    write_atlas(slabs('elsewhere'), copy / ATLAS_FILE)
+    other = prepare(given / 'clip.mkv', given / 'clip.srt', copy, **how)
+    assert first.config != other.config and not other.unmapped
+    assert make_map(other.weights.places).missing == 'no flat map: the space elsewhere is not that of the surface'
+    (copy / ATLAS_FILE).unlink()
+    lost = prepare(given / 'clip.mkv', given / 'clip.srt', copy, **how)
+    assert lost.unmapped == 'the shared model has no atlas.safetensors, which says where its parcels are'
+    _, run, _ = make(lost)
+    assert f'No map: {lost.unmapped}' in (run.path / 'page.html').read_text()
+    assert not (run.path / 'map.mp4').exists() and run.metrics['unmapped'] == lost.unmapped
+    renamed = slabs()
+    table = renamed.table.assign(name=[*renamed.table.name[:-1], 'other'])
+    write_atlas(Atlas('a', 'volume', table, renamed.parcels, renamed.grid), copy / ATLAS_FILE)
+    said = open_weights(copy)
+    assert said.places is None and "number 12 is 'other', and was 'slab <12>'" in said.unplaced
+
+
+def damaged_atlas(kind, path):
+    atlas = slabs()
+    if kind == 'no file of tensors':
+        return path.write_bytes(b'nothing')
+    if kind == 'labels beyond':
+        atlas.parcels['volume'][0, 0, 0] = SLABS + 1
+    if kind == 'too few regions':
+        atlas = Atlas('a', 'volume', atlas.table[:-1], atlas.parcels, atlas.grid)
+    if kind == 'a name of two lines':
+        names = ['a\nb', *atlas.table.name[1:]]
+        atlas = Atlas('a', 'volume', atlas.table.assign(name=names), atlas.parcels, atlas.grid)
+    if kind == 'voxels without size':
+        atlas = Atlas('a', 'volume', atlas.table, atlas.parcels, np.zeros((4, 4)))
+    if kind == 'one hemisphere':
+        atlas = Atlas('a', 'surface', atlas.table, {'left': np.arange(SLABS + 1)})
+    write_atlas(atlas, path)
+
+
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'no file of tensors',
+        'labels beyond',
+        'too few regions',
+        'a name of two lines',
+        'voxels without size',
+        'one hemisphere',
+    ],
+)
+def test_an_atlas_that_cannot_be_that_of_a_shared_model_is_refused(of_slabs, tmp_path, kind):
+    shutil.copytree(of_slabs, tmp_path / 'model')
+    damaged_atlas(kind, tmp_path / 'model' / ATLAS_FILE)
+    with pytest.raises(ValueError, match='atlas.safetensors is no atlas of 12 parcels: .*Take it away'):
+        open_weights(tmp_path / 'model')
+
+
+def test_a_training_run_takes_the_atlas_from_its_cohort_or_says_what_is_wrong_with_it(tmp_path):
+    folder = test_atlases.write_cohort(tmp_path / 'mine', 'mine.nii.gz', 12)
+    test_atlases.slabs(12, folder)
+    names = [f'region {k}' for k in range(1, 13)]
+    found, why = places_of_run(dict(cohort=str(folder), inputs=dict(parcels=names)))
+    assert not why and found.size == 12 and found.table.network.tolist() == ['net1', 'net0'] * 6
+    _, why = places_of_run(dict(cohort=str(folder), inputs=dict(parcels=['x', *names[1:]])))
+    assert "number 1 is 'region 1', and was 'x'" in why
+    (folder / 'mine.nii.gz').unlink()
+    _, why = places_of_run(dict(cohort=str(folder), inputs=dict(parcels=names)))
+    assert 'cannot be opened' in why and 'mine.nii.gz' in why
+    recipe = replace(RECIPE, atlas=None)
+    assert 'atlas slabs. `atlas.safetensors` says' in places_in_words(recipe, slabs(), '')
+    assert 'No map of its predictions can be drawn: it is gone' in places_in_words(recipe, None, 'it is gone')
+
+
+OWN_PROBE = """<script>addEventListener('load', () => setTimeout(() => { const r = map.getBoundingClientRect(), hit = labels.indexOf(3), rows = mapTable(); go(5);
+map.dispatchEvent(new PointerEvent('pointermove', {clientX: r.left + (hit % D.width + .5)/D.width*r.width, clientY: r.top + (Math.floor(hit/D.width) + .5)/D.height*r.height}));
+document.body.dataset.found = JSON.stringify({head: rows[0], row: rows[3], rows: rows.length, tip: $('tip').textContent, value: value(2, 5), courses: courseTable()[0], listed: $('regions').options.length, wide: document.documentElement.scrollWidth - innerWidth, missing: $('missing').textContent, canvas: getComputedStyle($('cortex')).display}) }, 300))</script>"""  # noqa: E501
+
+
+@pytest.mark.skipif(not BROWSER, reason='no Chromium: the interactive page is not opened')
+@pytest.mark.parametrize(('kind', 'width'), [('flat', 1300), ('slices', 500), ('nothing', 1300)])
+def test_the_page_of_another_atlas_says_names_and_what_is_missing(tmp_path, kind, width):
+    bold = np.random.default_rng(0).standard_normal((9, SLABS)).astype(np.float32)
+    places = None if kind == 'nothing' else slabs('MNI152NLin6Asym' if kind == 'flat' else 'elsewhere')
+    p = Prediction('own', Silent(), {'a': bold}, 'w', False, atlas=None, places=places)
+    page = tmp_path / 'page.html'
+    text = page_html(p, page).read_text()
+    page.write_text(text.replace('</body>', OWN_PROBE + '</body>'))
+    profile, size = f'--user-data-dir={tmp_path / "profile"}', f'--window-size={width},900'
+    command = [BROWSER, '--headless', '--no-sandbox', '--disable-gpu', *ALONE, profile, size]
+    command += ['--enable-logging=stderr', '--virtual-time-budget=3000', '--dump-dom', page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert not re.search(r'CONSOLE.*(Uncaught|[Ee]rror)', done.stderr), done.stderr[-2000:]
+    found = json.loads(html.unescape(re.search(r'data-found="([^"]*)"', done.stdout)[1]))
+    assert found['rows'] == SLABS + 1 and found['wide'] <= 0 and found['listed'] == SLABS + 1
+    if kind == 'nothing':
+        assert found['head'] == ['parcel', 'name', 'value'] and found['courses'] == ['seconds', 'all parcels']
+        assert found['canvas'] == 'none' and found['missing'].startswith('No map: nothing says where')
+        return
+    assert found['head'] == ['parcel', 'name', 'network', 'hemisphere', 'value'] and found['canvas'] != 'none'
+    assert found['row'][:4] == [3, 'slab <3>', 'deep', 'L'] and found['courses'] == ['seconds', 'deep', 'wide']
+    assert found['tip'].startswith('slab <3>, deep network, left hemisphere\npredicted BOLD ')
+    assert f'{bold[5, 2]:.1f}' in f'{found["value"]:.1f}'
+    assert found['missing'].startswith('not shown: 1 of 12' if kind == 'flat' else 'no flat map: the space elsewhere')
 
 
 def test_the_notebook_refuses_what_it_does_not_know(tmp_path):

@@ -97,6 +97,7 @@ class Planted:
     "What both have: a name, two subjects, and a truth."
 
     name, tr, simulated, subjects, rates, labels = 'toy', 1.49, True, SUBJECTS, {}, ()
+    names, regions, imported = None, None, {}
 
     def write_truth(self, columns, loadings):  # (parcels, columns)
         (self.root / 'truth').mkdir(parents=True)

@@ -42,7 +42,16 @@ from mirage.core import (
 from ..core import known_digest, package_version, progress, read_json, root, shown, write_json
 from .cohort import check_set
 from .media import open_stimulus
-from .parcels import Atlas, HEMISPHERES, check_affine, imaging, open_atlas, open_image, parcel_table
+from mirage.data.parcels import (
+    Atlas,
+    HEMISPHERES,
+    check_affine,
+    cortex_labels,
+    imaging,
+    open_atlas,
+    open_image,
+    parcel_table,
+)
 from .recordings import some
 from ..processes import hold
 
@@ -1166,16 +1175,7 @@ def on_schaefer(atlas: Atlas) -> bool:
 
 def label_arrays(atlas: Atlas) -> dict:  # left and right, or volume
     "Labels 1 … P where maps can be drawn of them: of grayordinates, those of the cortex."
-    if atlas.kind != 'cifti':
-        return atlas.parcels
-    where, parcel = places(atlas.grid), atlas.parcels['grayordinates']
-    labels = {}
-    for side in HEMISPHERES:
-        structure = f'CIFTI_STRUCTURE_CORTEX_{side.upper()}'
-        labels[side] = np.zeros(atlas.grid.nvertices.get(structure, 0), np.int32)
-        on = (where.structure == structure).to_numpy()
-        labels[side][where.vertex[on]] = parcel[on]
-    return labels
+    return cortex_labels(atlas) if atlas.kind == 'cifti' else atlas.parcels
 
 
 def write_labels(plan: Plan) -> str:  # of cohort.yaml

@@ -24,7 +24,7 @@ from ..data.stimuli import RATE
 from .cortex import DIVERGING
 from .figures import new_figure
 from .page import SIMULATED_NOTE, Page, as_planes, clock, draw_courses, has_pictures, map_colours
-from .page import on_the_atlas, picture_times, rate_of, shown_at, size_within, stamped, stencil
+from .page import needed_map, picture_times, rate_of, shown_at, size_within, stamped, stencil
 from .page import write_sound
 
 # %% ../../nbs/08g_animation.ipynb #08a00006
@@ -191,6 +191,7 @@ def lower_still(p: Prediction, subject: str) -> np.ndarray:  # (height, width, 3
     key.set_xlabel(f'{p.quantity} of {subject}, z-scored units, {DELAY:g} s after the picture', size=7)
     key.xaxis.set_label_coords(0, -2.5)
     key.xaxis.label.set_ha('left')
+    fig.text(0.98, 0.155, needed_map(p).missing, size=6, color='.35', ha='right', va='center')
     fig.text(0.98, 0.085, p.meaning.replace('. ', '.\n', 1), size=5.5, color='.35', ha='right', va='center')
     return shot(fig)
 
@@ -229,7 +230,7 @@ class Scene:
     def __init__(self, p: Prediction, subject: str):
         self.p, self.maps, self.limit = p, p.bold[subject], p.limit
         self.above, (self.x0, self.x1) = upper_still(p, subject)
-        self.below, self.stencil = lower_still(p, subject), stencil(MAP[2], 84)
+        self.below, self.stencil = lower_still(p, subject), stencil(needed_map(p), MAP[2], 84)
         self.converts = VideoReformatter(), VideoReformatter()  # each makes its tables once
         self.font = ImageFont.truetype(font_manager.findfont('DejaVu Sans'), 11)
         top, left, height, width = place_of(p)
@@ -285,7 +286,8 @@ def animation_mp4(
     page: Page | None = None,  # whose movie is given the same pictures and sound, where its rate is the same
 ) -> Path:
     "Write the movie above its map."
-    subject = subject or next(iter(on_the_atlas(p).bold))
+    needed_map(p)  # or an error
+    subject = subject or next(iter(p.bold))
     rate = rate_of(p.movie) if fps is None else Fraction(fps).limit_denominator(1001)
     times = picture_times(p.movie, rate)
     row = np.clip(np.round((times + DELAY) / p.tr).astype(int), 0, len(p.bold[subject]) - 1)

@@ -346,13 +346,16 @@ def network_bars(
     ax,
     table: pd.DataFrame,  # network, value, low, high: one row per network, drawn from top to bottom
     label: str,  # quantity and unit
+    *,
+    names: dict = NETWORK_NAMES,  # network → its name in words; of another atlas, those of its groups (chapter 08c)
+    inks: dict = NETWORK_COLOURS,  # network → colour
 ):
     "Horizontal bars in the networks' colours with their intervals."
     place = np.arange(len(table))[::-1]
-    ax.barh(place, table.value, color=[NETWORK_COLOURS[n] for n in table.network], height=0.72)
+    ax.barh(place, table.value, color=[inks[n] for n in table.network], height=0.72)
     ax.hlines(place, table.low, table.high, color='.1', lw=0.8)
     ax.axvline(0, color='.1', lw=0.5)
-    ax.set_yticks(place, [NETWORK_NAMES[n] for n in table.network])
+    ax.set_yticks(place, [names[n] for n in table.network])
     ax.tick_params(axis='y', length=0)
     ax.set_xlabel(label)
     ax.spines[['top', 'right', 'left']].set_visible(False)

@@ -14,6 +14,7 @@ import contextlib, functools, math, re, tempfile, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py, numpy as np, pandas as pd, torch
 
@@ -151,6 +152,8 @@ class Job:
         made_of: dict = dict(zip(words[::2], words[1::2]))
         made_of |= dict(weights=self.weights.digest, source=self.weights.source)
         made_of |= dict(subjects=list(self.subjects), recipe=asdict(self.weights.recipe))
+        if self.weights.places is not None:
+            made_of |= dict(places=self.weights.places.digest)
         if self.streams:
             made_of |= dict(streams='+'.join(self.streams))
         return dict(name=self.name, movie=made_of.pop('movie'), inputs=made_of)
@@ -175,10 +178,19 @@ class Job:
         return max(1, round(samples) if rounded else math.ceil(samples - 1e-6))
 
     @property
+    def unmapped(self) -> str:  # why there will be no map, and so no animation of it; '' where there will be
+        if self.weights.recipe.atlas == 'schaefer1000':
+            return ''
+        if self.weights.places is None:
+            return self.weights.unplaced
+        from mirage.plotting.atlases import make_map  # pictures are an extra
+
+        drawn = make_map(self.weights.places)
+        return '' if drawn.kind else drawn.why
+
+    @property
     def undrawn(self) -> str:  # why there will be no page and no animation of the map; '' where there will be
-        r, last = self.weights.recipe, (self.n_tr - 1) * self.weights.recipe.tr
-        if r.atlas != 'schaefer1000':
-            return 'numbers only: its parcels are not those of the atlas that pages and animations of the map draw'
+        last = (self.n_tr - 1) * self.weights.recipe.tr
         if last < DELAY:
             return (
                 f'numbers only, no page and no animation of the map: its last sample is taken at {last:.2f} s, and '
@@ -398,6 +410,8 @@ def compute(job: Job) -> Prediction:
         r.parcels,
         job.given,
         job.absent,
+        places=job.weights.places,
+        unplaced=job.weights.unplaced,
     )
 
 
@@ -412,11 +426,19 @@ def predict(
     return compute(prepare(video, transcript, weights, subjects, **how))
 
 # %% ../../nbs/09b_predict.ipynb #6e06195f
-def parcel_names(p: Prediction) -> pd.DataFrame:  # parcel (from 1), name, and on the atlas hemi and net
+def parcel_names(p: Prediction) -> pd.DataFrame:  # parcel (from 1), name, and where an atlas says them hemi and net
     n = next(iter(p.bold.values())).shape[1]
     if p.atlas == 'schaefer1000':
         return parcel_table()
-    return pd.DataFrame(dict(parcel=np.arange(1, n + 1), name=p.parcels or [f'parcel {i}' for i in range(1, n + 1)]))
+    names = p.parcels or [f'parcel {i}' for i in range(1, n + 1)]
+    table = pd.DataFrame(dict(parcel=np.arange(1, n + 1), name=list(names)))
+    if p.places is None:
+        return table
+    known = p.places.table.fillna('').reset_index(drop=True)
+    columns = {
+        column: known[source] for column, source in dict(hemi='hemi', net='network').items() if known[source].any()
+    }
+    return table.assign(name=known.name, **columns)
 
 
 def write_prediction(p: Prediction, folder):
@@ -454,6 +476,8 @@ def read_prediction(folder, job: Job) -> Prediction:
             r.parcels,
             job.given,
             job.absent,
+            places=job.weights.places,
+            unplaced=job.weights.unplaced,
         )
 
 # %% ../../nbs/09b_predict.ipynb #083ffc21
@@ -481,10 +505,11 @@ def make(
         old.unlink()
     write_prediction(p, run.path)
     drawn = not job.undrawn
+    animated = animation and not job.unmapped
     for file in ('page.html', 'map.mp4'):
         (run.path / file).unlink(missing_ok=True)
     if draw and drawn:
-        draw(p, run.path, page=page, animation=animation)
+        draw(p, run.path, page=page, animation=animated)
     finish_run(
         run,
         dict(
@@ -492,6 +517,7 @@ def make(
             seconds=round(time.perf_counter() - began, 1),
             drawn=drawn,
             notes=[*getattr(job.movie, 'notes', ()), *filter(None, [job.absent])],
+            unmapped=job.unmapped if page or animation else '',
             cost=job.cost().to_dict(),
         ),
     )
@@ -507,7 +533,10 @@ def drawn_piece(job: Job, seconds: float) -> Prediction:
     r, parcels = job.weights.recipe, job.weights.model.config.parcels
     noise = np.random.default_rng(0).standard_normal((max(1, math.ceil(seconds / r.tr)), parcels), np.float32)
     bold = dict.fromkeys(job.subjects, noise)
-    return Prediction(job.name, excerpt(job.movie, seconds), bold, job.weights.source, r.simulated, r.tr, r.atlas)
+    how: dict[str, Any] = dict(places=job.weights.places, unplaced=job.weights.unplaced)
+    return Prediction(
+        job.name, excerpt(job.movie, seconds), bold, job.weights.source, r.simulated, r.tr, r.atlas, **how
+    )
 
 
 def time_drawing(job: Job, page: bool, animation: bool, clock=time.perf_counter) -> float:  # seconds
@@ -515,11 +544,12 @@ def time_drawing(job: Job, page: bool, animation: bool, clock=time.perf_counter)
     if job.undrawn or not (page or animation):
         return 0.0
     draw, spent = drawer(), {}
+    animated = animation and not job.unmapped
     lengths = [min(s, job.movie.seconds) for s in DRAWN]
     with tempfile.TemporaryDirectory() as folder:
         for length in (lengths[0], *lengths):  # once before it counts: fonts and stencils are made
             piece, began = drawn_piece(job, length), clock()
-            draw(piece, folder, page=page, animation=animation)
+            draw(piece, folder, page=page, animation=animated)
             spent[length] = clock() - began
     short, long = lengths
     rate = max(0.0, spent[long] - spent[short]) / max(long - short, 1.0)
@@ -682,8 +712,8 @@ def predict_movies(
                 **how,
             )
             print(f'{f.name}: {job.summary}', flush=True)
-            if (page or animation) and job.undrawn:
-                print(f'{f.name}: {job.undrawn}', flush=True)
+            if (page or animation) and (why := job.undrawn or (job.unmapped and f'no map: {job.unmapped}')):
+                print(f'{f.name}: {why}', flush=True)
             done[f.name], run, there = make(job, page, animation, overwrite)
             rows.append((f.name, 'there' if there else 'predicted', ''))
         except DiskFull:

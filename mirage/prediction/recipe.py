@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_parcels', 'Recipe', 'pinned', 'Weights', 'fetched_commit', 'check_shared', 'found_recipe', 'find_folder',
-           'check_recipe_parcels', 'backbone_revision', 'open_shared', 'open_weights', 'open_backbones',
-           'check_features', 'short', 'gigabytes', 'untrained']
+           'check_recipe_parcels', 'checked_places', 'places_of_run', 'places_of_share', 'backbone_revision',
+           'open_shared', 'open_weights', 'open_backbones', 'check_features', 'short', 'gigabytes', 'untrained']
 
 # %% ../../nbs/09a_recipe.ipynb #251e1482
 import hashlib, json, re
@@ -20,6 +20,7 @@ from ..core import file_digest, get_preset, open_run, own_preset, read_sealed, r
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from ..data.cohort import Cohort
+from ..data.parcels import ATLAS_FILE, Atlas, cohort_atlas, read_atlas
 from ..features.backbones import FAMILIES, PROTOCOLS, READY, SPECS, family, get_protocol, is_given
 from ..features.backbones import load_backbone
 from ..features.store import Store, outdated, store_path
@@ -166,6 +167,8 @@ class Weights:
     recipe: Recipe
     source: str  # in words
     digest: str  # of the parameters' file
+    places: Atlas | None = None  # where the parcels lie, of another atlas than Schaefer's 1,000
+    unplaced: str = 'nothing says where its parcels are'  # why there are no places
 
 # %% ../../nbs/09a_recipe.ipynb #dcdee6d4
 def _fetch(source: str, name: str, revision: str | None):  # a file of a folder or of the hub; None where there is none
@@ -204,7 +207,8 @@ def check_shared(source: str, revision: str | None = None) -> str:  # SHA-256 of
     "Compare the files of a shared model with the digests that came with them."
     listed = Path(source) / 'digests.json'
     wanted = read_sealed(listed)['files'] if listed.is_file() else {}
-    found = {name: _fetch(source, name, revision) for name in ('model.safetensors', 'config.json', 'recipe.yaml')}
+    names = {'model.safetensors', 'config.json', 'recipe.yaml', ATLAS_FILE, *wanted}
+    found = {name: _fetch(source, name, revision) for name in sorted(names)}
     sha = {name: file_digest(path) for name, path in found.items() if path}
     for name in {*sha, *wanted}:
         if name not in sha:
@@ -260,6 +264,48 @@ def check_recipe_parcels(
         raise ValueError(
             f'{weights}: the recipe names {len(recipe.parcels)} parcels; the model has {model.config.parcels}'
         )
+
+# %% ../../nbs/09a_recipe.ipynb #09aa0011
+def checked_places(
+    atlas: Atlas | None, names: tuple, source
+) -> tuple[Atlas | None, str]:  # the atlas; why there is none
+    "An atlas is of no use where its parcels have other names than the model's."
+    if atlas is None:
+        return None, f'nothing says where the parcels of {source} are (labels in its cohort.yaml)'
+    theirs = tuple(atlas.table.name)
+    if names and names != theirs:
+        k = next((k for k, pair in enumerate(zip(names, theirs)) if pair[0] != pair[1]), min(len(names), len(theirs)))
+        own, other = (shown(part[k]) if k < len(part) else 'none' for part in (names, theirs))
+        return None, f'{source} has other parcels now than the model: number {k + 1} is {other}, and was {own}'
+    return atlas, ''
+
+
+def places_of_run(config: dict) -> tuple[Atlas | None, str]:  # as `checked_places`
+    "Of a training run: as its cohort says."
+    name = config['cohort']
+    if name in (*SIMULATED_COHORTS, 'algonauts2025'):
+        return None, ''
+    try:
+        cohort = Cohort.open(name)
+        if cohort.atlas:
+            return None, ''
+        return checked_places(cohort_atlas(cohort), tuple(config.get('inputs', {}).get('parcels', ())), cohort.name)
+    except (OSError, ValueError, ModuleNotFoundError) as e:
+        return None, f'the atlas of {name} cannot be opened ({e})'
+
+
+def places_of_share(
+    weights: str,  # a folder, or an id on the hub, perhaps with its commit
+    recipe: Recipe,
+    parcels: int,
+) -> tuple[Atlas | None, str]:  # as `checked_places`
+    "Of a shared model: as its folder says. A file that cannot be its atlas is refused, like weights that cannot be."
+    if recipe.atlas:
+        return None, ''
+    source, _, commit = (weights, '', '') if Path(weights).is_dir() else weights.partition('@')
+    if not (path := _fetch(source, ATLAS_FILE, commit or None)):
+        return None, f'the shared model has no {ATLAS_FILE}, which says where its parcels are'
+    return checked_places(read_atlas(path, parcels), recipe.parcels, ATLAS_FILE)
 
 # %% ../../nbs/09a_recipe.ipynb #6bdda6de
 def backbone_revision(recipe: Recipe, revision: str) -> str:  # a commit, or '' for a tiny random model
@@ -317,8 +363,10 @@ def open_weights(
         recipe = Recipe.of_run(run.config)
         model = load_model(run)
         digest_ = run.provenance['files']['weights.safetensors']['sha256']
+        places = places_of_run(run.config)
     else:
         model, recipe, digest_, weights = open_shared(folder, weights, preset)
+        places = places_of_share(weights, recipe, model.config.parcels)
     revision = backbone_revision(recipe, revision)
     if revision and recipe.revision and revision != recipe.revision:
         raise ValueError(
@@ -327,9 +375,8 @@ def open_weights(
         )
     check_recipe_parcels(weights, model, recipe)
     where = folder.relative_to(root()) if folder and folder.is_relative_to(root()) else folder or weights
-    return Weights(
-        model, replace(recipe, revision=revision or recipe.revision), f'{where}, trained on {recipe.cohort}', digest_
-    )
+    recipe = replace(recipe, revision=revision or recipe.revision)
+    return Weights(model, recipe, f'{where}, trained on {recipe.cohort}', digest_, *places)
 
 # %% ../../nbs/09a_recipe.ipynb #23f1d203
 def open_backbones(weights: Weights, device: str = 'auto') -> dict:  # name → Backbone, without weights
