@@ -1,11 +1,13 @@
 """A person who was not there when a model was trained: what is added, what stays as it was, and what is refused."""
 
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pandas as pd
+import papermill
 import pytest
 import torch
 import yaml
@@ -402,3 +404,25 @@ def test_a_parcel_that_was_not_measured_is_no_difference_between_people():
         direction = common.mean((0, 2)) / np.linalg.norm(common.mean((0, 2)))
         along[name] = direction @ spread @ spread.T @ direction
     assert abs(along['missing'] - along['all']) < 0.5
+
+
+@pytest.mark.long
+def test_the_curve_is_drawn_for_people_with_gaps_who_saw_a_movie_from_later_on(tmp_path, monkeypatch):
+    folder = tmp_path / 'data/gaps'
+    folder.mkdir(parents=True)
+    write_cohort(folder, KNOWN + NEW)
+    for split in SETS:
+        table = pd.read_csv(folder / f'ann_{split}.csv')
+        table.assign(p2=np.nan).to_csv(folder / f'ann_{split}.csv', index=False)
+    runs = pd.read_csv(folder / 'runs.csv').assign(onset=0.0)
+    later = (runs.subject == 'dan') & (runs.split == 't')
+    runs.loc[later, 'onset'] = 6.0
+    runs.to_csv(folder / 'runs.csv', index=False)
+    pd.read_csv(folder / 'dan_t.csv').iloc[:56].to_csv(folder / 'dan_t.csv', index=False)
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    monkeypatch.setenv('IN_TEST', '1')
+    chapter = Path(__file__).parents[1] / 'nbs/figures/adapt.ipynb'
+    asked = dict(cohort=str(folder), preset='smoke')
+    papermill.execute_notebook(chapter, tmp_path / 'out.ipynb', parameters=asked, progress_bar=False)
+    scores = pd.read_csv(tmp_path / 'results/gaps/figures/adapt.csv')
+    assert {'ours', 'average', 'full training'} <= set(scores.method) and np.isfinite(scores.estimate).all()

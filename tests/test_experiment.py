@@ -311,6 +311,19 @@ def test_over_subjects_the_difference_is_tested_as_scipy_does_and_two_subjects_a
     assert few.p_subjects.isna().all() and (few.p == few.p_clips).all()
 
 
+def test_who_was_not_measured_in_a_parcel_does_not_count_there():
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame(dict(clip=np.arange(12).astype(str), condition=np.repeat(['a', 'b'], 6)))
+    beta = {s: rng.standard_normal((12, 3)) + np.repeat([2.0, 0.0], 6)[:, None] for s in 'pqrs'}
+    beta['q'][:, 1] = 0
+    for s in 'pq':
+        beta[s][:, 2] = 0
+    found = over_clips_and_subjects(beta, table, ['a'], ['b'], draws=50)
+    three = [beta[s][:6, 1].mean() - beta[s][6:, 1].mean() for s in 'prs']
+    assert found.effect[1] == pytest.approx(np.mean(three))
+    assert found.p_subjects[1] == pytest.approx(ttest_1samp(three, 0).pvalue) and found.p_subjects[2] == 1
+
+
 @pytest.mark.long
 def test_over_many_control_cohorts_hardly_any_shows_a_parcel():
     shown = [int((found_in(*small_cohort(0.0, seed)[:2]).q < 0.05).sum()) for seed in range(20)]
@@ -391,6 +404,7 @@ def test_a_localizer_goes_through_the_chapter_and_says_what_is_synthetic(parts, 
         dict(words='pairs', motion='drawn')[kind]
     )
     assert (root() / 'data/localizers' / f'{kind}-s0' / 'clips.csv').is_file()
+    assert (space['plus'], space['minus']) == ([LOCALIZERS[kind][0]], [LOCALIZERS[kind][1]])  # whatever is shown first
 
 
 @pytest.mark.long

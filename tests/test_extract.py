@@ -180,6 +180,13 @@ def test_a_cohort_of_stories_is_extracted_with_models_of_what_there_is_and_refus
     for name, lacks in ((NAME, 'a movie of what was on the screen'), ('tiny-vjepa2', 'a movie of what was')):
         with pytest.raises(ExtractionError, match=f'story.wav has text and audio only, but .*audio=MODEL.*{lacks}'):
             extract_splits(told, tmp_path / name, name, fusion='tower', contexts=CONTEXTS)
+    mixed = pd.concat([told, movies.iloc[3:4]])[['split', 'video', 'transcript']]
+    store = extract_splits(mixed, tmp_path / 'mixed', 'tiny-wav2vec-bert-2.0', fusion='tower', contexts=CONTEXTS)
+    assert [store.steps(s) for s in mixed.split] == 2 * [movie.steps]
+    with pytest.raises(
+        ExtractionError, match=r'1 of 2 [^\n]*\n.*where some runs have more, for each stream that every run has'
+    ):
+        extract_splits(mixed, tmp_path / 'seen', 'tiny-vjepa2', fusion='tower', contexts=CONTEXTS)
     silent = told.assign(transcript=None)
     with pytest.raises(ExtractionError, match='has audio only, but .* its words in the column transcript'):
         extract_splits(silent, tmp_path / 'other', 'tiny-llama-3.2-3b', fusion='tower', contexts=CONTEXTS)

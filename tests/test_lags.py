@@ -80,6 +80,8 @@ def test_a_curve_that_is_highest_where_the_lags_begin_has_no_latency():
     rng = np.random.default_rng(4)
     model = fit_lags([simulate(rng) for _ in range(3)], RATE, 0, 0.15)
     assert np.isnan(model.latency[0]) and np.abs(model.latency[1:] - PLANTED[1:] / RATE).max() <= 1 / RATE + 1e-9
+    model.smooth[..., 2] = 0  # a channel that was not measured
+    assert np.isnan(model.latency[2]) and np.isfinite(model.latency[1])
 
 
 def test_penalties_that_end_too_early_are_reported():

@@ -138,6 +138,17 @@ def test_a_story_read_more_slowly_is_another_prediction(parts):
     assert not np.allclose(slow.bold['sub-01'][: len(fast.bold['sub-01'])], fast.bold['sub-01'], atol=1e-5)
 
 
+def test_a_text_without_spaces_has_a_word_for_each_character_and_says_so(tmp_path):
+    spaced, unspaced = tmp_path / 'a.txt', tmp_path / 'b.txt'
+    spaced.write_text('one two three four')
+    unspaced.write_text('春眠不觉晓，处处闻啼鸟。')
+    plain = open_stimulus(spaced, reading_rate=60.0)
+    assert list(plain.words.word) == ['one', 'two', 'three', 'four'] and plain.source.endswith('rate 60')
+    with pytest.warns(UserWarning, match='each character is a word .10.'):
+        words = open_stimulus(unspaced, reading_rate=60.0).words
+    assert len(words) == 10 and ''.join(words.word) == unspaced.read_text() and words.offset.iloc[-1] == 10
+
+
 def test_another_picture_under_the_same_name_is_another_prediction(parts, tmp_path):
     shutil.copytree(parts, tmp_path / 'mine')
     one = predict(tmp_path / 'mine/pictures.csv', None, parts / 'native', 'sub-01', device='cpu')

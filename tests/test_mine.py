@@ -2,13 +2,14 @@
 runs on cohorts of every shape."""
 
 import warnings
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from mirage.data.cohort import Cohort
-from mirage.features.store import ready_features
+from mirage.features.store import ready_features, untrained_models
 from mirage.prediction.mine import (
     ask_for_brains,
     check_enough,
@@ -61,6 +62,15 @@ def test_what_is_odd_about_a_folder_is_said(tmp_path, monkeypatch):
 def test_a_folder_in_order_is_not_called_odd(tmp_path, monkeypatch):
     cohort = opened(tmp_path, monkeypatch)
     assert look_over(cohort, ready_features(cohort))[1] == []
+
+
+def test_features_of_a_random_network_are_called_that_where_the_people_are_real():
+    real, simulated = (SimpleNamespace(name='mine', simulated=s, rates={}) for s in (False, True))
+    assert 'a tiny random network' in untrained_models(real, 'tiny-qwen3-omni-thinking')
+    assert not untrained_models(simulated, 'tiny-qwen3-omni-thinking')
+    assert not untrained_models(real, 'qwen3-omni-thinking') and not untrained_models(real, 'text=models/mine')
+    came = SimpleNamespace(name='mine', simulated=False, rates=dict(text=2.0))  # with features, which are read instead
+    assert not untrained_models(came, 'tiny-qwen3-omni-thinking')
 
 
 def test_few_movies_are_left_out_one_by_one_and_two_not_at_all(tmp_path, monkeypatch):

@@ -53,6 +53,20 @@ def test_arrays_and_tables_are_one_cohort_whose_clock_is_its_rate(tmp_path):
     assert open_any(tmp_path / 'own').rate == RATE
 
 
+@pytest.mark.parametrize('name', ['a.npy', 'a.csv', 'a.tsv'])
+def test_channels_in_rows_are_refused_whatever_the_file(tmp_path, name):
+    folder = write(tmp_path / 'own', ('a.npy', 'b.csv'))
+    across = np.random.default_rng(0).standard_normal((6, 300))
+    if name.endswith('npy'):
+        np.save(folder / name, across.T)  # an array has a row per channel
+    else:
+        np.savetxt(folder / name, across, delimiter=',' if name.endswith('csv') else '\t')
+    runs = (folder / 'runs.csv').read_text()
+    (folder / 'runs.csv').write_text(runs.replace('a.npy', name))
+    with pytest.raises(ValueError, match='Transpose it'):
+        open_signals(folder)
+
+
 def test_chapters_about_bold_refuse_fast_signals_and_name_the_one_that_takes_them(tmp_path):
     folder = write(tmp_path / 'own')
     with pytest.raises(ValueError, match=r'EEG, MEG or ECoG at 50 Hz.*03g_lags.ipynb out.ipynb -p cohort'):

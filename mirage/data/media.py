@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RATES', 'PICTURE_COLUMNS', 'MOST_PIXELS', 'IMAGES', 'TEXTS', 'SoundFile', 'tell', 'open_sound', 'holds_times',
-           'ReadText', 'check_words', 'read_picture', 'read_pictures', 'time_of', 'with_durations', 'Pictures',
-           'open_pictures', 'columns_of', 'open_alone', 'open_stimulus']
+           'split_words', 'ReadText', 'check_words', 'read_picture', 'read_pictures', 'time_of', 'with_durations',
+           'Pictures', 'open_pictures', 'columns_of', 'open_alone', 'open_stimulus']
 
 # %% ../../nbs/01p_media.ipynb #01p10002
 import contextlib, math, re, warnings
@@ -27,7 +27,7 @@ from mirage.data.movies import (
     survey_packets,
 )
 from .stimuli import QUIET, Movie, Transcript
-from .text import read_text
+from .text import read_text, split_unspaced
 from .words import column_role, read_word_table
 
 # %% ../../nbs/01p_media.ipynb #01p10006
@@ -94,6 +94,11 @@ def holds_times(text: str) -> bool:
     return '-->' in text or 'onset' in roles and bool(roles & {'word', 'line'})
 
 
+def split_words(text: str) -> list[str]:
+    "At spaces; where a script writes none, each character with its marks."
+    return [token[begin:end] for token in text.split() for begin, end in split_unspaced(token)]
+
+# %% ../../nbs/01p_media.ipynb #01p1f009
 @dataclass
 class ReadText(Transcript):
     "A plain text, one word after the other."
@@ -111,8 +116,18 @@ class ReadText(Transcript):
             raise ValueError(f'{self.path} holds words with times: name it for what it is (.srt, .vtt, .tsv or .csv)')
 
     @cached_property
+    def unspaced(self) -> bool:
+        "Whether some of it is written without spaces."
+        text = read_text(self.path)[0]
+        return len(split_words(text)) > len(text.split())
+
+    @cached_property
     def words(self) -> pd.DataFrame:  # word, onset, offset (seconds)
-        words, lasts = read_text(self.path)[0].split(), 60 / self.reading_rate
+        text, notes = read_text(self.path)
+        words, lasts = split_words(text), 60 / self.reading_rate
+        if self.unspaced:
+            notes = [*notes, f'a script without spaces: each character is a word ({len(words)})']
+        tell(self.path, notes)
         onset = np.arange(len(words)) * lasts
         return pd.DataFrame(dict(word=pd.Series(words, dtype=str), onset=onset, offset=onset + lasts))
 
@@ -126,7 +141,7 @@ class ReadText(Transcript):
 
     @property
     def source(self) -> str:
-        return f'{super().source} rate {self.reading_rate:g}'
+        return f'{super().source} rate {self.reading_rate:g}' + ' characters' * self.unspaced
 
 
 def check_words(text: Movie | Transcript):

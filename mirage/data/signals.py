@@ -145,7 +145,13 @@ def signal_shape(
 ) -> tuple:  # samples, channels
     "What a file holds, or an error where it is no recording at this rate."
     if path.suffix in TABLES:
-        return bold_shape(path, key, header)
+        shape = bold_shape(path, key, header)
+        if shape[0] < shape[1]:
+            raise ValueError(
+                f'{path} has {shape[0]} rows of {shape[1]} columns, expected a row per sample, more samples than '
+                'channels. Transpose it.'
+            )
+        return shape
     if path.suffix in ('.npy', *BINARIES):
         shape = bold_shape(path, key, header)
         if len(shape) != 2 or shape[0] > shape[1]:

@@ -150,10 +150,12 @@ def find_columns(names: list, path) -> dict:  # role -> (name, how many of its u
         if role not in found or name == ROLES[role][0]:
             found[role] = (name, unit)
     if not ('onset' in found and ('word' in found or 'line' in found) and ('duration' in found or 'offset' in found)):
-        has = ', '.join(sorted(map(str, names)))[:300]
+        has = ', '.join(sorted(map(str, names)))
+        has = has[:80] + ' …' * (len(has) > 80)
         raise ValueError(
             f'{path} has the columns {has}; expected word (or text, for lines), onset and duration '
-            '(or start and end), or words_per_tr, onsets_per_tr, durations_per_tr'
+            '(or start and end), or words_per_tr, onsets_per_tr, durations_per_tr. '
+            'A text without times is no transcript: give subtitles (.srt, .vtt) or a table of words'
         )
     return found
 

@@ -211,8 +211,8 @@ def check_streams(row, movie: Movie | Transcript, backbone: Backbone, fusion: st
     )
     raise MovieError(
         f'{movie.path} has {" and ".join(movie.streams)} only, but {backbone.spec.name} takes {", ".join(takes)}: take '
-        f'a model for each stream that is there (backbone {",".join(f"{m}=MODEL" for m in movie.streams)}), or give '
-        f'{"; ".join(ways[m] for m in lacks)}'
+        f'a model for each stream that is there (backbone {",".join(f"{m}=MODEL" for m in movie.streams)}; where some '
+        f'runs have more, for each stream that every run has), or give {"; ".join(ways[m] for m in lacks)}'
     )
 
 

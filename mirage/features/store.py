@@ -6,8 +6,8 @@
 __all__ = ['AGAIN', 'STORED', 'STEPS_AT_ONCE', 'LARGEST_FLOAT16', 'IN_USE', 'RULES', 'OLD_RULES', 'STAMPED_COLUMNS', 'FeatureSet',
            'to_half', 'changed_source', 'to_int8', 'from_int8', 'ChangedInUse', 'Store', 'store_path',
            'overlap_weights', 'ArrayFeatures', 'Joined', 'outdated', 'current_sources', 'store_faults',
-           'asked_contexts', 'check_backbone', 'ready_features', 'rows_after', 'report_rows_after', 'open_features',
-           'pick_streams', 'bold_files', 'inputs_of', 'check_inputs', 'features_there']
+           'asked_contexts', 'check_backbone', 'ready_features', 'rows_after', 'report_rows_after', 'untrained_models',
+           'open_features', 'pick_streams', 'bold_files', 'inputs_of', 'check_inputs', 'features_there']
 
 # %% ../../nbs/02g_store.ipynb #dc632a59
 import hashlib, json, os, shlex, warnings
@@ -34,7 +34,7 @@ from ..core import get_preset, hardware, known_digest, read_json, remembered, ro
 from ..processes import remove_leftovers
 from ..data.release import h5_shapes
 from ..data.stimuli import movie_source
-from .backbones import READY, backbone_id, contexts_of, family, is_given
+from .backbones import READY, SPECS, backbone_id, contexts_of, family, is_given
 
 # %% ../../nbs/02g_store.ipynb #64864f12
 class FeatureSet:
@@ -613,6 +613,7 @@ def _open_store(cohort, preset, backbone, *, fusion, protocol) -> Store:
         f'preset {preset.name} '
         f'-p backbone {shlex.quote(backbone)} -p fusion {fusion} -p protocol {protocol}'
         + asked_contexts(preset, backbone)
+        + f'. {untrained_models(cohort, backbone)}'.removesuffix('. ')
     )
 
 # %% ../../nbs/02g_store.ipynb #02a90002
@@ -675,6 +676,20 @@ def report_rows_after(cohort, features):
         stacklevel=3,
     )
 
+# %% ../../nbs/02g_store.ipynb #02a9f0f4
+def untrained_models(
+    cohort,  # Cohort
+    backbone: str,
+) -> str:  # empty where there is nothing to report
+    "What is reported where recordings of real people meet features of random networks."
+    models = [name for name in family(backbone).values() if name in SPECS and not SPECS[name].repo]
+    if cohort.simulated or not models or (cohort.rates and not is_given(backbone)):
+        return ''
+    return (
+        f'{", ".join(models)} is a tiny random network, there to try things with: what it predicts of {cohort.name} '
+        'says nothing about brains. Name trained models (chapter 02i): -p backbone text=<id or folder>,audio=…'
+    )
+
 # %% ../../nbs/02g_store.ipynb #02a9f0f3
 def open_features(
     cohort,  # Cohort
@@ -690,6 +705,8 @@ def open_features(
     if not is_given(backbone) and (brought := ready_features(cohort)) is not None:
         report_rows_after(cohort, brought)
         return brought.hold(splits)
+    if doubt := untrained_models(cohort, backbone):
+        warnings.warn(doubt, stacklevel=2)
     members = family(backbone)
     ready = [m for m, name in members.items() if name == f'{m}={READY}']
     came = ready_features(cohort, ready) if ready else None

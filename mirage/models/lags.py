@@ -194,7 +194,8 @@ class LagModel:
         at = later[self.strength[later].argmax(0)] if len(later) else np.zeros(len(self.alpha), int)
         columns = np.arange(len(at))
         peak = (padded[at, columns] <= padded[at + 1, columns]) & (padded[at + 2, columns] <= padded[at + 1, columns])
-        return np.where(peak & bool(len(later)), self.seconds[at], np.nan)
+        there = padded[at + 1, columns] > 0  # a channel that was not measured has no response
+        return np.where(peak & there & bool(len(later)), self.seconds[at], np.nan)
 
 # %% ../../nbs/03g_lags.ipynb #314b0023
 GRID = np.logspace(-5, 3, 33)  # penalties, in units of the mean eigenvalue of X'X

@@ -254,26 +254,32 @@ def over_clips_and_subjects(
     of_clips = {s: per_clip(y, table) for s, y in beta.items()}
     clips = next(iter(of_clips.values()))[0]
     each = np.stack([y for _, y in of_clips.values()])  # (subjects, clips, parcels)
-    found = contrast(each.mean(0), clips.condition, positive, negative, draws=draws, seed=seed)
+    there = each.any(1)  # (subjects, parcels): what was not measured in somebody is predicted as zero
+    mean = each.sum(0) / np.maximum(there.sum(0), 1)
+    found = contrast(mean, clips.condition, positive, negative, draws=draws, seed=seed)
     found = found.rename(columns=dict(p='p_clips')).assign(p_subjects=np.nan)
     p = found.p_clips.to_numpy()
     if len(each) >= FEWEST:
         first, second = (clips.condition.isin(side).to_numpy() for side in (positive, negative))
-        found['p_subjects'] = p_over_subjects(each[:, first].mean(1) - each[:, second].mean(1))
+        found['p_subjects'] = p_over_subjects(each[:, first].mean(1) - each[:, second].mean(1), there)
         p = np.maximum(p, found.p_subjects)
     found = found.assign(p=p, q=false_discovery_control(p))
     return found[['parcel', 'effect', 't', 'p_clips', 'p_subjects', 'p', 'q']]
 
 
 def p_over_subjects(
-    effects,  # (subjects, parcels)
+    effects,  # (subjects, parcels), zero where a parcel was not measured in somebody
+    there=True,  # (subjects, parcels): where it was
 ) -> np.ndarray:  # (parcels,)
-    "Student's t over subjects, two-sided; 1 where no subject shows anything."
+    "Student's t over subjects, two-sided; 1 where no subject shows anything, or fewer than three were measured."
     effects = np.asarray(effects, float)
-    n, mean = len(effects), effects.mean(0)
-    error = effects.std(0, ddof=1) / math.sqrt(n)
+    there = np.broadcast_to(there, effects.shape)
+    n = there.sum(0)
+    mean = effects.sum(0) / np.maximum(n, 1)
+    squares = (np.where(there, effects - mean, 0) ** 2).sum(0)
+    error = np.sqrt(squares / np.maximum(n - 1, 1) / np.maximum(n, 1))
     t = np.abs(mean) / np.maximum(error, np.abs(effects).max(0) * 1e-9 + 1e-300)
-    return 2 * student.sf(t, n - 1)
+    return np.where(n >= FEWEST, 2 * student.sf(t, np.maximum(n - 1, 1)), 1.0)
 
 # %% ../../nbs/09f_experiment.ipynb #09e50013
 def by_region(
@@ -372,8 +378,10 @@ def over_time(p: Prediction, black) -> pd.DataFrame:  # seconds, movie, network,
         else np.full(next(iter(p.bold.values())).shape[1], 'all')
     )
     bold, rows = np.stack(list(p.bold.values())), []
+    there = bold.any(1)  # (subjects, parcels): what was not measured in somebody is predicted as zero
     for net in dict.fromkeys(nets):
-        for i, values in enumerate(bold[:, :, nets == net].mean(2).T):
+        measured = np.maximum(there[:, nets == net].sum(1), 1)
+        for i, values in enumerate(bold[:, :, nets == net].sum(2).T / measured):
             interval = people_interval(values)
             rows.append((
                 p.times[i],
