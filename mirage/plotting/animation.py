@@ -191,7 +191,7 @@ def lower_still(p: Prediction, subject: str) -> np.ndarray:  # (height, width, 3
     key.set_xlabel(f'{p.quantity} of {subject}, z-scored units, {DELAY:g} s after the picture', size=7)
     key.xaxis.set_label_coords(0, -2.5)
     key.xaxis.label.set_ha('left')
-    fig.text(0.98, 0.155, needed_map(p).missing, size=6, color='.35', ha='right', va='center')
+    fig.text(0.98, 0.13, needed_map(p).missing, size=5.5, color='.35', ha='right', va='center')
     fig.text(0.98, 0.085, p.meaning.replace('. ', '.\n', 1), size=5.5, color='.35', ha='right', va='center')
     return shot(fig)
 
