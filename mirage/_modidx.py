@@ -169,6 +169,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mirage.data.derivatives.cifti_axes': ( 'derivatives.html#cifti_axes',
                                                                                  'mirage/data/derivatives.py'),
                                          'mirage.data.derivatives.clean': ('derivatives.html#clean', 'mirage/data/derivatives.py'),
+                                         'mirage.data.derivatives.collecting_new_objects_only': ( 'derivatives.html#collecting_new_objects_only',
+                                                                                                  'mirage/data/derivatives.py'),
                                          'mirage.data.derivatives.confounds_file': ( 'derivatives.html#confounds_file',
                                                                                      'mirage/data/derivatives.py'),
                                          'mirage.data.derivatives.events_file': ( 'derivatives.html#events_file',

@@ -14,12 +14,13 @@ __all__ = ['BidsName', 'EXTENSIONS', 'READ_BY', 'ADDED', 'TIME_UNITS', 'NEAR', '
            'last_row', 'slice_time', 'RunToImport', 'Plan', 'stimulus', 'read_rates', 'check_splits', 'events_of',
            'movie_lasts', 'timing_of', 'plan_job', 'generator_of', 'account_of', 'notes_of_ends', 'notes_of',
            'plan_runs', 'plan_import', 'array_names', 'write_array', 'link_stimulus', 'on_schaefer', 'label_arrays',
-           'write_labels', 'write_cohort', 'record_of', 'changed_sources', 'check_former', 'run_import',
-           'import_derivatives']
+           'write_labels', 'write_cohort', 'record_of', 'changed_sources', 'check_former',
+           'collecting_new_objects_only', 'run_import', 'import_derivatives']
 
 # %% ../../nbs/01q_derivatives.ipynb #5d8e0002
-import gzip, hashlib, math, os, re, warnings, zlib
+import gc, gzip, hashlib, math, os, re, warnings, zlib
 from collections import namedtuple
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -1262,6 +1263,16 @@ def check_former(plan: Plan, arrays: list, overwrite: bool) -> bool:  # whether 
         f'{folder} was imported {why}. It was left as it is. Choose another name, or say overwrite: True.'
     )
 
+# %% ../../nbs/01q_derivatives.ipynb #01q9c001
+@contextmanager
+def collecting_new_objects_only():
+    "nilearn collects garbage after each image; what was imported before it, a second's work a run, is none."
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
 # %% ../../nbs/01q_derivatives.ipynb #0991cc54
 def run_import(plan: Plan, overwrite: bool = False) -> Path:  # the cohort's folder
     "Carry out a plan: what is there already is not made again."
@@ -1277,8 +1288,9 @@ def run_import(plan: Plan, overwrite: bool = False) -> Path:  # the cohort's fol
         todo = [(job, array) for job, array in zip(plan.jobs, arrays) if not (plan.folder / array).is_file()]
         if len(todo) < len(arrays):
             print(f'{len(arrays) - len(todo)} of {len(arrays)} runs are there already.', flush=True)
-        for job, array in progress(todo, 'importing'):
-            write_array(job, plan, plan.folder / array)
+        with collecting_new_objects_only():
+            for job, array in progress(todo, 'importing'):
+                write_array(job, plan, plan.folder / array)
         (plan.folder / 'cohort.yaml').unlink(missing_ok=True)
         write_cohort(plan, arrays)
     return plan.folder
