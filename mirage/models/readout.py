@@ -252,7 +252,6 @@ def check_pieces(pieces: Sequence, start: Readout):
 
 def chosen_penalties(
     regression: Regression,  # of what a readout leaves unexplained
-    residual: np.ndarray,  # (TRs, P) that, not centred: the errors at an infinite penalty
     parts: list[slice],
     *,
     alphas: np.ndarray,  # (A,)
@@ -261,7 +260,7 @@ def chosen_penalties(
     "For all parcels together if that is surely better than to stay, else for those that surely are by themselves."
     errors, rows = [], np.array([part.stop - part.start for part in parts])
     for part in parts:
-        stay = [np.square(residual[part]).sum(0)] if may_stay else []
+        stay = [np.square(regression.y[part]).sum(0)] if may_stay else []
         errors.append([*(np.square(e).sum(0) for e in left_out_errors(regression, part, alphas)), *stay])
     better, doubt, together = believed(np.array(errors), rows)
     if not may_stay or worth_leaving(together, rows):
@@ -292,7 +291,7 @@ def fit_readout(
     scale = np.square(regression.z).sum() / z.shape[1]
     if not scale > 0:
         raise ValueError("the encoder's output never changes on these recordings: nothing can be fitted to it")
-    which = chosen_penalties(regression, residual, parts, alphas=scale * penalties, may_stay=may_stay)
+    which = chosen_penalties(regression, parts, alphas=scale * penalties, may_stay=may_stay)
     penalty = np.append(penalties, np.inf)[which]
     own = np.isfinite(penalty)
     change = regression.coefficients(scale * penalty[own], own)

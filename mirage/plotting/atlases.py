@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib import colormaps, pyplot as plt
 from matplotlib.colors import to_hex
 from nilearn.datasets import load_fsaverage
-from nilearn.surface import vol_to_surf
+from scipy.stats import mode
 
 from ..core import MODALITIES, file_stamp
 from ..data.parcels import HEMISPHERES, Atlas, Prediction, cohort_atlas, imaging, packaged_atlas
@@ -41,15 +41,18 @@ ICOSAHEDRA = (10242, 40962, 163842)
 
 
 def project(atlas: Atlas) -> dict:  # left and right -> (10242,) parcel, 0 for none
-    "Labels of a volume on the cortical surface of fsaverage5."
-    nibabel, _ = imaging()
-    image = nibabel.Nifti1Image(atlas.parcels['volume'].astype(np.float32), atlas.grid)
-    found = {}
+    "Labels of a volume on the cortical surface of fsaverage5, between white matter and pia; none beyond the volume."
+    volume, to_voxels = atlas.parcels['volume'], np.linalg.inv(atlas.grid)
     with warnings.catch_warnings(action='ignore'):
         pial, white = (load_fsaverage('fsaverage5')[kind].parts for kind in ('pial', 'white_matter'))
-        for side in HEMISPHERES:
-            x = vol_to_surf(image, pial[side], inner_mesh=white[side], interpolation='nearest_most_frequent')
-            found[side] = np.nan_to_num(x).round().astype(int)
+    depth, found = np.linspace(0, 1, 10)[:, None, None], {}
+    for side in HEMISPHERES:
+        ends = [np.asarray(m[side].coordinates) @ to_voxels[:3, :3].T + to_voxels[:3, 3] for m in (white, pial)]
+        at = np.nan_to_num((1 - depth) * ends[0] + depth * ends[1]).round()
+        inside = ((at >= 0) & (at < volume.shape)).all(-1)
+        labels = np.zeros(inside.shape, int)
+        labels[inside] = volume[tuple(at[inside].astype(int).T)]
+        found[side] = mode(labels, axis=0).mode
     return found
 
 

@@ -614,6 +614,7 @@ def page_data(
         scale=scale,
         simulated=SIMULATED_NOTE if p.simulated else '',
         values={k: packed(np.round(127 * y / scale[k]), 'i1') for k, y in p.bold.items()},
+        unmeasured={k: np.flatnonzero(~np.asarray(y).any(0)).tolist() for k, y in p.bold.items()},
         colours=packed(np.round(255 * colormaps[DIVERGING](np.linspace(0, 1, 256))[:, :3]), 'u1'),
         words=words_of(p.movie),
     )
@@ -650,8 +651,8 @@ const labels = new Uint16Array(D.width*D.height); for (let k = 0, at = 0; k < ru
 const map = $('map'); map.width = D.width; map.height = D.height; if (D.map) $('lines').src = 'data:image/png;base64,' + D.overlay; else { $('cortex').style.display = document.querySelector('.key').style.display = $('png').style.display = 'none'; $('csv').textContent = 'values as table' }
 const ctx = map.getContext('2d'), image = ctx.createImageData(D.width, D.height), pixels = new Uint32Array(image.data.buffer), colour = new Uint32Array(P + 1);
 const own = Object.keys(values), AVERAGE = 'average of the subjects', everyone = own.length > 1 ? [...own, AVERAGE] : own;
-const isMeasured = (s, p) => { for (let i = 0; i < D.n; i++) if (values[s][i*P + p]) return true; return false };
-const averaged = Array.from({length: P}, (_, p) => own.filter(s => isMeasured(s, p))); // who was not measured in a parcel is predicted as zero there
+const gone = Object.fromEntries(Object.entries(D.unmeasured).map(([k, v]) => [k, new Set(v)]));
+const averaged = Array.from({length: P}, (_, p) => own.filter(s => !gone[s].has(p))); // who was not measured in a parcel is predicted as zero there
 const valueOf = (s, p, i) => s === AVERAGE ? averaged[p].reduce((sum, k) => sum + valueOf(k, p, i), 0)/Math.max(1, averaged[p].length) : values[s][i*P + p]*D.scale[s]/127, value = (p, i) => valueOf($('who').value, p, i);
 const shade = v => { const k = 3*Math.min(255, Math.max(0, Math.floor((v/D.limit + 1)*128))); return (255 << 24 | ink[k + 2] << 16 | ink[k + 1] << 8 | ink[k]) >>> 0 };
 const clock = s => `${Math.floor(s/60)}:${(s % 60).toFixed(1).padStart(4, '0')}`, make = (name, text) => { const e = document.createElement(name); if (text) e.textContent = text; return e };
@@ -674,7 +675,7 @@ let W, right; const H = 190, left = 46, x = i => left + (right - left)*i/Math.ma
 const node = (name, a, text) => { const e = document.createElementNS('http://www.w3.org/2000/svg', name); for (const k in a) e.setAttribute(k, a[k]); if (text) e.textContent = text; $('courses').append(e); return e };
 const line = v => v.map((u, i) => x(i).toFixed(1) + ',' + y(u).toFixed(1)).join(' '), ofGroup = D.groups.map((_, k) => D.group.flatMap((n, p) => n === k ? [p] : []));
 const mean = (s, parcels) => Array.from({length: D.n}, (_, i) => parcels.reduce((sum, p) => sum + valueOf(s, p, i), 0)/Math.max(1, parcels.length)), known = {};
-const course = (s, parcels) => known[s + parcels] ??= mean(s, parcels), most = a => Math.max(...a.map(Math.abs));
+const course = (s, parcels) => known[JSON.stringify([s, parcels])] ??= mean(s, parcels), most = a => Math.max(...a.map(Math.abs));
 function courses() { const svg = $('courses'); svg.textContent = ''; W = Math.max(280, svg.clientWidth); right = W - 12; svg.setAttribute('viewBox', `0 0 ${W} ${H}`);
   const drawn = [...ofGroup, ...pins.map(q => q.parcels)]; top_ = Math.max(...everyone.flatMap(s => drawn.map(q => most(course(s, q))))) || 1;
   node('line', {x1: left, x2: right, y1: y(0), y2: y(0), stroke: '#bbb'}); [top_, 0, -top_].forEach(v => node('text', {x: left - 6, y: y(v) + 4, 'text-anchor': 'end', fill: '#444'}, v.toFixed(2)));

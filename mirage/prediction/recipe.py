@@ -171,12 +171,19 @@ class Weights:
     unplaced: str = 'nothing says where its parcels are'  # why there are no places
 
 # %% ../../nbs/09a_recipe.ipynb #dcdee6d4
-def _fetch(source: str, name: str, revision: str | None):  # a file of a folder or of the hub; None where there is none
+def _fetch(
+    source: str,
+    name: str,
+    revision: str | None,
+    needed: bool = True,  # whether a hub out of reach is an error for a file that is not here
+):  # a file of a folder or of the hub; None where there is none
     if Path(source).is_dir():
         return Path(source) / name if (Path(source) / name).is_file() else None
     try:
         return Path(hf_hub_download(source, name, revision=revision))
     except LocalEntryNotFoundError as e:
+        if not needed:
+            return None
         raise FileNotFoundError(
             f'{source} is no folder here, and the hub cannot be reached for {name}. Fetch it where there is a '
             f'network (hf download {source}), and give its folder.'
@@ -208,7 +215,7 @@ def check_shared(source: str, revision: str | None = None) -> str:  # SHA-256 of
     listed = Path(source) / 'digests.json'
     wanted = read_sealed(listed)['files'] if listed.is_file() else {}
     names = {'model.safetensors', 'config.json', 'recipe.yaml', ATLAS_FILE, *wanted}
-    found = {name: _fetch(source, name, revision) for name in sorted(names)}
+    found = {name: _fetch(source, name, revision, name != ATLAS_FILE or name in wanted) for name in sorted(names)}
     sha = {name: file_digest(path) for name, path in found.items() if path}
     for name in {*sha, *wanted}:
         if name not in sha:
@@ -303,7 +310,7 @@ def places_of_share(
     if recipe.atlas:
         return None, ''
     source, _, commit = (weights, '', '') if Path(weights).is_dir() else weights.partition('@')
-    if not (path := _fetch(source, ATLAS_FILE, commit or None)):
+    if not (path := _fetch(source, ATLAS_FILE, commit or None, needed=False)):
         return None, f'the shared model has no {ATLAS_FILE}, which says where its parcels are'
     return checked_places(read_atlas(path, parcels), recipe.parcels, ATLAS_FILE)
 
