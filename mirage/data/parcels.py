@@ -523,7 +523,9 @@ def write_atlas(atlas: Atlas, path: str | Path):
     arrays = {k: np.ascontiguousarray(x, np.int32) for k, x in atlas.parcels.items()}
     if atlas.kind == 'volume':
         arrays['volume'], arrays['grid'] = cut_to_labels(arrays['volume'], atlas.grid)
-    regions = atlas.table[['name', 'network', 'hemi']].fillna('').astype(str).to_numpy().tolist()
+    table = atlas.table[['name', 'network', 'hemi']].fillna('').astype(str)
+    table['hemi'] = [dict(l='L', lh='L', left='L', r='R', rh='R', right='R').get(h.lower(), '') for h in table.hemi]
+    regions = table.to_numpy().tolist()
     about = dict(name=atlas.name, space=atlas.space, regions=json.dumps(regions, ensure_ascii=False))
     with atomic(path) as tmp:
         save_file(arrays, tmp, metadata=about)
@@ -540,6 +542,8 @@ def check_places(arrays: dict, parcels: int):
         sound = grid.shape == (4, 4) and grid.dtype.kind == 'f' and np.isfinite(grid).all()
         if not sound or abs(np.linalg.det(grid[:3, :3])) < 1e-9:
             raise ValueError('its grid does not say where the voxels are')
+    if not any(x.any() for x in arrays.values()):
+        raise ValueError('no parcel lies anywhere in it')
     for name, x in arrays.items():
         if x.dtype != np.int32 or x.ndim != (3 if name == 'volume' else 1) or not x.size:
             raise ValueError(f'{name} has type {x.dtype} and shape {x.shape}')
@@ -579,7 +583,7 @@ def read_atlas(
         name, space = (about.get(key, '') for key in ('name', 'space'))
         if not all(len(text) <= 200 and (text or 'x').isprintable() for text in (name, space)):
             raise ValueError(f'it is called {shown(name)} and lies in {shown(space)}')
-    except (SafetensorError, ValueError, KeyError, TypeError) as e:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as e:
         raise ValueError(
             f'{path} is no atlas of {parcels} parcels: {e}. Take it away, and predictions come without maps.'
         ) from None

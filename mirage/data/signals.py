@@ -105,8 +105,8 @@ def annotated_bad(path: Path) -> np.ndarray:  # (samples,) bool
     raw = open_raw(path)
     if not any(str(text).lower().startswith('bad') for text in raw.annotations.description):
         return np.zeros(raw.n_times, bool)
-    one = brain_channels(raw)[:1]
-    masked, plain = (raw_values(path, raw, one, reject_by_annotation=how) for how in ('NaN', None))
+    channels = brain_channels(raw)  # all of them: one may hold no number of its own
+    masked, plain = (raw_values(path, raw, channels, reject_by_annotation=how) for how in ('NaN', None))
     return (np.isnan(masked) & ~np.isnan(plain)).any(1)
 
 # %% ../../nbs/01t_signals.ipynb #9902001a

@@ -267,7 +267,8 @@ def groups_of(p: Prediction) -> tuple:  # list of Group; network, hemisphere or 
 def draw_courses(ax, p: Prediction, subject: str, size: float = 6.5):
     "The mean of each group's parcels; the names stand at the right, in their colours."
     groups, _ = groups_of(p)
-    means = group_means(p.bold[subject], groups)
+    measured = p.bold[subject].any(0)  # a parcel that was not measured in somebody is predicted as zero
+    means = np.nan_to_num(group_means(np.where(measured, p.bold[subject], np.nan), groups))
     room = ax.get_window_extent().height / ax.figure.dpi * 72  # points
     size = min(size, 0.95 * room / len(groups))
     # the names apart from one another, in the order in which the lines end
@@ -277,7 +278,7 @@ def draw_courses(ax, p: Prediction, subject: str, size: float = 6.5):
     for k, y in zip(means[-1].argsort(), place):
         name, how = groups[k].name, dict(textcoords='offset points', va='center', annotation_clip=False)
         short = name if len(name) <= 24 else f'{name[:22]}…'
-        ax.annotate(short, (p.times[-1], y), (4, 0), color=groups[k].ink, size=size, **how)
+        ax.annotate(short, (p.times[-1], y), (4, 0), color=groups[k].ink, size=size, parse_math=False, **how)
     ax.axhline(0, color='.7', lw=0.5, zorder=0)
     ax.set(xlim=(0, max(p.times[-1], p.tr)), xlabel='seconds of BOLD', ylabel='predicted BOLD (z)')
 
@@ -288,7 +289,7 @@ def courses(p: Prediction, subject: str | None = None):
     fig = new_figure(PAGE_WIDTH, 1.7)
     subject = subject or next(iter(p.bold))
     draw_courses(fig.add_axes((0.08, 0.22, 0.75, 0.64)), p, subject)
-    fig.text(0.08, 0.97, f'{p.name}, {subject}', size=7.5, va='top')
+    fig.text(0.08, 0.97, f'{p.name}, {subject}', size=7.5, va='top', parse_math=False)
     if p.simulated:
         simulated_tag(fig)
     return fig
@@ -674,7 +675,8 @@ function speak(t, begun) { const box = $('said'); box.textContent = ''; if (!beg
 let W, right; const H = 190, left = 46, x = i => left + (right - left)*i/Math.max(1, D.n - 1); let top_ = 1; const y = v => 85 - 75*v/top_;
 const node = (name, a, text) => { const e = document.createElementNS('http://www.w3.org/2000/svg', name); for (const k in a) e.setAttribute(k, a[k]); if (text) e.textContent = text; $('courses').append(e); return e };
 const line = v => v.map((u, i) => x(i).toFixed(1) + ',' + y(u).toFixed(1)).join(' '), ofGroup = D.groups.map((_, k) => D.group.flatMap((n, p) => n === k ? [p] : []));
-const mean = (s, parcels) => Array.from({length: D.n}, (_, i) => parcels.reduce((sum, p) => sum + valueOf(s, p, i), 0)/Math.max(1, parcels.length)), known = {};
+const isMeasured = (s, p) => s === AVERAGE ? averaged[p].length > 0 : !gone[s].has(p), known = {};
+const mean = (s, parcels) => { const there = parcels.filter(p => isMeasured(s, p)); return Array.from({length: D.n}, (_, i) => there.reduce((sum, p) => sum + valueOf(s, p, i), 0)/Math.max(1, there.length)) };
 const course = (s, parcels) => known[JSON.stringify([s, parcels])] ??= mean(s, parcels), most = a => Math.max(...a.map(Math.abs));
 function courses() { const svg = $('courses'); svg.textContent = ''; W = Math.max(280, svg.clientWidth); right = W - 12; svg.setAttribute('viewBox', `0 0 ${W} ${H}`);
   const drawn = [...ofGroup, ...pins.map(q => q.parcels)]; top_ = Math.max(...everyone.flatMap(s => drawn.map(q => most(course(s, q))))) || 1;

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CARD', 'evaluation_of', 'score_table', 'pipe_table', 'bullets', 'limits_of', 'licences_of', 'front_matter',
-           'places_in_words', 'data_of', 'features_table', 'training_table', 'card', 'share']
+           'places_in_words', 'data_of', 'features_table', 'training_table', 'card', 'atlas_read_back', 'share']
 
 # %% ../../nbs/09c_card.ipynb #fffe9e25
 from pathlib import Path
@@ -16,7 +16,7 @@ from ..data.cohort import SET_TITLES
 from ..data.manifest import load_manifest
 from ..evaluation.methods import methods_paragraph
 from ..models.model import load_model
-from ..data.parcels import ATLAS_FILE, MEANING, SIMULATED_MEANING, Atlas, write_atlas
+from ..data.parcels import ATLAS_FILE, MEANING, SIMULATED_MEANING, Atlas, read_atlas, write_atlas
 from .recipe import Recipe, places_of_run
 
 # %% ../../nbs/09c_card.ipynb #53723e52
@@ -248,6 +248,19 @@ def card(
         citation=manifest['mirage']['citation'],
     )
 
+# %% ../../nbs/09c_card.ipynb #09c0a7a5
+def atlas_read_back(
+    places: Atlas,
+    path: Path,  # where it was written
+) -> tuple[Atlas | None, str]:  # the atlas, or None and why
+    "What somebody else could not read is not shared; the card says why."
+    try:
+        read_atlas(path, places.size)
+    except ValueError as e:
+        path.unlink()
+        return None, str(e).removeprefix(f'{path}: ')
+    return places, ''
+
 # %% ../../nbs/09c_card.ipynb #a47400d0
 def share(
     trained: Run,
@@ -267,6 +280,7 @@ def share(
     (folder / ATLAS_FILE).unlink(missing_ok=True)
     if places is not None:
         write_atlas(places, folder / ATLAS_FILE)
+        places, why = atlas_read_back(places, folder / ATLAS_FILE)
     with atomic(folder / 'README.md') as tmp:
         tmp.write_text(card(trained, licence or 'mit', recipe, (places, why)), encoding='utf-8')
     shared = ['model.safetensors', 'config.json', 'recipe.yaml']  # the card may be edited afterwards

@@ -380,8 +380,10 @@ def over_time(p: Prediction, black) -> pd.DataFrame:  # seconds, movie, network,
     bold, rows = np.stack(list(p.bold.values())), []
     there = bold.any(1)  # (subjects, parcels): what was not measured in somebody is predicted as zero
     for net in dict.fromkeys(nets):
-        measured = np.maximum(there[:, nets == net].sum(1), 1)
-        for i, values in enumerate(bold[:, :, nets == net].sum(2).T / measured):
+        measured = there[:, nets == net].sum(1)
+        means = bold[:, :, nets == net].sum(2).T / np.maximum(measured, 1)
+        means[:, (measured == 0) & there.any(1)] = np.nan  # nothing of this network was measured in them
+        for i, values in enumerate(means):
             interval = people_interval(values)
             rows.append((
                 p.times[i],
