@@ -30,7 +30,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from ..core import DELAY, MODALITIES, atomic
-from ..data.parcels import Prediction, packaged_atlas, region_table
+from ..data.parcels import MOST_GROUPS, Prediction, divide, packaged_atlas, region_table
 from .atlases import AtlasMap, group_means, make_map, map_of_prediction, parcel_groups, slices_of
 from .cortex import DIVERGING, NETWORK_NAMES, POLICY, fill_page, flatmap, packed, patch, script_json
 from .figures import PAGE_WIDTH, new_figure, simulated_tag
@@ -259,9 +259,8 @@ def strip(
 # %% ../../nbs/08f_page.ipynb #013d3b86
 def groups_of(p: Prediction) -> tuple:  # list of Group; network, hemisphere or ''
     "The parcels whose means are drawn."
-    atlas = packaged_atlas() if p.atlas == 'schaefer1000' else p.places
-    count = next(iter(p.bold.values())).shape[-1]
-    return parcel_groups(None if atlas is None else atlas.table, count)
+    division = divide(p.regions, next(iter(p.bold.values())).shape[-1], MOST_GROUPS)
+    return parcel_groups(division), division.kind
 
 
 def draw_courses(ax, p: Prediction, subject: str, size: float = 6.5):
