@@ -2491,6 +2491,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'mirage/prediction/stream.py'),
                                           'mirage.prediction.stream.stream': ('stream.html#stream', 'mirage/prediction/stream.py'),
                                           'mirage.prediction.stream.streamed': ('stream.html#streamed', 'mirage/prediction/stream.py'),
+                                          'mirage.prediction.stream.window_of': ('stream.html#window_of', 'mirage/prediction/stream.py'),
                                           'mirage.prediction.stream.write_stream': ( 'stream.html#write_stream',
                                                                                      'mirage/prediction/stream.py')},
             'mirage.processes': { 'mirage.processes.DiskFull': ('processes.html#diskfull', 'mirage/processes.py'),
