@@ -446,6 +446,7 @@ def main():
 
     if zmq.has('curve'):
         KernelManager.transport_encryption.default_value = 'auto'
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a script starts with & begins with it ignored
     watch_pipeline(int(os.environ.get('MIRAGE_PIPELINE', 0)))
     try:
         papermill(['--no-progress-bar', '--log-level', 'WARNING', *sys.argv[1:]], prog_name='papermill')

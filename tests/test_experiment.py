@@ -13,7 +13,7 @@ from scipy.stats import ttest_1samp
 from mirage.core import DELAY, PARCELS, open_run, root
 from mirage.data.localizer import LOCALIZERS, pseudowords, scrambled, speak, write_localizer
 from mirage.data.movies import MovieError
-from mirage.data.parcels import Atlas, Prediction, divide, packaged_atlas
+from mirage.data.parcels import Atlas, Prediction, division_of, packaged_atlas
 from mirage.data.stimuli import RATE, Movie
 from mirage.data.timeline import counterbalanced, open_shown, open_timeline
 from mirage.evaluation.statistics import slow_noise
@@ -341,7 +341,7 @@ def test_the_contrast_does_not_depend_on_the_order_of_conditions_but_for_its_sig
 def test_regions_and_networks_add_up_to_the_parcels():
     p, table, _ = small_cohort(2.5, seed=3, people=1)
     found = found_in(p, table)
-    regions, networks = by_region(found), of_networks(found, divide(packaged_atlas().table, PARCELS))
+    regions, networks = by_region(found), of_networks(found, division_of(packaged_atlas().table, PARCELS))
     assert regions.parcels.sum() == networks.parcels.sum() == PARCELS
     assert regions.above.sum() == networks.above.sum() == ((found.q < 0.05) & (found.effect > 0)).sum()
     assert not regions.region.str.contains('_').any()
@@ -350,11 +350,11 @@ def test_regions_and_networks_add_up_to_the_parcels():
 def test_networks_of_another_atlas_or_what_stands_in_their_place():
     found = pd.DataFrame(dict(parcel=range(1, 5), effect=[1.0, 3, -2, 5], q=[0.01, 0.2, 0.01, 0.01]))
     table = pd.DataFrame(dict(name=list('abcd'), network=['x y', 'x y', '', 'z'], hemi=list('LLRR')))
-    networks = of_networks(found, divide(table, 4))
+    networks = of_networks(found, division_of(table, 4))
     assert networks.values.tolist() == [['x y', 2.0, 1, 0, 2], ['none', -2.0, 0, 1, 1], ['z', 5.0, 1, 0, 1]]
-    sides = of_networks(found, divide(table.assign(network=''), 4))
+    sides = of_networks(found, division_of(table.assign(network=''), 4))
     assert sides.hemi.tolist() == ['L', 'R'] and sides.effect.tolist() == [2.0, 1.5]
-    alone = of_networks(found, divide(None, 4))
+    alone = of_networks(found, division_of(None, 4))
     assert alone.group.tolist() == ['all parcels'] and alone.parcels.sum() == 4
     table.insert(0, 'label', range(1, 5))
     atlas = Atlas('own', 'volume', table, {'volume': np.arange(5).reshape(5, 1, 1)}, np.eye(4))

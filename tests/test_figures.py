@@ -7,8 +7,12 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 
 import mirage.data.cohort
+import mirage.plotting.cortex as cortex
 from mirage.core import Run, finish_run, run_path, start_run
 from mirage.plotting.cortex import flatmap, surface_html
+from mirage.data.parcels import packaged_atlas
+from mirage.plotting.atlases import make_map
+from mirage.plotting.page import stencil
 from mirage.plotting.figures import attention_of, faults, new_figure
 from owncohorts import execute
 from toycohorts import VAL_ROWS, OneSet
@@ -178,6 +182,34 @@ def test_lines_stay_vectors_and_meshes_are_raster(tmp_path):
     # the hemispheres (and their masks), not 40,000 triangles
     assert pdf.count(b'/Subtype /Image') <= 4 and len(pdf) < 3e6
     assert not faults(fig)
+
+
+def test_what_is_kept_of_a_map_is_what_would_be_drawn(tmp_path, monkeypatch):
+    anew, _ = stencil.__wrapped__, make_map(packaged_atlas())
+    monkeypatch.setattr(cortex, 'kept_folder', lambda: tmp_path / 'kept')
+    first = anew(width=408)
+    (file,) = (tmp_path / 'kept').iterdir()
+    with monkeypatch.context() as without:
+        without.setattr('mirage.plotting.page.black_and_white', None)  # nothing can be drawn
+        again = anew(width=408)
+    for part in ('labels', 'base', 'light'):
+        a, b = getattr(first, part), getattr(again, part)
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1  # altered
+    file.write_bytes(content)
+    assert np.array_equal(anew(width=408).base, first.base) and file.read_bytes() != content
+    with monkeypatch.context() as other:
+        other.setattr(cortex.nilearn, '__version__', 'another')
+        anew(width=408)
+    assert len(list((tmp_path / 'kept').iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing_and_stops_nobody(tmp_path, monkeypatch):
+    (tmp_path / 'kept').write_text('a file in the place of the folder')
+    monkeypatch.setattr(cortex, 'kept_folder', lambda: tmp_path / 'kept')
+    drawn = cortex.make_patch('left', cortex.vertex_labels()['left'], ['', *cortex.parcel_table().net])
+    assert np.array_equal(drawn.labels, cortex.patch('left').labels)
 
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)

@@ -88,7 +88,7 @@ def table_of_movies(d, kind):
 
 
 def manifest(d, kind):
-    about = dict.fromkeys('table name provider source revision licence seen citation'.split(), 'x')
+    about = dict.fromkeys('table name provider source revision licence licence_read_in citation'.split(), 'x')
     files = dict(files={'x/y': dict(bytes=3, md5='0' * 32)}, groups=dict(all=dict(files=['*'])))
     (d / kind).write_text(yaml.safe_dump(dict(a=about | files)))
     return d / kind, lambda: load_manifest(d / kind)

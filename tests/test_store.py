@@ -297,7 +297,9 @@ def test_arrays_that_disagree_or_overflow(tmp_path):
 def test_open_features(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     preset = get_preset('tiny')
-    cohort = SimpleNamespace(name='mine', root=Path('mine'), rates={}, splits=pd.DataFrame(dict(split=['a', 'b'])))
+    cohort = SimpleNamespace(
+        name='mine', root=Path('mine'), simulated=True, rates={}, splits=pd.DataFrame(dict(split=['a', 'b']))
+    )
     with pytest.raises(FileNotFoundError, match='papermill nbs/02h_extract.ipynb .*-p cohort mine -p preset tiny'):
         open_features(cohort, preset)
     store = Store.create(
@@ -318,7 +320,7 @@ def test_open_features(tmp_path, monkeypatch):
 def test_features_made_by_older_rules_are_refused_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     preset = get_preset('tiny')
-    cohort = SimpleNamespace(name='mine', root='mine', rates={}, splits=pd.DataFrame(dict(split=['a'])))
+    cohort = SimpleNamespace(name='mine', root='mine', simulated=True, rates={}, splits=pd.DataFrame(dict(split=['a'])))
     path = store_path('mine', preset.backbone, 'native', protocol=preset.protocol, contexts=preset.contexts)
     for identity in (dict(protocol=dict(name='aligned')), dict(protocol=dict(name='aligned'), rules=1)):
         store = Store.create(path, identity, STREAMS)
@@ -340,7 +342,9 @@ def test_features_made_by_older_rules_are_refused_with_the_reason(tmp_path, monk
 def test_a_family_of_three_stores_reads_as_one(tmp_path, monkeypatch):
     monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
     preset = get_preset('tiny')
-    cohort = SimpleNamespace(name='mine', root=Path('mine'), rates={}, splits=pd.DataFrame(dict(split=['a'])))
+    cohort = SimpleNamespace(
+        name='mine', root=Path('mine'), simulated=True, rates={}, splits=pd.DataFrame(dict(split=['a']))
+    )
     for i, (m, name) in enumerate(FAMILIES['tiny-tribe'].items()):
         path = store_path('mine', name, 'tower', protocol=preset.protocol, contexts=preset.contexts)
         Store.create(path, dict(name=name), {m: (i + 1, 4)}).write(m, 'a', states(i, (9, i + 1, 4)))

@@ -8,7 +8,7 @@ __all__ = ['REGIONS', 'KINDS', 'NO_NAMES', 'HEMISPHERES', 'NOTHING', 'SIDES', 'N
            'check_affine', 'whole_labels', 'entity_of', 'table_beside', 'named_labels', 'choose_regions', 'numbered',
            'volume_atlas', 'both_hemispheres', 'surface_labels', 'apart', 'surface_atlas', 'cortex_labels',
            'cifti_atlas', 'packaged_atlas', 'with_networks', 'open_atlas', 'fetch_named', 'check_digest', 'fetch_atlas',
-           'cohort_atlas', 'Division', 'divide', 'cohort_division', 'cut_to_labels', 'write_atlas', 'check_places',
+           'cohort_atlas', 'Division', 'division_of', 'cohort_division', 'cut_to_labels', 'write_atlas', 'check_places',
            'region_rows', 'read_atlas', 'Prediction']
 
 # %% ../../nbs/01o_parcels.ipynb #01a00003
@@ -521,15 +521,16 @@ class Division:
         return tuple(key for key in dict.fromkeys(self.keys) if key)
 
 
-def divide(
+def division_of(
     table: pd.DataFrame | None,  # network and hemi of the parcels in their order; None: nothing is known
     count: int,  # parcels
     most: int | None = None,  # groups that can be shown; None: any number
 ) -> Division:
     "The groups of parcels of an atlas."
     found: dict = {}
-    for column, kind in dict(network='network', hemi='hemisphere').items() if table is not None else ():
-        found[kind] = table[column].fillna('').astype(str).str.strip().to_numpy(dtype=object)
+    if table is not None:
+        for column, kind in dict(network='network', hemi='hemisphere').items():
+            found[kind] = table[column].fillna('').astype(str).str.strip().to_numpy(dtype=object)
     numbers = {kind: len(set(keys) - {''}) for kind, keys in found.items()}
     networks, both = numbers.get('network', 0), numbers.get('hemisphere', 0) == 2
     if 0 < networks <= (most or networks):
@@ -546,11 +547,11 @@ def divide(
 # %% ../../nbs/01o_parcels.ipynb #01d20003
 def cohort_division(
     cohort,  # Cohort
-    most: int | None = None,  # as in `divide`
+    most: int | None = None,  # as in `division_of`
 ) -> Division:
     "The groups of a cohort's parcels."
     table = packaged_atlas().table if cohort.atlas == 'schaefer1000' else cohort.regions
-    return divide(table, cohort.parcels, most)
+    return division_of(table, cohort.parcels, most)
 
 # %% ../../nbs/01o_parcels.ipynb #01a00033
 ATLAS_FILE = 'atlas.safetensors'

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BLOCK_SIZE', 'MARGIN', 'FAST_H264', 'HEADER', 'KEY', 'INSIDE', 'WIDE', 'HEIGHTS', 'SCREEN', 'COURSES', 'MAP',
-           'golomb', 'unit_of', 'bits_of', 'same_as_before', 'units_in', 'TwoParts', 'placed', 'shot', 'blank',
-           'upper_still', 'lower_still', 'place_of', 'views', 'lay', 'Scene', 'Upper', 'animation_mp4', 'draw']
+           'PIXEL_STEPS', 'golomb', 'unit_of', 'bits_of', 'same_as_before', 'units_in', 'TwoParts', 'placed', 'shot',
+           'blank', 'upper_still', 'lower_still', 'place_of', 'views', 'lay', 'Scene', 'Upper', 'animation_mp4', 'draw']
 
 # %% ../../nbs/08g_animation.ipynb #08a00003
 import functools, re
@@ -196,6 +196,9 @@ def lower_still(p: Prediction, subject: str) -> np.ndarray:  # (height, width, 3
     return shot(fig)
 
 # %% ../../nbs/08g_animation.ipynb #08a0000e
+PIXEL_STEPS = 1, 2, 2  # pixels a value of yuv420p stands for, each way: brightness, two of colour
+
+
 def place_of(p: Prediction) -> tuple:  # top, left, height, width in pixels
     "Where the picture stands in the upper part; in twos, as planes of colour need it."
     top, left, height, width = SCREEN
@@ -207,9 +210,11 @@ def place_of(p: Prediction) -> tuple:  # top, left, height, width in pixels
 def views(
     frame,  # of PyAV, yuv420p
 ) -> list:  # brightness and two of colour, as arrays that can be written
-    shapes = (frame.height, frame.width), *[(frame.height // 2, frame.width // 2)] * 2
-    planes = [np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size) for plane in frame.planes]
-    return [plane[:h, :w] for plane, (h, w) in zip(planes, shapes)]
+    arrays = []
+    for plane, step in zip(frame.planes, PIXEL_STEPS):
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # rows may end in padding
+        arrays.append(rows[: frame.height // step, : frame.width // step])
+    return arrays
 
 
 def lay(
@@ -219,9 +224,10 @@ def lay(
     left: int,  # even
 ):
     "Lay a picture into a larger one."
-    for small, large, n in zip(views(part), whole, (1, 2, 2)):
-        h, w = small.shape
-        large[top // n : top // n + h, left // n : left // n + w] = small
+    for small, large, step in zip(views(part), whole, PIXEL_STEPS):
+        height, width = small.shape
+        y, x = top // step, left // step
+        large[y : y + height, x : x + width] = small
 
 # %% ../../nbs/08g_animation.ipynb #08a00010
 class Scene:

@@ -19,7 +19,7 @@ from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
 from ..core import atomic, split_list
-from ..data.parcels import Division, Prediction, divide, region_table
+from ..data.parcels import Division, Prediction, division_of, region_table
 from ..data.text import read_text
 from ..data.timeline import counterbalanced, open_timeline
 from ..data.words import read_word_table
@@ -379,7 +379,7 @@ def compare_cuts(first: Prediction, second: Prediction) -> Comparison:
 
 def over_time(p: Prediction, black) -> pd.DataFrame:  # seconds, movie, network, difference, low, high, black
     "The mean of each network, or of what stands in its place, and Student's interval over subjects."
-    keys = divide(p.regions, next(iter(p.bold.values())).shape[1]).keys
+    keys = division_of(p.regions, next(iter(p.bold.values())).shape[1]).keys
     nets = np.where(keys == '', NAMELESS, keys)
     bold, rows = np.stack(list(p.bold.values())), []
     there = bold.any(1)  # (subjects, parcels): what was not measured in somebody is predicted as zero
