@@ -7,8 +7,12 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 
 import mirage.data.cohort
+import mirage.plotting.cortex as cortex
 from mirage.core import Run, finish_run, run_path, start_run
 from mirage.plotting.cortex import flatmap, surface_html
+from mirage.data.parcels import packaged_atlas
+from mirage.plotting.atlases import make_map
+from mirage.plotting.page import stencil
 from mirage.plotting.figures import attention_of, faults, new_figure
 from owncohorts import execute
 from toycohorts import VAL_ROWS, OneSet
@@ -154,6 +158,22 @@ def test_a_cohort_without_the_atlas_is_drawn_by_rank(cohort, tmp_path):
     assert not [n for n in drawn(tmp_path) if n.endswith('.html')]
 
 
+@pytest.mark.parametrize('many', [3, 14, 30])
+def test_gains_are_drawn_by_the_networks_of_ones_own_atlas(cohort, tmp_path, many):
+    toy = cohort(parcels=60, atlas=None)
+    networks, sides = [f'Net {k % many}' for k in range(60)], ['L', 'R'] * 30
+    toy.regions = pd.DataFrame(dict(label=range(1, 61), name='region', network=networks, hemi=sides))
+    found = draw('fig4_gains', cohort='toy')
+    about = json.loads((tmp_path / 'results/toy/figures/fig4_gains.json').read_text())
+    gain = found['gain'][np.array(networks) == 'Net 2'].mean()
+    if many <= 20:
+        assert len(found['networks']) == many and about['faults'] == []
+        assert np.isclose(found['networks'].set_index('network').value['Net 2'], gain)
+    else:
+        assert set(found['networks'].network) == {'L', 'R'}
+        assert 'has 30 networks, 20 can be shown: hemispheres' in about['caption']
+
+
 def test_lines_stay_vectors_and_meshes_are_raster(tmp_path):
     fig = new_figure(3.35, 1.5)
     flatmap(np.linspace(0, 1, 1000), fig.add_axes((0, 0, 1, 1)))
@@ -162,6 +182,34 @@ def test_lines_stay_vectors_and_meshes_are_raster(tmp_path):
     # the hemispheres (and their masks), not 40,000 triangles
     assert pdf.count(b'/Subtype /Image') <= 4 and len(pdf) < 3e6
     assert not faults(fig)
+
+
+def test_what_is_kept_of_a_map_is_what_would_be_drawn(tmp_path, monkeypatch):
+    anew, _ = stencil.__wrapped__, make_map(packaged_atlas())
+    monkeypatch.setattr(cortex, 'kept_folder', lambda: tmp_path / 'kept')
+    first = anew(width=408)
+    (file,) = (tmp_path / 'kept').iterdir()
+    with monkeypatch.context() as without:
+        without.setattr('mirage.plotting.page.black_and_white', None)  # nothing can be drawn
+        again = anew(width=408)
+    for part in ('labels', 'base', 'light'):
+        a, b = getattr(first, part), getattr(again, part)
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1  # altered
+    file.write_bytes(content)
+    assert np.array_equal(anew(width=408).base, first.base) and file.read_bytes() != content
+    with monkeypatch.context() as other:
+        other.setattr(cortex.nilearn, '__version__', 'another')
+        anew(width=408)
+    assert len(list((tmp_path / 'kept').iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing_and_stops_nobody(tmp_path, monkeypatch):
+    (tmp_path / 'kept').write_text('a file in the place of the folder')
+    monkeypatch.setattr(cortex, 'kept_folder', lambda: tmp_path / 'kept')
+    drawn = cortex.make_patch('left', cortex.vertex_labels()['left'], ['', *cortex.parcel_table().net])
+    assert np.array_equal(drawn.labels, cortex.patch('left').labels)
 
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)

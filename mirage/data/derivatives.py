@@ -469,7 +469,7 @@ CONFOUND_PARTS = ('motion', 'high_pass', 'wm_csf', 'global_signal', 'compcor', '
 class Cleaning:
     "What is done to a run between its file and the cohort."
 
-    confounds: str = 'simple'  # of STRATEGIES, or PARTS with commas between
+    confounds: str = 'simple'  # of STRATEGIES, or CONFOUND_PARTS with commas between
     motion: str = 'full'  # basic (6), power2 or derivatives (12), full (24 regressors)
     dummy: int | None = None  # volumes left out at the beginning; None: those that fMRIPrep flagged
     high_pass: float | None = None  # Hz
@@ -958,7 +958,7 @@ def timing_of(source: Source, row: dict, file, *, event: str, video, first: int,
 # %% ../../nbs/01q_derivatives.ipynb #5d8e0021
 def plan_job(
     source: Source, row: dict, *, atlas, cleaning, derivatives, events, event, movies, base, given_tr
-) -> tuple:  # Job, TR, guess
+) -> tuple:  # RunToImport; TR, seconds; whether nothing says when the movie began
     "One run, looked at but not read."
     images = [open_image(path) for path in source.files]
     if source.kind == 'cifti':

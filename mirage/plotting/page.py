@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['SIMULATED_NOTE', 'MEGABYTES', 'KILOBITS', 'MOVIE_SIZES', 'LEAN', 'TAKEN_AS_THEY_ARE', 'MOST_LISTED', 'PLAYER_PAGE',
            'LABELS', 'needed_map', 'has_pictures', 'pictures_at', 'Stencil', 'flat_labels', 'to_the_edge',
-           'draw_mosaic', 'mosaic_labels', 'picture_and_points', 'stencil', 'base64_picture', 'map_colours',
-           'key_samples', 'clock', 'draw_small', 'strip', 'groups_of', 'draw_courses', 'courses', 'runs_of', 'rate_of',
-           'size_within', 'write_sound', 'coded_pictures', 'as_planes', 'shown_at', 'brightness', 'picture_times',
-           'stamped', 'SmallMovie', 'movie_settings', 'small_movie', 'sound_mp3', 'media_of', 'words_of',
-           'network_in_words', 'regions_of', 'parcels_in_words', 'map_in_page', 'overlay_png', 'page_data',
-           'map_for_page', 'in_numbers', 'Page', 'page_html']
+           'draw_mosaic', 'mosaic_labels', 'canvas_picture', 'black_and_white', 'stencil_arrays', 'stencil',
+           'base64_picture', 'map_colours', 'key_samples', 'clock', 'draw_small', 'strip', 'groups_of', 'draw_courses',
+           'courses', 'runs_of', 'rate_of', 'size_within', 'write_sound', 'coded_pictures', 'as_planes', 'shown_at',
+           'brightness', 'picture_times', 'stamped', 'SmallMovie', 'movie_settings', 'small_movie', 'sound_mp3',
+           'media_of', 'words_of', 'network_in_words', 'regions_of', 'parcels_in_words', 'map_in_page', 'overlay_png',
+           'page_data', 'map_for_page', 'in_numbers', 'Page', 'page_html']
 
 # %% ../../nbs/08f_page.ipynb #8455fbf5
 import base64, functools, html, io, json, math, textwrap
@@ -30,9 +30,10 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from ..core import DELAY, MODALITIES, atomic
-from ..data.parcels import Prediction, packaged_atlas, region_table
+from ..data.parcels import MOST_GROUPS, Prediction, division_of, packaged_atlas, region_table
 from .atlases import AtlasMap, group_means, make_map, map_of_prediction, parcel_groups, slices_of
-from .cortex import DIVERGING, NETWORK_NAMES, POLICY, fill_page, flatmap, packed, patch, script_json
+from .cortex import DIVERGING, NETWORK_NAMES, POLICY, fill_page, flatmap, kept, packed, patch
+from .cortex import script_json
 from .figures import PAGE_WIDTH, new_figure, simulated_tag
 from ..data.movies import Orientation
 from ..data.stimuli import RATE
@@ -83,7 +84,7 @@ class Stencil:
     @property
     def overlay(self):  # (h, w, 4) uint8: the picture that, laid over plain colours, gives the same
         cover = 1 - self.light
-        plain = np.divide(self.base, cover, out=np.zeros_like(self.base), where=cover > 1e-6)
+        plain = np.division_of(self.base, cover, out=np.zeros_like(self.base), where=cover > 1e-6)
         return (np.concatenate([plain, cover], -1) * 255 + 0.5).astype(np.uint8)
 
 # %% ../../nbs/08f_page.ipynb #08c0f033
@@ -141,21 +142,56 @@ def mosaic_labels(x, y, drawn: AtlasMap) -> np.ndarray:  # (pixels,) parcel, 0 f
     return labels
 
 # %% ../../nbs/08f_page.ipynb #08c0f036
-def picture_and_points(
-    draw,  # what draws into axes
+def canvas_picture(canvas) -> np.ndarray:  # (h, w, 3) 0 to 1
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3] / 255
+
+
+def black_and_white(
+    draw,  # what draws black parcels into axes
     size: tuple,  # height, width, pixels
     dpi: int,
-) -> tuple:  # (h, w, 3) 0 to 1; x and y of every pixel in the units of the axes, (h * w,)
-    "A drawing that fills a picture."
+) -> tuple:  # two of (h, w, 3) 0 to 1; x and y of every pixel in the units of the axes, (h * w,)
+    "A drawing that fills a picture, and the same with white parcels: lines and letters are laid out once."
     height, width = size
     fig = Figure((width / dpi, height / dpi), dpi=dpi)
     canvas = FigureCanvasAgg(fig)
     ax = fig.add_axes((0, 0, 1, 1))
     draw(ax)
-    canvas.draw()
+    black = canvas_picture(canvas)
+    for parcels in ax.images:
+        colours = parcels.get_array()
+        parcels.set_data(np.where(colours == 0, 1.0, colours))
+    white = canvas_picture(canvas)
     pixels = np.meshgrid(np.arange(width) + 0.5, height - np.arange(height) - 0.5)
     x, y = ax.transData.inverted().transform(np.stack(pixels, -1).reshape(-1, 2)).T
-    return np.asarray(canvas.buffer_rgba())[..., :3] / 255, x, y
+    return black, white, x, y
+
+# %% ../../nbs/08f_page.ipynb #08c0f060
+def stencil_arrays(
+    drawn: AtlasMap,
+    size: tuple,  # height, width, pixels
+    dpi: int,
+    *,
+    names: bool,  # write the names of Schaefer's networks
+) -> dict:  # of a `Stencil`
+    "Draw a map all black and all white."
+
+    def draw(ax):
+        colours = np.zeros((drawn.atlas.size, 3))
+        if drawn.kind == 'flat':
+            flatmap(colours, ax, names=names, patches=drawn.patches)
+        else:
+            draw_mosaic(colours, drawn, ax, size[1] / dpi)
+
+    black, white, x, y = black_and_white(draw, size, dpi)
+    if drawn.patches is not None:
+        labels = to_the_edge(flat_labels(x, y, drawn.patches).reshape(size))
+    else:
+        labels = mosaic_labels(x, y, drawn).reshape(size)
+    light = (white - black).mean(-1, keepdims=True)
+    light[labels == 0] = 0
+    return dict(labels=labels, base=black.astype(np.float32), light=light.astype(np.float32))
 
 
 @functools.lru_cache(maxsize=8)
@@ -166,26 +202,13 @@ def stencil(
     *,
     names: bool = True,  # write the names of Schaefer's networks
 ) -> Stencil:
-    "Draw a map all black and all white; every map of a width has one height."
+    "What a map is painted with, drawn once per user; every map of a width has one height."
     drawn = drawn or make_map(packaged_atlas())
     (x0, _, y0, y1), x1 = patch('left').extent, patch('right').extent[1]
     size = round(width * (y1 - y0 + 8) / (x1 - x0 + 8) / 2) * 2, width
     names = names and drawn.atlas is packaged_atlas()
-
-    def in_grey(grey):
-        colours = np.full((drawn.atlas.size, 3), grey)
-        if drawn.kind == 'flat':
-            return lambda ax: flatmap(colours, ax, names=names, patches=drawn.patches)
-        return lambda ax: draw_mosaic(colours, drawn, ax, width / dpi)
-
-    (black, x, y), (white, *_) = (picture_and_points(in_grey(grey), size, dpi) for grey in (0.0, 1.0))
-    if drawn.patches is not None:
-        labels = to_the_edge(flat_labels(x, y, drawn.patches).reshape(size))
-    else:
-        labels = mosaic_labels(x, y, drawn).reshape(size)
-    light = (white - black).mean(-1, keepdims=True)
-    light[labels == 0] = 0
-    return Stencil(labels, black.astype(np.float32), light.astype(np.float32))
+    make = functools.partial(stencil_arrays, drawn, size, dpi, names=names)
+    return Stencil(**kept(make, 'stencil', drawn.atlas.digest, drawn.kind, *size, dpi, names))
 
 # %% ../../nbs/08f_page.ipynb #f1d6b5e6
 def base64_picture(picture, kind: str, **how) -> str:  # base64
@@ -259,9 +282,8 @@ def strip(
 # %% ../../nbs/08f_page.ipynb #013d3b86
 def groups_of(p: Prediction) -> tuple:  # list of Group; network, hemisphere or ''
     "The parcels whose means are drawn."
-    atlas = packaged_atlas() if p.atlas == 'schaefer1000' else p.places
-    count = next(iter(p.bold.values())).shape[-1]
-    return parcel_groups(None if atlas is None else atlas.table, count)
+    division = division_of(p.regions, next(iter(p.bold.values())).shape[-1], MOST_GROUPS)
+    return parcel_groups(division), division.kind
 
 
 def draw_courses(ax, p: Prediction, subject: str, size: float = 6.5):

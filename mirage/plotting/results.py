@@ -30,7 +30,7 @@ CLAIM_COLUMNS = ['item', 'paper', 'here', 'estimate', 'low', 'high', 'threshold'
 
 
 def claims_table(
-    accounts: list,  # accounts
+    accounts: list,  # of items, of `read_accounts`
 ) -> pd.DataFrame:  # one row per claim
     "Every claim of every item."
     rows = [c | dict(item=a['item']) for a in accounts for c in a['claims']]
@@ -82,7 +82,7 @@ def not_drawn_section(accounts: list, about) -> str:  # Markdown; empty where no
     return '\n'.join(['## Not drawn', '', *lines]) if lines else ''
 
 # %% ../../nbs/08e_results.ipynb #ffc6e35c
-def claim_rows(account: dict):  # of an account; yields the cells of a row
+def claim_rows(account: dict):  # yields the cells of a row per claim
     for c in account['claims']:
         why = f'. It fails: {c["note"]}' if c['verdict'] == 'fails' and c.get('note') else ''
         marked = f'**{c["verdict"]}**' if c['verdict'] == 'holds' else f'***{c["verdict"]}***'
@@ -97,7 +97,7 @@ def text_of(table: dict) -> str:  # Markdown, folded
 
 # %% ../../nbs/08e_results.ipynb #9a83f133
 def item_section(
-    account: dict,  # an account
+    account: dict,  # of an item
     here: Path,  # folder of the page
 ) -> str:  # Markdown
     "One item: picture, caption, claims, and where its notebook and its numbers are."
@@ -119,7 +119,7 @@ def item_section(
     return '\n\n'.join(filter(None, parts))
 
 # %% ../../nbs/08e_results.ipynb #08e00013
-def verdict_rows(accounts: list):  # accounts; yields the cells of a row
+def verdict_rows(accounts: list):  # yields the cells of a row per item
     for a in accounts:
         verdicts = [c['verdict'] for c in a['claims']]
         counts = [*map(verdicts.count, VERDICTS)]
@@ -185,7 +185,7 @@ def methods_section(cohort: str, about, run: str) -> str:  # Markdown
 
 # %% ../../nbs/08e_results.ipynb #81a0d5b5
 def results_page(
-    accounts: list,  # accounts
+    accounts: list,  # of items, of `read_accounts`
     here: Path,  # folder of the page
     about,  # the Cohort
     run: str = '',  # the training run that the methods text is of; empty: the one that the items were drawn from
