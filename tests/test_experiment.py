@@ -3,6 +3,7 @@ not planted, two cuts of a movie."""
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np, pandas as pd, pytest, soundfile
 from nilearn.glm.first_level import make_first_level_design_matrix
@@ -12,7 +13,7 @@ from scipy.stats import ttest_1samp
 from mirage.core import DELAY, PARCELS, open_run, root
 from mirage.data.localizer import LOCALIZERS, pseudowords, scrambled, speak, write_localizer
 from mirage.data.movies import MovieError
-from mirage.data.parcels import Prediction
+from mirage.data.parcels import Atlas, Prediction, division_of, packaged_atlas
 from mirage.data.stimuli import RATE, Movie
 from mirage.data.timeline import counterbalanced, open_shown, open_timeline
 from mirage.evaluation.statistics import slow_noise
@@ -340,10 +341,29 @@ def test_the_contrast_does_not_depend_on_the_order_of_conditions_but_for_its_sig
 def test_regions_and_networks_add_up_to_the_parcels():
     p, table, _ = small_cohort(2.5, seed=3, people=1)
     found = found_in(p, table)
-    regions, networks = by_region(found), of_networks(found)
+    regions, networks = by_region(found), of_networks(found, division_of(packaged_atlas().table, PARCELS))
     assert regions.parcels.sum() == networks.parcels.sum() == PARCELS
     assert regions.above.sum() == networks.above.sum() == ((found.q < 0.05) & (found.effect > 0)).sum()
     assert not regions.region.str.contains('_').any()
+
+
+def test_networks_of_another_atlas_or_what_stands_in_their_place():
+    found = pd.DataFrame(dict(parcel=range(1, 5), effect=[1.0, 3, -2, 5], q=[0.01, 0.2, 0.01, 0.01]))
+    table = pd.DataFrame(dict(name=list('abcd'), network=['x y', 'x y', '', 'z'], hemi=list('LLRR')))
+    networks = of_networks(found, division_of(table, 4))
+    assert networks.values.tolist() == [['x y', 2.0, 1, 0, 2], ['none', -2.0, 0, 1, 1], ['z', 5.0, 1, 0, 1]]
+    sides = of_networks(found, division_of(table.assign(network=''), 4))
+    assert sides.hemi.tolist() == ['L', 'R'] and sides.effect.tolist() == [2.0, 1.5]
+    alone = of_networks(found, division_of(None, 4))
+    assert alone.group.tolist() == ['all parcels'] and alone.parcels.sum() == 4
+    table.insert(0, 'label', range(1, 5))
+    atlas = Atlas('own', 'volume', table, {'volume': np.arange(5).reshape(5, 1, 1)}, np.eye(4))
+    bold = {s: np.tile(k * np.arange(1.0, 5), (9, 1)) for k, s in enumerate(('sub-01', 'sub-02'), 1)}
+    movie = SimpleNamespace(seconds=13.0, streams=('audio',))
+    p = Prediction('one', movie, bold, 'planted', True, atlas=None, places=atlas)
+    twice = replace(p, bold={s: 2 * y for s, y in bold.items()})
+    over = compare_cuts(twice, p).table.groupby('network', sort=False).difference.mean()
+    assert over.to_dict() == {'x y': 2.25, 'none': 4.5, 'z': 6.0}
 
 
 def test_showings_that_cannot_be_told_apart_are_refused():

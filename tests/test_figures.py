@@ -158,6 +158,22 @@ def test_a_cohort_without_the_atlas_is_drawn_by_rank(cohort, tmp_path):
     assert not [n for n in drawn(tmp_path) if n.endswith('.html')]
 
 
+@pytest.mark.parametrize('many', [3, 14, 30])
+def test_gains_are_drawn_by_the_networks_of_ones_own_atlas(cohort, tmp_path, many):
+    toy = cohort(parcels=60, atlas=None)
+    networks, sides = [f'Net {k % many}' for k in range(60)], ['L', 'R'] * 30
+    toy.regions = pd.DataFrame(dict(label=range(1, 61), name='region', network=networks, hemi=sides))
+    found = draw('fig4_gains', cohort='toy')
+    about = json.loads((tmp_path / 'results/toy/figures/fig4_gains.json').read_text())
+    gain = found['gain'][np.array(networks) == 'Net 2'].mean()
+    if many <= 20:
+        assert len(found['networks']) == many and about['faults'] == []
+        assert np.isclose(found['networks'].set_index('network').value['Net 2'], gain)
+    else:
+        assert set(found['networks'].network) == {'L', 'R'}
+        assert 'has 30 networks, 20 can be shown: hemispheres' in about['caption']
+
+
 def test_lines_stay_vectors_and_meshes_are_raster(tmp_path):
     fig = new_figure(3.35, 1.5)
     flatmap(np.linspace(0, 1, 1000), fig.add_axes((0, 0, 1, 1)))

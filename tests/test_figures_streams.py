@@ -61,6 +61,21 @@ def test_planted_shares_are_found(cohort, tmp_path, how):
     assert np.allclose(table.r2 - table[[f'unique_{m}' for m in MODALITIES]].sum(axis=1), table.shared, atol=1e-5)
 
 
+@pytest.mark.parametrize('many', [2, 12])
+def test_shares_are_drawn_by_the_networks_of_ones_own_atlas(cohort, tmp_path, many):
+    toy = cohort(parcels=30, atlas=None)
+    networks = [f'Network {k % many}' if k else '' for k in range(30)]
+    toy.regions = pd.DataFrame(dict(label=range(1, 31), name='region', network=networks, hemi=''))
+    found = draw('fig12_streams', cohort='toy')
+    verdicts(tmp_path)  # nothing lies on anything else
+    rows = pd.DataFrame(found['table'])
+    assert set(rows.network) == set(networks) - {''} and len(rows) == 4 * many
+    inside = np.array(networks) == 'Network 1'
+    text = rows[(rows.network == 'Network 1') & (rows.share == 'text')]
+    assert np.isclose(text['mean'].iloc[0], np.nanmean(found['alone']['text'][:, inside]))
+    assert '1 of 30 parcels belong to no network' in found['caption']
+
+
 def test_shares_of_other_parcels_and_a_control_that_explains_something_fail(cohort, tmp_path):
     cohort(planted=False, moved=0.02)
     draw('fig12_streams', cohort='toy')

@@ -148,6 +148,22 @@ def test_the_ceiling_of_an_atlas_of_ones_own_has_maps_and_bars_by_its_networks(c
     assert {'Language and spee…', 'Else'} <= set(bars)
 
 
+@pytest.mark.parametrize(
+    'networks, shown', [(['Language', 'a $x', ''], 'network'), ([''], ''), (['only one', ''], 'network')]
+)
+def test_depth_is_drawn_by_the_networks_of_ones_own_atlas_or_says_why_not(cohort, tmp_path, networks, shown):
+    toy = cohort(parcels=12, atlas=None)
+    networks = (networks * 12)[:12]
+    names = [f'region {k}' for k in range(1, 13)]
+    toy.regions = pd.DataFrame(dict(label=range(1, 13), name=names, network=networks, hemi=''))
+    found = draw('fig9_depth', cohort='toy')
+    about = accounts(tmp_path, ['fig9_depth'])['fig9_depth']
+    assert about['faults'] == [] and found['division'].kind == shown
+    assert [line.short for line in found['lines']] == [name for name in dict.fromkeys(networks) if name]
+    says = f'{networks.count("")} of 12 parcels belong to no network' if shown else 'the atlas names no networks'
+    assert says in about['caption'] and any(says in text.get_text() for text in found['fig'].texts)
+
+
 def test_without_public_bold_the_maps_show_validation(cohort, tmp_path):
     toy = cohort()
     toy.runs.loc[toy.runs.set.isin(['s7', 'ood']), 'bold'] = None

@@ -1,9 +1,10 @@
 """Any movie, whole chain: a clip with speech to BOLD, page and movie; weights in every form; movies, words, weights and
 tables that are not what they should be."""
 
-import html, json, os, re, shutil, subprocess, sys, tempfile, time
+import html, http.server, json, os, queue, re, shutil, subprocess, sys, tempfile, threading, time
 from dataclasses import asdict, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -653,6 +654,26 @@ def made(given, shared):
         yield make(prepare(given / 'clip.mkv', given / 'clip.srt', given / 'ours', name='clip', device='cpu'))
 
 
+def test_what_is_wrong_with_a_movie_is_told_once_in_a_prediction(given, tmp_path, monkeypatch):
+    monkeypatch.setenv('MIRAGE_ROOT', str(tmp_path))
+    with av.open(str(clip(tmp_path / 'whole.mkv'))) as whole, av.open(str(tmp_path / 'hole.mkv'), 'w') as out:
+        sound = whole.streams.audio[0]
+        copies = {s: out.add_stream_from_template(s) for s in whole.streams.get(audio=0, video=0)}
+        for packet in whole.demux(*copies):
+            if packet.dts is None or packet.stream == sound and 4 < packet.pts * sound.time_base < 7:
+                continue
+            packet.stream = copies[packet.stream]
+            out.mux(packet)
+    for _ in range(2):  # and in the next prediction again
+        shutil.rmtree(tmp_path / 'results', ignore_errors=True)
+        shutil.rmtree(tmp_path / 'features', ignore_errors=True)
+        with pytest.warns(UserWarning) as told:
+            job = prepare(tmp_path / 'hole.mkv', given / 'clip.srt', given / 'ours', 'sub-01', name='h', device='cpu')
+            forecast(job)
+            make(prepare(tmp_path / 'hole.mkv', given / 'clip.srt', job.weights, 'sub-01', name='h', device='cpu'))
+        assert sum('no audio at' in str(w.message) for w in told) == 1
+
+
 def test_a_real_movie_becomes_numbers_a_page_and_an_animation(made):
     p, run, _ = made
     assert set(everything(run.path)) >= {
@@ -691,6 +712,14 @@ ALONE = (
     '--disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
 )
 ALONE.append('--host-resolver-rules=MAP * ~NOTFOUND')
+SEEK = """<!doctype html><canvas id="c" width="640" height="544"></canvas><script>
+const v = document.createElement('video'), x = document.getElementById('c').getContext('2d', {willReadFrequently: true});
+const when = (name, does) => new Promise((done, no) => { v['on' + name] = done; v.onerror = () => no(v.error.message); does() });
+(async () => { const seen = [], film = await (await fetch('film.mp4')).blob(); v.muted = true;
+await when('loadeddata', () => v.src = URL.createObjectURL(film));
+for (const t of TIMES) { await when('seeked', () => v.currentTime = t); x.drawImage(v, 0, 0); const p = x.getImageData(0, 0, 640, 544).data; seen.push(Array.from({length: Math.ceil(p.length/148)}, (_, k) => p[148*k + 1])) }
+return seen })().catch(e => String(e)).then(seen => fetch('/', {method: 'POST', body: JSON.stringify(seen)}))
+</script>"""  # noqa: E501
 PROBE = """<script>addEventListener('load', () => setTimeout(() => { const at = i => { $('t').value = i; $('t').dispatchEvent(new Event('input')); return pixels.reduce((h, v) => (h*31 + v) % 2147483647, 7) };
 const a = at(4), b = at(7), c = at(4), r = map.getBoundingClientRect(), hit = HIT;
 map.dispatchEvent(new PointerEvent('pointermove', {clientX: r.left + (hit % D.width + .5)/D.width*r.width, clientY: r.top + (Math.floor(hit/D.width) + .5)/D.height*r.height}));
@@ -700,6 +729,44 @@ const right = (at(4), keys('ArrowRight')), home = keys('Home'), end = keys('End'
 at(4); speak(2.5, true); const spoken = $('said').textContent; $('regions').value = '0'; $('regions').dispatchEvent(new Event('change')); const pinned = $('pins').textContent;
 const rows = mapTable(), wide = document.documentElement.scrollWidth - innerWidth, asked = courseTable();
 document.body.dataset.found = JSON.stringify({right, home, end, began, ended: $('play').getAttribute('aria-label'), spoken, pinned, rows: rows.length, columns: asked[0].length, wide, movie: [media.duration, media.videoWidth, media.currentTime, D.sounds], lost, average, summed, unnamed: [...document.querySelectorAll('button,select,input')].filter(e => !(e.getAttribute('aria-label') || e.textContent || (e.labels && e.labels.length))).length, moves: a !== b, returns: a === c, other: other !== a, tip, value: value_, when: $('when').textContent, lines: document.querySelectorAll('#courses polyline').length}) }, 300))</script>"""  # noqa: E501
+
+
+@pytest.mark.skipif(not BROWSER, reason='no Chromium: the interactive page is not opened')
+def test_the_animation_can_be_sought_in_a_browser(made, tmp_path):
+    _, run, _ = made
+    with av.open(str(run.path / 'map.mp4')) as film:
+        rate = film.streams.video[0].average_rate
+        frames = [f.to_ndarray(format='rgb24').reshape(-1, 3)[::37, 1].astype(int) for f in film.decode(video=0)]
+    jumps = [len(frames) - 1, 3, len(frames) // 2, len(frames) // 2 + 1, 0]  # to and fro, between key frames
+    (tmp_path / 'film.mp4').write_bytes((run.path / 'map.mp4').read_bytes())
+    times = [float((k + 0.5) / rate) for k in jumps]
+    (tmp_path / 'seek.html').write_text(SEEK.replace('TIMES', json.dumps(times)))
+    found = queue.Queue()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_POST(self):
+            found.put(json.loads(self.rfile.read(int(self.headers['Content-Length']))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *told):
+            pass
+
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), partial(Handler, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page, profile = f'http://127.0.0.1:{server.server_port}/seek.html', f'--user-data-dir={tmp_path / "profile"}'
+        how = ['--headless', '--no-sandbox', '--disable-gpu', *ALONE[:-1], profile, '--remote-debugging-port=0']
+        browser = subprocess.Popen([BROWSER, *how, page], stderr=subprocess.DEVNULL)
+        try:
+            seen = found.get(timeout=60)
+        finally:
+            browser.terminate()
+            browser.wait()
+            server.shutdown()
+    assert isinstance(seen, list), seen  # a text: what the player says
+    for k, picture in zip(jumps, seen):
+        off = [np.abs(frame - picture).mean() for frame in frames]
+        assert np.argmin(off) == k and off[k] < 2  # this video frame, and no other
 
 
 @pytest.mark.skipif(not BROWSER, reason='no Chromium: the interactive page is not opened')

@@ -11,7 +11,7 @@ from mirage.data.stimuli import Movie, Transcript
 from mirage.features.backbones import load_backbone
 from mirage.models.model import Mirage
 from mirage.prediction.predict import compute, prepare
-from mirage.prediction.stream import Arriving, mean_r, stream, streamed, write_stream
+from mirage.prediction.stream import Arriving, mean_r, real_time_factors, stream, streamed, write_stream
 from test_predict import RECIPE, SHAPE, SRT, clip, of_slabs  # noqa: F401
 
 
@@ -79,7 +79,10 @@ def test_what_arrives_at_once_is_predicted_as_the_whole_and_pieces_nearly_so(giv
     offline = compute(job)
     whole, table = streamed(job, chunk=24.0, look_ahead=0.0)
     assert len(table) == 1 and all(np.allclose(whole.bold[s], offline.bold[s], atol=1e-6) for s in job.subjects)
+    pieces, table = streamed(job, chunk=7.0, look_ahead=1.0)
+    assert real_time_factors(table).notna().tolist() == [True, True, True, False]  # of 24 s, three are left
     pieces, table = streamed(job, chunk=3.0, look_ahead=1.0)
+    assert real_time_factors(table).notna().all()
     assert {s: y.shape for s, y in pieces.bold.items()} == {s: y.shape for s, y in offline.bold.items()}
     assert mean_r(offline.bold, offline.bold) == pytest.approx(1) and 0 < mean_r(pieces.bold, offline.bold) < 1
     run = write_stream(job, pieces, table, settings=dict(chunk=3.0, look_ahead=1.0))

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py, numpy as np, pandas as pd, torch
 
 from mirage.core import MODALITIES, TR, digest, finish_run, get_preset, run_path, seal, start_run
+from mirage.data.cohort import Cohort
 from mirage.evaluation.statistics import map_runs, resample
 from mirage.features.store import FeatureSet, inputs_of
 from mirage.interpretation.attribute import STAGES, AttentionMean, subsets, write_bootstraps
@@ -98,6 +99,7 @@ class Planted:
 
     name, tr, simulated, subjects, rates, labels = 'toy', 1.49, True, SUBJECTS, {}, ()
     names, regions, imported = None, None, {}
+    named = Cohort.named
 
     def write_truth(self, columns, loadings):  # (parcels, columns)
         (self.root / 'truth').mkdir(parents=True)

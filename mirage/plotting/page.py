@@ -30,7 +30,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from ..core import DELAY, MODALITIES, atomic
-from ..data.parcels import Prediction, packaged_atlas, region_table
+from ..data.parcels import MOST_GROUPS, Prediction, division_of, packaged_atlas, region_table
 from .atlases import AtlasMap, group_means, make_map, map_of_prediction, parcel_groups, slices_of
 from .cortex import DIVERGING, NETWORK_NAMES, POLICY, fill_page, flatmap, kept, packed, patch
 from .cortex import script_json
@@ -84,7 +84,7 @@ class Stencil:
     @property
     def overlay(self):  # (h, w, 4) uint8: the picture that, laid over plain colours, gives the same
         cover = 1 - self.light
-        plain = np.divide(self.base, cover, out=np.zeros_like(self.base), where=cover > 1e-6)
+        plain = np.division_of(self.base, cover, out=np.zeros_like(self.base), where=cover > 1e-6)
         return (np.concatenate([plain, cover], -1) * 255 + 0.5).astype(np.uint8)
 
 # %% ../../nbs/08f_page.ipynb #08c0f033
@@ -282,9 +282,8 @@ def strip(
 # %% ../../nbs/08f_page.ipynb #013d3b86
 def groups_of(p: Prediction) -> tuple:  # list of Group; network, hemisphere or ''
     "The parcels whose means are drawn."
-    atlas = packaged_atlas() if p.atlas == 'schaefer1000' else p.places
-    count = next(iter(p.bold.values())).shape[-1]
-    return parcel_groups(None if atlas is None else atlas.table, count)
+    division = division_of(p.regions, next(iter(p.bold.values())).shape[-1], MOST_GROUPS)
+    return parcel_groups(division), division.kind
 
 
 def draw_courses(ax, p: Prediction, subject: str, size: float = 6.5):

@@ -24,7 +24,7 @@ from ..data.cohort import SCORED_SETS, Cohort
 from ..features.backbones import family
 from ..features.store import FeatureSet, Store, check_inputs, inputs_of, open_features, store_path
 from ..models.model import Mirage, load_model, save_weights
-from ..models.readout import AVERAGE, LEAST_ROWS, average_readout, encoder_of, fit_readout
+from ..models.readout import AVERAGE, LEAST_ROWS, RULE, average_readout, encoder_of, fit_readout
 from ..models.readout import only_parcels, people_only, readout_spread, widened, with_people
 from ..training.loader import Loader, Reader, make_windows
 from ..training.runs import changed_inputs
@@ -356,6 +356,7 @@ def prepare_adaptation(
         atlas=known.atlas,
         new=list(data.subjects),
         minutes=minutes,
+        rule=RULE,
         model=shape,
         inputs=inputs_of(data, features) | dict(weights=known.digest),
     )

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEMORY', 'LATE', 'Arriving', 'ShownPart', 'window_of', 'predict_samples', 'check_pace', 'one_after_the_other',
-           'stream', 'streamed', 'mean_r', 'write_stream']
+           'stream', 'streamed', 'real_time_factors', 'mean_r', 'write_stream']
 
 # %% ../../nbs/09g_stream.ipynb #09f20004
 import math, time
@@ -17,7 +17,7 @@ from ..data.parcels import Prediction
 from ..data.stimuli import first_frame, frames_in_window
 from ..features.backbones import get_protocol
 from ..features.timing import excerpt
-from .predict import Job, compute, prediction_of, readers_of, write_prediction
+from .predict import Job, compute, each_once, prediction_of, readers_of, write_prediction
 
 # %% ../../nbs/09g_stream.ipynb #09f20008
 MEMORY = 60.0  # seconds of context that are kept at least
@@ -134,7 +134,8 @@ def stream(
     for k in range(pieces):
         began, ended = time.perf_counter(), k == pieces - 1
         stop = seconds if ended else (k + 1) * chunk
-        arriving.extend(stop)
+        with each_once():
+            arriving.extend(stop)
         last = math.floor((stop - look_ahead + DELAY) / tr + 1e-9)  # the newest that is due
         due = job.n_tr if ended else last + 1  # how long it will be, nobody knows yet
         parts = [
@@ -152,6 +153,14 @@ def streamed(job: Job, **how) -> tuple:  # Prediction; table: arrived, samples, 
     table = pd.DataFrame([(p.arrived, p.first, p.took) for p in parts])
     table.columns = ['arrived, s', 'first sample', 'took, s']
     return prediction_of(job, bold), table
+
+# %% ../../nbs/09g_stream.ipynb #09f20031
+def real_time_factors(
+    table: pd.DataFrame,  # of `streamed`
+) -> pd.Series:  # NaN: the last chunk, where it is shorter
+    "Computing over playing, chunk by chunk."
+    lasts = table['arrived, s'].diff().fillna(table['arrived, s'])
+    return (table['took, s'] / lasts).where(lasts > lasts.iloc[0] - 1e-6)
 
 # %% ../../nbs/09g_stream.ipynb #09f2000d
 def mean_r(a: dict, b: dict) -> float:
