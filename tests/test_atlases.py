@@ -1,5 +1,6 @@
 "Any atlas: by its name, as a file with names, on the map or beside it; what is not drawn is said."
 
+import gzip, warnings
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -8,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import mirage.data.parcels
 from mirage.core import PARCELS
 from mirage.data.cohort import Cohort
-from mirage.data.parcels import cohort_atlas, open_atlas, packaged_atlas
+from mirage.data.parcels import NO_NAMES, cohort_atlas, open_atlas, packaged_atlas
 from mirage.data.recordings import read_regions
 from mirage.plotting.atlases import map_of, region_map
 
@@ -111,6 +113,50 @@ def test_a_label_image_beside_ones_own_arrays_gives_names_networks_and_a_map(tmp
     plt.close(fig)
     table = cohort.named(pd.DataFrame(dict(parcel=[1, 2], r=[0.1, 0.2])))
     assert table.name.tolist() == ['region 1', 'region 2'] and table.network.tolist() == ['net1', 'net0']
+
+
+def test_another_atlas_with_the_same_names_is_refused_where_the_cohort_records_its_own(tmp_path):
+    folder = write_cohort(tmp_path / 'mine', 'mine.nii.gz', 12)
+    slabs(12, folder)
+    with pytest.warns(UserWarning, match='does not record which labels are its own') as said:
+        cohort_atlas(Cohort.open(folder))
+    line = str(said[0].message).split('add the line: ')[1]
+    about = (folder / 'cohort.yaml').read_text()
+    (folder / 'cohort.yaml').write_text(f'{about}{line}\n')
+    with warnings.catch_warnings(action='error'):
+        own = cohort_atlas(Cohort.open(folder))
+    image = nib.load(folder / 'mine.nii.gz')
+    again = nib.Nifti1Image(np.asarray(image.dataobj).astype(np.float32), image.affine)
+    again.to_filename(folder / 'mine.nii.gz')  # other bytes, the same atlas
+    assert cohort_atlas(Cohort.open(folder)).labels_digest == own.labels_digest
+    for x, affine in (
+        (np.asarray(image.dataobj)[::-1], AFFINE),
+        (np.asarray(image.dataobj), AFFINE + np.eye(4)[:, [3]]),
+    ):
+        nib.Nifti1Image(x, affine).to_filename(folder / 'mine.nii.gz')
+        with pytest.raises(ValueError, match='mine.nii.gz holds other labels than .*cohort.yaml records'):
+            map_of(Cohort.open(folder))
+    for wrong in ('labels_digest: 12', "labels_digest: 'ABC'"):
+        (folder / 'cohort.yaml').write_text(f'{about}{wrong}\n')
+        with pytest.raises(ValueError, match='labels_digest is .*16 digits and letters'):
+            Cohort.open(folder)
+
+
+@pytest.mark.parametrize('shape', [(30000, 30000, 30000), (8, 8, -3), (0, 8, 8)])
+@pytest.mark.parametrize('name', ['huge.nii', 'huge.nii.gz'])
+def test_a_header_that_claims_an_absurd_grid_is_one_error_before_memory_is_asked_for(tmp_path, shape, name):
+    header = nib.Nifti1Image(np.ones((4, 4, 4), np.int16), AFFINE).header
+    header['dim'][:4], header['vox_offset'], header['magic'] = (3, *shape), 352, b'n+1'
+    data = header.binaryblock + bytes(4) + bytes(128)
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith('.gz') else data)
+    with pytest.raises(ValueError, match=f'{name} cannot be read: its header says shape .*rite it again'):
+        open_atlas(tmp_path / name, NO_NAMES)
+
+
+def test_an_atlas_with_more_voxels_than_one_has_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(mirage.data.parcels, 'MOST_VOXELS', 1000)
+    with pytest.raises(ValueError, match=r'mine.nii.gz has shape \(46, 55, 46\), 116,380 voxels, .*resample_to_img'):
+        open_atlas(slabs(3, tmp_path), NO_NAMES)
 
 
 def test_labels_that_are_not_the_columns_are_refused(tmp_path):

@@ -15,7 +15,7 @@ import mirage.models.model, mirage.prediction.recipe, test_atlases, test_model
 from owncohorts import execute
 from mirage.features.backbones import load_backbone
 from mirage.prediction.card import card, evaluation_of, places_in_words, share
-from mirage.core import Contexts, finish_run, get_preset, run_path, start_run, unfinished
+from mirage.core import Contexts, file_digest, finish_run, get_preset, run_path, start_run, unfinished, write_sealed
 from mirage.features.extract import identity
 from mirage.models.model import Mirage, ModelConfig, TemporalEncoder, save_weights
 from mirage.data.cohort import SET_TITLES
@@ -919,6 +919,23 @@ def test_another_atlas_is_another_prediction_and_one_that_is_lost_is_said(given,
     write_atlas(Atlas('a', 'volume', table, renamed.parcels, renamed.grid), copy / ATLAS_FILE)
     said = open_weights(copy)
     assert said.places is None and "number 12 is 'other', and was 'slab <12>'" in said.unplaced
+
+
+def test_a_listed_atlas_that_was_taken_away_costs_the_maps_and_nothing_else(of_slabs, tmp_path):
+    copy = tmp_path / 'model'
+    shutil.copytree(of_slabs, copy)
+    files = ['model.safetensors', 'config.json', 'recipe.yaml', ATLAS_FILE]
+    write_sealed(copy / 'digests.json', dict(files={name: file_digest(copy / name) for name in files}))
+    assert open_weights(copy).places is not None
+    (copy / ATLAS_FILE).write_bytes(b'nothing')
+    with pytest.raises(ValueError, match='was altered or cut short'):
+        open_weights(copy)
+    (copy / ATLAS_FILE).unlink()
+    opened = open_weights(copy)
+    assert opened.places is None and 'digests.json lists it: fetch it again to have maps' in opened.unplaced
+    (copy / 'recipe.yaml').unlink()
+    with pytest.raises(FileNotFoundError, match='no recipe.yaml'):
+        open_weights(copy)
 
 
 def damaged_atlas(kind, path):

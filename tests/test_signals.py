@@ -239,7 +239,9 @@ def test_files_that_place_a_channel_elsewhere_are_refused_and_a_table_decides(tm
     assert open_signals(folder).positions is not None  # half a millimetre is the same place
     raw.info['chs'][1]['loc'][:3] += [0, 0, 0.0105]
     raw.save(folder / 'b_raw.fif', fmt='double', overwrite=True, verbose='error')
-    with pytest.raises(ValueError, match=r'b_raw.fif places channel O2 11 mm from where .*a_raw.fif .*positions.csv'):
+    with pytest.raises(
+        ValueError, match=r'b_raw.fif places channel O2 11 mm from where .*a_raw.fif .*digitised per.*positions.csv'
+    ):
         open_signals(folder)
     (folder / 'positions.csv').write_text('name,x,y\nO1,-1,0\nO2,1,0\nCz,0,1\n')
     with (folder / 'cohort.yaml').open('a') as f:

@@ -98,7 +98,7 @@ class Planted:
     "What both have: a name, two subjects, and a truth."
 
     name, tr, simulated, subjects, rates, labels = 'toy', 1.49, True, SUBJECTS, {}, ()
-    names, regions, imported = None, None, {}
+    names, regions, imported, labels_digest = None, None, {}, ''
     named = Cohort.named
 
     def write_truth(self, columns, loadings):  # (parcels, columns)

@@ -78,6 +78,12 @@ def check_imported(file: Path, about: dict):
         raise ValueError(
             f'{file}: labels is {shown(about["labels"])}, expected a label image in the folder, or left,right surfaces'
         )
+    known = about['labels_digest']
+    if known is not None and not (isinstance(known, str) and re.fullmatch('[0-9a-f]{16}', known) and about['labels']):
+        raise ValueError(
+            f'{file}: labels_digest is {shown(known)}, expected the 16 digits and letters in quotation marks that an '
+            'import wrote or a warning gave, beside labels'
+        )
     about['imported'] = about['imported'] or {}
     given = about['imported']
     plain = isinstance(given, dict) and all(isinstance(v, str | int | float | None) for v in given.values())
@@ -127,7 +133,8 @@ def read_about(
     "What a folder of own data says about itself."
     about = read_yaml(file)
     default: dict = dict(tr=None, parcels=None, atlas=None, simulated=False, header=None, features=None)
-    default |= dict(regions=None, imported=None, labels=None, rate=None, delay=None, lags=None, positions=None)
+    default |= dict(regions=None, imported=None, labels=None, labels_digest=None)
+    default |= dict(rate=None, delay=None, lags=None, positions=None)
     if not isinstance(about, dict) or set(about) - set(default):
         raise ValueError(f'{file} says {shown(about)}; it may say {", ".join(default)} and nothing else')
     about = default | about
@@ -412,6 +419,7 @@ class Cohort:
     # how the BOLD was made of a scanner's files, where that is written down
     imported: dict = field(default_factory=dict)
     labels: tuple = ()  # files of an atlas whose labels, in rising order, are the columns; () for none
+    labels_digest: str = ''  # of these labels (chapter 01o); '' where it is not recorded
     # (file, key) → mean, standard deviation and fault of every parcel
     _looks: dict = field(default_factory=dict, repr=False)
     _measured: dict = field(default_factory=dict, repr=False)  # subject → (parcels,) bool
@@ -467,6 +475,7 @@ class Cohort:
             regions=regions,
             imported=about['imported'],
             labels=label_files(folder, about['labels']),
+            labels_digest=about['labels_digest'] or '',
         )
 
     def rows(self, row, start: int = 0, stop: int | None = None) -> np.ndarray:  # (rows, parcels)

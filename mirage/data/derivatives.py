@@ -50,6 +50,7 @@ from mirage.data.parcels import (
     cortex_labels,
     imaging,
     open_atlas,
+    NO_NAMES,
     open_image,
     parcel_table,
 )
@@ -1224,7 +1225,12 @@ def write_cohort(plan: Plan, arrays: list):
         with atomic(folder / name) as tmp:
             table.to_csv(tmp, index=False)
     about: dict = dict(tr=plan.tr, parcels=plan.atlas.size, atlas='schaefer1000' if on_schaefer(plan.atlas) else None)
-    about |= dict(features=plan.rates or None, regions='regions.csv', labels=write_labels(plan), imported=plan.account)
+    labels = write_labels(plan)
+    about |= dict(features=plan.rates or None, regions='regions.csv', labels=labels)
+    if any(x.any() for x in label_arrays(plan.atlas).values()):
+        written = open_atlas(','.join(str(folder / name) for name in labels.split(',')), NO_NAMES, 'together')
+        about |= dict(labels_digest=written.labels_digest)
+    about |= dict(imported=plan.account)
     write_json(folder / 'import.json', record_of(plan, arrays))
     with atomic(folder / 'cohort.yaml') as tmp:
         tmp.write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True))

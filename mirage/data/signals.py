@@ -247,7 +247,9 @@ def agreed_places(files: list) -> np.ndarray | None:  # (channels, 3) metres; No
             k = int(apart.argmax())
             raise ValueError(
                 f'{path} places channel {raw.ch_names[brain_channels(raw)[k]]} {1000 * apart[k]:.3g} mm from where '
-                f'{first} places it. Mend the files, or give one place per channel in a table: positions: positions.csv'
+                f'{first} places it, and maps of a cohort need one place per channel. Where electrodes were '
+                'digitised per subject, give a common montage: in cohort.yaml positions: positions.csv, a table '
+                "name,x,y,z (metres: that of one subject, or MNE's standard_1005), which counts in place of the files."
             )
         known = np.where(np.isnan(known), places, known)
     return known

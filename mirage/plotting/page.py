@@ -84,7 +84,7 @@ class Stencil:
     @property
     def overlay(self):  # (h, w, 4) uint8: the picture that, laid over plain colours, gives the same
         cover = 1 - self.light
-        plain = np.division_of(self.base, cover, out=np.zeros_like(self.base), where=cover > 1e-6)
+        plain = np.divide(self.base, cover, out=np.zeros_like(self.base), where=cover > 1e-6)
         return (np.concatenate([plain, cover], -1) * 255 + 0.5).astype(np.uint8)
 
 # %% ../../nbs/08f_page.ipynb #08c0f033

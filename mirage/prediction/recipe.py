@@ -218,6 +218,8 @@ def check_shared(source: str, revision: str | None = None) -> str:  # SHA-256 of
     found = {name: _fetch(source, name, revision, name != ATLAS_FILE or name in wanted) for name in sorted(names)}
     sha = {name: file_digest(path) for name, path in found.items() if path}
     for name in {*sha, *wanted}:
+        if name not in sha and name == ATLAS_FILE:
+            continue  # weights are whole without it, and the prediction says why there are no maps
         if name not in sha:
             raise FileNotFoundError(f'{source} has no {name}, though digests.json lists it: fetch it again')
         was = wanted.get(name) or _came_with(found[name])
@@ -311,7 +313,11 @@ def places_of_share(
         return None, ''
     source, _, commit = (weights, '', '') if Path(weights).is_dir() else weights.partition('@')
     if not (path := _fetch(source, ATLAS_FILE, commit or None, needed=False)):
-        return None, f'the shared model has no {ATLAS_FILE}, which says where its parcels are'
+        listed = (Path(weights) / 'digests.json').is_file() and ATLAS_FILE in (
+            Path(weights) / 'digests.json'
+        ).read_text()
+        again = '; digests.json lists it: fetch it again to have maps' if listed else ''
+        return None, f'the shared model has no {ATLAS_FILE}, which says where its parcels are{again}'
     return checked_places(read_atlas(path, parcels), recipe.parcels, ATLAS_FILE)
 
 # %% ../../nbs/09a_recipe.ipynb #6bdda6de
