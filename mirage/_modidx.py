@@ -2415,6 +2415,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'mirage/prediction/predict.py'),
                                            'mirage.prediction.predict.predict_movies': ( 'predict.html#predict_movies',
                                                                                          'mirage/prediction/predict.py'),
+                                           'mirage.prediction.predict.prediction_of': ( 'predict.html#prediction_of',
+                                                                                        'mirage/prediction/predict.py'),
                                            'mirage.prediction.predict.prepare': ('predict.html#prepare', 'mirage/prediction/predict.py'),
                                            'mirage.prediction.predict.read_movies': ( 'predict.html#read_movies',
                                                                                       'mirage/prediction/predict.py'),
