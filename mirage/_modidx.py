@@ -84,6 +84,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'mirage.core.split_list': ('core.html#split_list', 'mirage/core.py'),
                              'mirage.core.start_run': ('core.html#start_run', 'mirage/core.py'),
                              'mirage.core.stop_pipeline': ('core.html#stop_pipeline', 'mirage/core.py'),
+                             'mirage.core.terminal': ('core.html#terminal', 'mirage/core.py'),
                              'mirage.core.unfinished': ('core.html#unfinished', 'mirage/core.py'),
                              'mirage.core.why_not_built': ('core.html#why_not_built', 'mirage/core.py'),
                              'mirage.core.write_json': ('core.html#write_json', 'mirage/core.py'),
