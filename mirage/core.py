@@ -9,13 +9,14 @@ __all__ = ['TR', 'TR_RANGE', 'HZ', 'DELAY', 'PARCELS', 'SUBJECTS', 'MODALITIES',
            'looks_like_another', 'check_name', 'split_list', 'plain_name', 'check_number', 'read_description',
            'WholeLoader', 'count_nodes', 'read_yaml', 'read_json', 'Contexts', 'Preset', 'in_test', 'get_preset',
            'own_preset', 'own_precision', 'root', 'raised_here', 'refuse_in_one_line', 'WrongParameter', 'check_text',
-           'kinds_of', 'check_value', 'declared_values', 'check_parameters', 'digest', 'file_digest', 'progress',
-           'holds_cohort', 'find_cohort', 'folder_id', 'cohort_id', 'cohort_name', 'write_json', 'file_stamp',
-           'remembered', 'known_digest', 'write_sealed', 'read_sealed', 'seal', 'seal_broken', 'code_folder', 'git',
-           'package_version', 'code_state', 'hardware', 'provenance', 'Run', 'run_path', 'as_written', 'differences',
-           'name_differences', 'settings_of', 'former_config', 'check_overwrite', 'start_run', 'finish_run',
-           'unfinished', 'open_run', 'pipeline_name', 'missing_files', 'check_notebooks', 'one_build', 'follow',
-           'stop_pipeline', 'run_pipeline', 'why_not_built', 'build', 'Pearson', 'pearson', 'mean_of', 'atomic']
+           'kinds_of', 'check_value', 'declared_values', 'check_parameters', 'digest', 'file_digest', 'terminal',
+           'progress', 'holds_cohort', 'find_cohort', 'folder_id', 'cohort_id', 'cohort_name', 'write_json',
+           'file_stamp', 'remembered', 'known_digest', 'write_sealed', 'read_sealed', 'seal', 'seal_broken',
+           'code_folder', 'git', 'package_version', 'code_state', 'hardware', 'provenance', 'Run', 'run_path',
+           'as_written', 'differences', 'name_differences', 'settings_of', 'former_config', 'check_overwrite',
+           'start_run', 'finish_run', 'unfinished', 'open_run', 'pipeline_name', 'missing_files', 'check_notebooks',
+           'one_build', 'follow', 'stop_pipeline', 'run_pipeline', 'why_not_built', 'build', 'Pearson', 'pearson',
+           'mean_of', 'atomic']
 
 # %% ../nbs/00_core.ipynb #a715c1b1
 import ast, contextlib, fcntl, hashlib, importlib.metadata, json, linecache, os, platform, re, reprlib
@@ -600,11 +601,17 @@ def file_digest(path) -> str:  # SHA-256 in hexadecimal
 WATCHED = 'JPY_SESSION_NAME' in os.environ or sys.stderr.isatty()  # somebody looks on
 
 
+def terminal():  # a stream of text
+    "What the terminal of a papermill command shows, without `--log-output` too; the notebook keeps it as well."
+    in_kernel = type(sys.stderr).__module__.startswith('ipykernel')
+    return sys.__stderr__ if in_kernel and not WATCHED and sys.__stderr__ else sys.stderr
+
+
 def progress(items, desc: str = '', total: int | None = None):
     "tqdm that writes one line in 30 s where nobody watches (papermill, CI, a batch job)."
-    return tqdm(
-        items, desc=desc, total=total, mininterval=0.1 if WATCHED else 30, delay=0 if WATCHED else 30, leave=WATCHED
-    )
+    pause = 0 if WATCHED else 30
+    how = dict(mininterval=pause or 0.1, delay=pause, leave=WATCHED, file=terminal())
+    return tqdm(items, desc=desc, total=total, **how)
 
 # %% ../nbs/00_core.ipynb #a7d52407
 RELEASE = 'algonauts_2025.competitors'  # the folder that the release comes in

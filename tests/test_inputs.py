@@ -106,14 +106,20 @@ def test_another_onset_of_the_first_sample_is_another_input(study, capsys):
     assert 'inputs.runs.p1.a 1: train 44 0.0 → train 44 -1.5' in capsys.readouterr().out
 
 
-def test_a_stopped_training_never_goes_on_over_other_inputs(study, capsys, monkeypatch):
+def stopped_before_predicting(study, monkeypatch, **how):
+    "A training that ends as Ctrl-C ends it, when its epochs are done."
+
     def stop(*a, **k):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as m:
         m.setattr(mirage.training.train, 'write_predictions', stop)
         with pytest.raises(KeyboardInterrupt):
-            study.train(save_every=1)
+            study.train(save_every=1, **how)
+
+
+def test_a_stopped_training_never_goes_on_over_other_inputs(study, capsys, monkeypatch):
+    stopped_before_predicting(study, monkeypatch)
     study.bold('p1')
     run = study.train(save_every=1)
     printed = capsys.readouterr().out
@@ -143,13 +149,7 @@ def test_who_says_overwrite_replaces_it(study):
 
 
 def test_a_stopped_training_is_not_thrown_away_by_another_setting(study, monkeypatch):
-    def stop(*a, **k):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as m:
-        m.setattr(mirage.training.train, 'write_predictions', stop)
-        with pytest.raises(KeyboardInterrupt):
-            study.train(name='mine', save_every=1)
+    stopped_before_predicting(study, monkeypatch, name='mine')
     with pytest.raises(FileExistsError, match='was stopped before its end.*seed: 0 → 5'):
         study.train(name='mine', seed=5)
     assert (run_path(study.folder, 'train', 'mine') / 'resume.pt').is_file()
@@ -360,13 +360,7 @@ def test_features_of_another_movie_or_transcript_are_refused_by_name(tmp_path, s
 
 @pytest.mark.parametrize('at', [0.02, 0.3, 0.6, 0.9, 0.9999])
 def test_a_flipped_resume_file_is_never_loaded(study, monkeypatch, at):
-    def stop(*a, **k):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as m:
-        m.setattr(mirage.training.train, 'write_predictions', stop)
-        with pytest.raises(KeyboardInterrupt):
-            study.train(save_every=1)
+    stopped_before_predicting(study, monkeypatch)
     (path,) = (root() / 'results').rglob('resume.pt')
     flip(path, at=int(at * path.stat().st_size))
     with pytest.raises(ValueError, match='resume.pt cannot be read: it was altered or cut short'):

@@ -73,33 +73,34 @@ addEventListener('load', () => document.body.dataset.seen = JSON.stringify({faul
   pictures: [...document.images].map(i => [i.getAttribute('src'), i.complete ? i.naturalWidth : 0, i.clientWidth])}))</script>"""  # noqa: E501
 
 
-def browse(page, profile, width=1100, ignored='(?!)'):  # regular expression: lines of the console that are no fault
-    "What a browser without a network sees of the page, a copy of which lies beside it with a probe in it."
-    probed = page.with_name('probed.html')
-    probed.write_text(page.read_text().replace('</head>', PROBE + '</head>'))
-    done = subprocess.run(
+def headless(page, profile, *options):  # CompletedProcess, whose output is what became of the page
+    "Open a page in a browser without a network."
+    quiet = '--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync'
+    return subprocess.run(
         [
             BROWSER,
             '--headless',
-            '--no-sandbox',
-            '--disable-gpu',
+            *quiet.split(),
             '--host-resolver-rules=MAP * ~NOTFOUND',
-            '--enable-logging=stderr',
-            '--disable-background-networking',
-            '--disable-component-update',
-            '--disable-sync',
             '--no-first-run',
             f'--user-data-dir={profile}',
-            f'--window-size={width},2000',
-            '--virtual-time-budget=5000',
+            *options,
             '--dump-dom',
-            probed.as_uri(),
+            page.as_uri(),
         ],
         capture_output=True,
         text=True,
         timeout=120,
         env=os.environ | {'HOME': str(profile)},
     )
+
+
+def browse(page, profile, width=1100, ignored='(?!)'):  # regular expression: lines of the console that are no fault
+    "What a browser without a network sees of the page, a copy of which lies beside it with a probe in it."
+    probed = page.with_name('probed.html')
+    probed.write_text(page.read_text().replace('</head>', PROBE + '</head>'))
+    shown = ['--enable-logging=stderr', f'--window-size={width},2000', '--virtual-time-budget=5000']
+    done = headless(probed, profile, *shown)
     assert (found := re.search(r'data-seen="([^"]*)"', done.stdout)), done.stderr[-2000:]
     faults = [line for line in done.stderr.splitlines() if 'CONSOLE' in line and not re.search(ignored, line)]
     assert not faults, faults
@@ -345,25 +346,7 @@ def test_nothing_that_others_wrote_runs_in_the_browser(toy, tmp_path):
     executed = hostile(toy)
     page = write_overview('toy')
     for path in (page, executed):
-        done = subprocess.run(
-            [
-                BROWSER,
-                '--headless',
-                '--no-sandbox',
-                '--disable-gpu',
-                '--host-resolver-rules=MAP * ~NOTFOUND',
-                '--disable-background-networking',
-                '--no-first-run',
-                f'--user-data-dir={tmp_path / "profile"}',
-                '--virtual-time-budget=3000',
-                '--dump-dom',
-                path.as_uri(),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env=os.environ | {'HOME': str(tmp_path)},
-        )
+        done = headless(path, tmp_path / 'profile', '--virtual-time-budget=3000')
         assert 'A heading' in done.stdout or 'every figure' in done.stdout
         assert '<title>RAN' not in done.stdout, path
 

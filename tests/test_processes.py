@@ -7,7 +7,7 @@ the real one: `make test-all`."""
 import contextlib, json, os, shutil, signal, subprocess, sys, textwrap, time
 from pathlib import Path
 
-import numpy as np, pytest
+import nbformat, numpy as np, pytest
 
 import mirage.core
 from mirage.core import build, package_version, pipeline_name, provenance, start_run, write_json
@@ -777,3 +777,15 @@ def test_the_workers_of_a_killed_extraction_end_with_it_and_the_same_call_comple
     wait_for(lambda: gone(*workers))
     subprocess.run(command, env=ENV, check=True)
     assert len(list((tmp_path / 'store').rglob('[!.]*.h5'))) == 9
+
+
+def test_who_types_a_papermill_command_sees_progress_and_the_notebook_keeps_it(tmp_path):
+    code = "from mirage.core import terminal\nprint('about 9 s', file=terminal())"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    notebook.metadata['kernelspec'] = dict(name='python3', display_name='python3', language='python')
+    nbformat.write(notebook, tmp_path / 'in.ipynb')
+    env = {k: v for k, v in os.environ.items() if k != 'JPY_SESSION_NAME'}
+    command = [sys.executable, '-m', 'papermill', 'in.ipynb', 'out.ipynb']
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and 'about 9 s' in done.stderr, done.stderr[-2000:]
+    assert 'about 9 s' in (tmp_path / 'out.ipynb').read_text()

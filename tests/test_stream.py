@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np, pytest, torch
+import numpy as np, pandas as pd, pytest, torch
 
 from mirage.core import Contexts, run_path, unfinished
 from mirage.data.stimuli import Movie, Transcript
@@ -12,7 +12,7 @@ from mirage.features.backbones import load_backbone
 from mirage.models.model import Mirage
 from mirage.prediction.predict import compute, prepare
 from mirage.prediction.stream import Arriving, mean_r, real_time_factors, stream, streamed, write_stream
-from test_predict import RECIPE, SHAPE, SRT, clip
+from test_predict import RECIPE, SHAPE, SRT, clip, of_slabs  # noqa: F401
 
 
 @pytest.fixture(scope='module')
@@ -64,6 +64,14 @@ def test_what_was_shown_never_changes_whatever_comes_and_however_much(given, loo
     for part in longer[:4]:
         last = part.first + len(part.bold['sub-01']) - 1
         assert last * 1.49 - 4.47 + look_ahead <= part.arrived < (last + 1) * 1.49 - 4.47 + look_ahead
+
+
+def test_what_is_streamed_bears_names_and_places_of_its_atlas(given, of_slabs):  # noqa: F811
+    job = prepare(given / 'clip.mkv', given / 'clip.srt', of_slabs, 'sub-01', device='cpu')
+    p, table = streamed(job, chunk=24.0)
+    assert replace(p, bold={}) == replace(compute(job), bold={}) and p.places is job.weights.places
+    run = write_stream(job, p, table, settings={})
+    assert pd.read_csv(run.path / 'parcels.csv').net.tolist() == ['deep', 'wide'] * 6
 
 
 def test_what_arrives_at_once_is_predicted_as_the_whole_and_pieces_nearly_so(given):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TOLD', 'LIGHT', 'DRAWN', 'show_new', 'each_once', 'open_input', 'heard_words', 'transcribe', 'Job', 'row_of',
            'readers_of', 'pick_given', 'speed', 'default_name', 'for_people', 'prepare', 'movie_features',
-           'predict_bold', 'compute', 'predict', 'parcel_names', 'write_prediction', 'read_prediction', 'drawer',
-           'make', 'drawn_piece', 'time_drawing', 'time_writing', 'time_encoder', 'forecast', 'subtract',
+           'predict_bold', 'prediction_of', 'compute', 'predict', 'parcel_names', 'write_prediction', 'read_prediction',
+           'drawer', 'make', 'drawn_piece', 'time_drawing', 'time_writing', 'time_encoder', 'forecast', 'subtract',
            'write_difference', 'PredictionError', 'read_movies', 'predict_movies', 'stop_if_failed']
 
 # %% ../../nbs/09b_predict.ipynb #7274d96e
@@ -14,7 +14,6 @@ import contextlib, functools, math, re, tempfile, time, warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import h5py, numpy as np, pandas as pd, torch
 
@@ -420,25 +419,35 @@ def predict_bold(
     return {s: bold[people.subjects.index(s)] for s in subjects}
 
 # %% ../../nbs/09b_predict.ipynb #37b6354a
-@each_once()
-def compute(job: Job) -> Prediction:
-    features, split = movie_features(job)
-    r = job.weights.recipe
-    job.weights.model.to('cuda' if torch.cuda.is_available() and job.device != 'cpu' else 'cpu')
+def prediction_of(
+    job: Job,
+    bold: dict,  # subject → (n_tr, parcels)
+) -> Prediction:
+    "BOLD with all that a job knows of it: whose weights, which atlas, where its parcels lie, what was absent."
+    w = job.weights
+    r = w.recipe
     return Prediction(
         job.name,
         job.movie,
-        predict_bold(job.weights, features, split, job.n_tr, subjects=job.subjects),
-        job.weights.source,
+        bold,
+        w.source,
         r.simulated,
-        r.tr,
-        r.atlas,
-        r.parcels,
-        job.given,
-        job.absent,
-        places=job.weights.places,
-        unplaced=job.weights.unplaced,
+        tr=r.tr,
+        atlas=r.atlas,
+        parcels=r.parcels,
+        streams=job.given,
+        absent=job.absent,
+        places=w.places,
+        unplaced=w.unplaced,
     )
+
+
+@each_once()
+def compute(job: Job) -> Prediction:
+    "Features of the movie, where they are not there yet, and one pass of the model over them."
+    features, split = movie_features(job)
+    job.weights.model.to('cuda' if torch.cuda.is_available() and job.device != 'cpu' else 'cpu')
+    return prediction_of(job, predict_bold(job.weights, features, split, job.n_tr, subjects=job.subjects))
 
 
 def predict(
@@ -491,22 +500,9 @@ def write_prediction(p: Prediction, folder):
 
 def read_prediction(folder, job: Job) -> Prediction:
     "A finished prediction."
-    r = job.weights.recipe
     with h5py.File(Path(folder) / 'predictions.h5') as f:
-        return Prediction(
-            job.name,
-            job.movie,
-            {s: f['bold'][s][()] for s in job.subjects},
-            f.attrs['source'],
-            r.simulated,
-            r.tr,
-            r.atlas,
-            r.parcels,
-            job.given,
-            job.absent,
-            places=job.weights.places,
-            unplaced=job.weights.unplaced,
-        )
+        bold = {s: f['bold'][s][()] for s in job.subjects}
+        return replace(prediction_of(job, bold), source=f.attrs['source'])
 
 # %% ../../nbs/09b_predict.ipynb #083ffc21
 def drawer():  # writes page.html and map.mp4 into a folder
@@ -563,10 +559,7 @@ def drawn_piece(job: Job, seconds: float) -> Prediction:
     r, parcels = job.weights.recipe, job.weights.model.config.parcels
     noise = np.random.default_rng(0).standard_normal((max(1, math.ceil(seconds / r.tr)), parcels), np.float32)
     bold = dict.fromkeys(job.subjects, noise)
-    how: dict[str, Any] = dict(places=job.weights.places, unplaced=job.weights.unplaced)
-    return Prediction(
-        job.name, excerpt(job.movie, seconds), bold, job.weights.source, r.simulated, r.tr, r.atlas, **how
-    )
+    return replace(prediction_of(job, bold), movie=excerpt(job.movie, seconds))
 
 
 def time_drawing(job: Job, page: bool, animation: bool, clock=time.perf_counter) -> float:  # seconds

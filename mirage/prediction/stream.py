@@ -17,7 +17,7 @@ from ..data.parcels import Prediction
 from ..data.stimuli import first_frame, frames_in_window
 from ..features.backbones import get_protocol
 from ..features.timing import excerpt
-from .predict import Job, compute, each_once, readers_of, write_prediction
+from .predict import Job, compute, each_once, prediction_of, readers_of, write_prediction
 
 # %% ../../nbs/09g_stream.ipynb #09f20008
 MEMORY = 60.0  # seconds of context that are kept at least
@@ -150,12 +150,9 @@ def streamed(job: Job, **how) -> tuple:  # Prediction; table: arrived, samples, 
     "All of a stream, as one prediction."
     parts = list(stream(job, **how))
     bold = one_after_the_other([part.bold for part in parts if part.bold])
-    r, table = job.weights.recipe, pd.DataFrame([(p.arrived, p.first, p.took) for p in parts])
+    table = pd.DataFrame([(p.arrived, p.first, p.took) for p in parts])
     table.columns = ['arrived, s', 'first sample', 'took, s']
-    whole = Prediction(
-        job.name, job.movie, bold, job.weights.source, r.simulated, r.tr, r.atlas, r.parcels, job.given, job.absent
-    )
-    return whole, table
+    return prediction_of(job, bold), table
 
 # %% ../../nbs/09g_stream.ipynb #09f20031
 def real_time_factors(
