@@ -169,6 +169,26 @@ def test_labels_that_are_not_the_columns_are_refused(tmp_path):
         Cohort.open(folder)
 
 
+@pytest.mark.parametrize('space, axes', [('MNI152NLin6Asym', 2), ('native', 1)])
+def test_a_volume_that_hardly_meets_the_cortex_has_a_glass_brain_beside_its_slices(tmp_path, space, axes):
+    folder = write_cohort(tmp_path / 'mine', f'space-{space}_dseg.nii.gz', 2)
+    x = np.zeros((46, 55, 46), np.int16)
+    x[16, 26, 24], x[29:31, 26, 24] = 1, 2
+    nib.Nifti1Image(x, AFFINE).to_filename(folder / f'space-{space}_dseg.nii.gz')
+    cohort = Cohort.open(folder)
+    fig, ax = plt.subplots(figsize=(8, 2))
+    region_map(np.array([0.1, 0.9]), cohort, ax, 'r', limits=(0, 1), cmap='viridis')
+    pictures = [picture for part in (ax, *ax.child_axes) for picture in part.images]
+    assert len(pictures) == axes and 'no flat map' in ax.get_title()
+    glass = [picture for picture in pictures if picture.get_array().ndim == 3]
+    assert len(glass) == axes - 1  # an outline of MNI space says nothing of another
+    for picture in glass:
+        colours = np.asarray(picture.get_array())[..., :3].astype(int)
+        high, low = (np.abs(colours - 255 * np.array(plt.get_cmap('viridis')(v)[:3])).sum(-1) < 60 for v in (0.9, 0.1))
+        assert high.any() and low.any()
+    plt.close(fig)
+
+
 def test_a_mesh_that_is_not_here_gives_ranked_values_and_says_so(tmp_path):
     folder = write_cohort(tmp_path / 'mine', 'space-fsLR_hemi-L.label.gii,space-fsLR_hemi-R.label.gii', 4)
     for hemi, keys in dict(L=(1, 2), R=(3, 4)).items():
