@@ -167,7 +167,7 @@ def black_and_white(
     x, y = ax.transData.inverted().transform(np.stack(pixels, -1).reshape(-1, 2)).T
     return black, white, x, y
 
-# %% ../../nbs/08f_page.ipynb #08c0f060
+# %% ../../nbs/08f_page.ipynb #08c0fea1
 def stencil_arrays(
     drawn: AtlasMap,
     size: tuple,  # height, width, pixels
