@@ -1752,6 +1752,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mirage.models.lags.left_out_r': ('lags.html#left_out_r', 'mirage/models/lags.py'),
                                     'mirage.models.lags.score_lags': ('lags.html#score_lags', 'mirage/models/lags.py'),
                                     'mirage.models.lags.stream_columns': ('lags.html#stream_columns', 'mirage/models/lags.py'),
+                                    'mirage.models.lags.too_high': ('lags.html#too_high', 'mirage/models/lags.py'),
                                     'mirage.models.lags.trial_r': ('lags.html#trial_r', 'mirage/models/lags.py'),
                                     'mirage.models.lags.trial_sums': ('lags.html#trial_sums', 'mirage/models/lags.py'),
                                     'mirage.models.lags.warn_of_ends': ('lags.html#warn_of_ends', 'mirage/models/lags.py')},
