@@ -2157,6 +2157,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'mirage/plotting/overview.py')},
             'mirage.plotting.page': { 'mirage.plotting.page.Page': ('page.html#page', 'mirage/plotting/page.py'),
                                       'mirage.plotting.page.Page.__init__': ('page.html#page.__init__', 'mirage/plotting/page.py'),
+                                      'mirage.plotting.page.Page.crowded': ('page.html#page.crowded', 'mirage/plotting/page.py'),
                                       'mirage.plotting.page.Page.missing': ('page.html#page.missing', 'mirage/plotting/page.py'),
                                       'mirage.plotting.page.Page.write': ('page.html#page.write', 'mirage/plotting/page.py'),
                                       'mirage.plotting.page.SmallMovie': ('page.html#smallmovie', 'mirage/plotting/page.py'),
