@@ -9,7 +9,6 @@ __all__ = ['LEAST_PIECE', 'Known', 'about_training', 'identities', 'check_source
 
 # %% ../../nbs/09e_adapt.ipynb #b31b6605
 import contextlib, math, re, warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -281,15 +280,14 @@ def first_minutes(
 
 def standardised(
     bold: np.ndarray,  # (TRs, P)
-    names: Sequence,  # of the parcels, for the error
+    names: np.ndarray,  # (P,) of the parcels, for the error
     where: str,  # whose, likewise
 ) -> np.ndarray:  # (TRs, P)
     "z-scored over these TRs."
     deviation = bold.std(0)
     if (deviation == 0).any():
-        same = [names[k] for k in np.flatnonzero(deviation == 0)]
         raise ValueError(
-            f'{where}: parcel {some(same)} has one value over the {len(bold)} TRs that would be fitted. Take more '
+            f'{where}: parcel {some(names[deviation == 0])} has one value over the {len(bold)} TRs that would be fitted. Take more '
             'minutes; or, if it was not measured, leave its numbers out of the table (NaN)'
         )
     return (bold - bold.mean(0)) / deviation
