@@ -1035,7 +1035,8 @@ def test_the_page_of_another_atlas_says_names_and_what_is_missing(tmp_path, kind
 
 
 MEAN_PROBE = """<script>addEventListener('load', () => setTimeout(() => { document.body.dataset.found = JSON.stringify({
-who: [...$('who').options].map(o => o.value), mean: everyone.includes(AVERAGE) ? valueOf(AVERAGE, 2, 5) : null })}, 300))</script>"""
+who: [...$('who').options].map(o => o.value),
+mean: everyone.includes(AVERAGE) ? valueOf(AVERAGE, 2, 5) : null })}, 300))</script>"""
 
 
 @pytest.mark.skipif(not BROWSER, reason='no Chromium: the interactive page is not opened')
