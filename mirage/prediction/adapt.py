@@ -287,8 +287,8 @@ def standardised(
     deviation = bold.std(0)
     if (deviation == 0).any():
         raise ValueError(
-            f'{where}: parcel {some(names[deviation == 0])} has one value over the {len(bold)} TRs that would be fitted. Take more '
-            'minutes; or, if it was not measured, leave its numbers out of the table (NaN)'
+            f'{where}: parcel {some(names[deviation == 0])} has one value over the {len(bold)} TRs that would be '
+            'fitted. Take more minutes; or, if it was not measured, leave its numbers out of the table (NaN)'
         )
     return (bold - bold.mean(0)) / deviation
 
