@@ -772,6 +772,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'mirage/evaluation/evaluate.py'),
                                             'mirage.evaluation.evaluate.challenge_score': ( 'evaluate.html#challenge_score',
                                                                                             'mirage/evaluation/evaluate.py'),
+                                            'mirage.evaluation.evaluate.check_everybody': ( 'evaluate.html#check_everybody',
+                                                                                            'mirage/evaluation/evaluate.py'),
                                             'mirage.evaluation.evaluate.compare': ( 'evaluate.html#compare',
                                                                                     'mirage/evaluation/evaluate.py'),
                                             'mirage.evaluation.evaluate.evaluate': ( 'evaluate.html#evaluate',

@@ -15,7 +15,7 @@ import yaml
 
 from mirage.core import open_run, root, run_path
 from mirage.data.cohort import Cohort
-from mirage.evaluation.evaluate import evaluate
+from mirage.evaluation.evaluate import evaluate, evaluate_set
 from mirage.evaluation.methods import model_sentences
 from mirage.models.model import load_model
 from mirage.models.readout import AVERAGE, PENALTIES, Readout, average_readout, believed, fit_readout, people_only
@@ -371,6 +371,37 @@ def test_the_average_person_is_scored_under_that_name(trained):
     added = adapt(trained.run.path, 'five', subjects='dan', minutes=1)
     with pytest.raises(ValueError, match='minutes=0'):
         evaluate(added, Cohort.open('five'), draws=2, subjects='average')
+
+
+def without(trained, name, *lines):
+    "A trained cohort in whose list some people lack some runs."
+    folder = trained.root / 'data' / name
+    folder.mkdir()
+    write_cohort(folder, KNOWN)
+    runs = pd.read_csv(folder / 'runs.csv')
+    runs[~(runs.subject + ' ' + runs.split).isin(lines)].to_csv(folder / 'runs.csv', index=False)
+    return folder
+
+
+def average_of(run, cohort):
+    return evaluate_set(run, Cohort.open(cohort), 'test', draws=2, subjects='average')
+
+
+def test_the_average_of_people_who_saw_other_movies_is_refused_and_what_one_lacks_is_named(trained):
+    without(trained, 'lacks', 'ann t')
+    lacks = train('lacks', **SMALL)
+    with pytest.raises(ValueError, match='has no predictions of ann for test.*ann, bob, cas.*subjects=all'):
+        average_of(lacks, 'lacks')
+    assert evaluate_set(lacks, Cohort.open('lacks'), 'val', draws=2, subjects='average').predicted == 'average'
+    for name, gone in (('disjoint', ['ann b', 'bob t', 'cas t']), ('part', ['ann b'])):
+        folder = without(trained, name, *gone)
+        runs = pd.read_csv(folder / 'runs.csv')
+        runs.loc[runs.split == 'b', 'set'] = 'test'
+        runs.to_csv(folder / 'runs.csv', index=False)
+    with pytest.raises(ValueError, match='no split of test in common .ann: t; bob: b; cas: b'):
+        average_of(train('disjoint', **SMALL), 'disjoint')
+    with pytest.warns(UserWarning, match='left out: b, which ann lack'):
+        assert set(average_of(train('part', **SMALL), 'part').score.r.index.get_level_values(0)) == {*KNOWN}
 
 
 def test_the_average_person_is_predicted_under_that_name(trained):

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'read_predictions', 'read_bold', 'Score', 'challenge_score', 'Evaluation', 'of_people', 'joined_by',
-           'average_predictions', 'in_all', 'predicted_at_all', 'for_everybody', 'evaluate_set', 'evaluate', 'compare',
-           'named_regions', 'who_wins']
+           'check_everybody', 'average_predictions', 'in_all', 'predicted_at_all', 'for_everybody', 'evaluate_set',
+           'evaluate', 'compare', 'named_regions', 'who_wins']
 
 # %% ../../nbs/06b_evaluate.ipynb #e120020c
+import warnings
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import h5py, numpy as np, pandas as pd
@@ -16,6 +18,7 @@ import h5py, numpy as np, pandas as pd
 from ..core import Pearson, Run, mean_of
 from ..data.cohort import BY_MOVIE, SCORED_SETS
 from ..data.folds import SET
+from ..data.recordings import some
 from .statistics import SMALLEST_GROUP, TRIM, Bootstrap, group_test, map_runs, paired, people_interval
 from .statistics import resample, select_runs, sign_flip_p
 
@@ -194,21 +197,49 @@ def joined_by(
     folds = Run(Path(getattr(run, 'path', run))).config['folds']
     return {split: f'fold {k}' for k, splits in enumerate(folds, 1) for split in splits}
 
+# %% ../../nbs/06b_evaluate.ipynb #a6401a29
+def check_everybody(path, config: dict, set: str, predicted: dict):
+    "Refuse the mean of some of a run's people, or of people who have no split in common."
+    with h5py.File(Path(path) / 'predictions.h5', 'r') as f:
+        people = dict.fromkeys([*config.get('inputs', {}).get('runs', {}), *chain.from_iterable(f.values())])
+    way = (
+        'Score everybody by their own predictions (subjects=all); or list the movies for all of them in runs.csv, '
+        'without BOLD where they saw none, and train again; other sets can be scored one by one (evaluate_set)'
+    )
+    if missing := [s for s in people if s not in predicted]:
+        raise ValueError(
+            f'{path} has no predictions of {", ".join(missing)} for {set}, so there is no mean of all its people '
+            f'({", ".join(people)}). {way}'
+        )
+    if not in_all(list(predicted.values())):
+        each = '; '.join(f'{s}: {some(splits)}' for s, splits in predicted.items())
+        raise ValueError(f'{path}: the people whose mean is asked for have no split of {set} in common ({each}). {way}')
+
 
 def average_predictions(
     run,  # Run, or a run's folder
     set: str,
-) -> dict:  # {split: (rows, parcels)}, the rows that everybody has
+) -> dict:  # {split: (rows, parcels)}, the splits and rows that everybody has
     """What the mean readout of a run's people (chapter 03e) predicts. A readout is linear, so this is the mean of their
     predictions, parcel by parcel over those who do not predict 0 throughout: in others it was not measured."""
-    config = Run(Path(getattr(run, 'path', run))).config
+    path = getattr(run, 'path', run)
+    config = Run(Path(path)).config
     if 'new' in config:
         raise ValueError(
-            f'{getattr(run, "path", run)} predicts only who was added ({", ".join(config["new"])}), and the average '
+            f'{path} predicts only who was added ({", ".join(config["new"])}), and the average '
             f'person is the mean of those whom the encoder was trained with: score {config["weights"]}, or add people '
             'with minutes=0'
         )
-    own = list(read_predictions(run, set).values())
+    predicted = read_predictions(run, set)
+    check_everybody(path, config, set, predicted)
+    own = list(predicted.values())
+    if left := sorted({*chain.from_iterable(own)} - {*in_all(own)}):
+        lacking = [s for s, splits in predicted.items() if {*left} - {*splits}]
+        warnings.warn(
+            f'{path}: the average person is scored on what everybody has of {set}; left out: {some(left)}, which '
+            f'{some(lacking)} lack',
+            stacklevel=2,
+        )
     people = np.maximum(sum(predicted_at_all(splits) for splits in own), 1)
     average = {}
     for split in in_all(own):
