@@ -1,6 +1,9 @@
 "Fast signals: lags at the rate of the recording, found where they were planted; what is no recording is refused."
 
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import Ridge
 
@@ -17,6 +20,7 @@ from mirage.models.lags import (
     left_out_r,
     score_lags,
     stream_columns,
+    too_high,
     trial_sums,
 )
 
@@ -120,6 +124,21 @@ def test_slow_features_are_held_and_known_no_earlier_than_they_are_shown():
     assert x[0] == 1 and x[49] == 1 and x[50] == 2 and x[99] == 2 and (x[100:] == 0).all()
     late = held(np.array([[1.0], [2.0]]), 2.0, 100.0, samples=120, onset=-0.1)[:, 0]
     assert (late[:10] == 0).all() and late[10] == 1 and late[60] == 2 and late[109] == 2 and late[110] == 0
+
+
+@pytest.mark.parametrize(
+    'rate, samples, said',
+    [
+        (50.0, (3000, 1500), ''),
+        (100.0, (3000, 1500), r'^a.npy: 3000 samples at 100 Hz are 30.0 s, its features 60.0 s.*\(50 Hz fits\)$'),
+        (51.0, (3000, 1500), ''),
+        (50.0, (3000, 400), ''),  # one was cut short
+        (25.0, (3000, 1500), ''),  # longer than the features
+    ],
+)
+def test_a_rate_that_is_too_high_is_reported_with_the_one_that_fits(rate, samples, said):
+    runs = pd.DataFrame(dict(bold=['a.npy', 'b.npy'], split=['a', 'b'], onset=0.0, n_tr=samples))
+    assert re.search(said or '^$', too_high(runs, dict(a=60.0, b=30.0), rate))
 
 
 def test_what_is_no_recording_is_refused(tmp_path):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import av, h5py, numpy as np, pandas as pd, pytest, soundfile, torch, yaml
 from safetensors.torch import save_file
 
-import mirage.models.model, mirage.prediction.recipe, test_atlases, test_model
+import mirage.models.model, mirage.plotting.page, mirage.prediction.recipe, test_atlases, test_model
 from owncohorts import execute
 from mirage.features.backbones import load_backbone
 from mirage.prediction.card import card, evaluation_of, places_in_words, share
@@ -919,6 +919,18 @@ def test_another_atlas_is_another_prediction_and_one_that_is_lost_is_said(given,
     write_atlas(Atlas('a', 'volume', table, renamed.parcels, renamed.grid), copy / ATLAS_FILE)
     said = open_weights(copy)
     assert said.places is None and "number 12 is 'other', and was 'slab <12>'" in said.unplaced
+
+
+def test_a_page_whose_numbers_leave_its_movie_no_room_says_so_and_their_size_is_told_before(
+    given, of_slabs, tmp_path, monkeypatch
+):
+    job = prepare(given / 'clip.mkv', given / 'clip.srt', of_slabs, 'sub-01', name='crowded', device='cpu')
+    assert np.isclose(job.cost()['numbers in page.html, MB'], SLABS * job.n_tr * 4 / 3 / 1e6)
+    p = Prediction('p', job.movie, {'sub-01': np.ones((job.n_tr, SLABS))}, 'x', True, atlas=None, places=slabs())
+    assert 'no room' not in page_html(p, tmp_path / 'page.html').read_text()
+    monkeypatch.setattr(mirage.plotting.page, 'MEGABYTES', 0.001)
+    says = f'The movie has no room in this page: the numbers of 12 parcels, {job.n_tr} samples and 1 subjects take'
+    assert says in page_html(p, tmp_path / 'page.html').read_text()
 
 
 def test_a_listed_atlas_that_was_taken_away_costs_the_maps_and_nothing_else(of_slabs, tmp_path):

@@ -167,7 +167,7 @@ def black_and_white(
     x, y = ax.transData.inverted().transform(np.stack(pixels, -1).reshape(-1, 2)).T
     return black, white, x, y
 
-# %% ../../nbs/08f_page.ipynb #08c0f060
+# %% ../../nbs/08f_page.ipynb #08c0fea1
 def stencil_arrays(
     drawn: AtlasMap,
     size: tuple,  # height, width, pixels
@@ -785,7 +785,17 @@ class Page:
     def missing(self) -> str:  # what the map does not show
         if self.drawn is None:
             return f'No map: {self.why}. The numbers are in the table below.'
-        return self.drawn.missing
+        return '. '.join(filter(None, [self.drawn.missing, self.crowded]))
+
+    @property
+    def crowded(self) -> str:  # why the movie does not play in it, where that is for its numbers
+        if self.movie is not None or not has_pictures(self.p.movie):
+            return ''
+        megabytes = sum(map(len, self.data['values'].values())) / 1e6
+        return (
+            f'The movie has no room in this page: the numbers of {len(self.data["names"]):,} parcels, '
+            f'{self.data["n"]} samples and {len(self.p.bold)} subjects take {megabytes:.0f} MB'
+        )
 
     def write(self, path) -> Path:
         p, data = self.p, self.data | media_of(self.p, self.first, self.room, self.movie)

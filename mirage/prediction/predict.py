@@ -248,6 +248,7 @@ class Job:
             **free,
             'features on disk, GB': total('GB on disk'),
             'PFLOP': total('PFLOP'),
+            'numbers in page.html, MB': 4e-6 / 3 * self.weights.model.config.parcels * self.n_tr * len(self.subjects),
             'time, at least, s': 1000 * total('PFLOP') / here,
         }
         return pd.Series(values, dtype=float)
