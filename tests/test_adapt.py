@@ -23,6 +23,7 @@ from mirage.models.readout import readout_spread, readouts_of, response_sizes, s
 from mirage.prediction.adapt import adapt, encoded, open_known
 from mirage.prediction.predict import for_people
 from mirage.training.loader import Loader, Reader
+from mirage.prediction.recipe import Recipe, Weights, check_recipe, people_added
 from mirage.training.runs import parameters_of
 from mirage.training.train import train
 
@@ -127,6 +128,95 @@ def test_whoever_was_added_can_be_built_upon(trained):
     assert load_model(second).config.subjects == KNOWN + NEW
     with pytest.raises(ValueError, match='has dan already'):
         adapt(second.path, 'five', subjects='dan')
+
+
+def test_people_who_are_added_one_by_one_get_the_very_readouts_that_they_get_together(trained, monkeypatch):
+    def own(regression, parts, **penalties):  # not the average's, which would be the same anyway
+        return np.full(regression.y.shape[1], 6)
+
+    monkeypatch.setattr('mirage.models.readout.chosen_penalties', own)
+    one, then = Path(), {}
+    for subject in ('dan', 'eva'):
+        one = adapt(one if then else trained.run.path, 'five', subjects=subject, minutes=2, name=f'one-{subject}').path
+        then[subject] = load_model(one)
+    both = adapt(trained.run.path, 'five', subjects='dan,eva', minutes=2, name='both')
+    for name, value in load_model(both).state_dict().items():
+        assert torch.equal(value, then['eva'].state_dict()[name]), name
+    assert both.metrics['people']['eva']['average_share'] < 1
+    assert open_run(one).config['added'] == both.config['added'] == dict(dan='five', eva='five')
+    without = adapt(one, write_sixth(trained, 'six'), subjects='fay', minutes=0, name='fay').path
+    nobody = average_readout(load_model(trained.run))
+    assert np.array_equal(load_model(without).head.weights[-1].detach(), nobody.coefficients)
+
+
+def write_sixth(trained, name):
+    folder = trained.root / 'data' / name
+    folder.mkdir(exist_ok=True)
+    write_cohort(folder, ('fay', 'gus'))
+    return name
+
+
+def test_the_average_person_stays_the_same_whoever_was_added_here_or_in_a_shared_model(trained, tmp_path):
+    run = adapt(trained.run.path, 'five', subjects='dan,eva', minutes=2, name='shared')
+    added = people_added(run.config)
+    assert added == dict(dan='five', eva='five')
+    model, recipe = load_model(run), Recipe('tiny-qwen3-omni-thinking', added=added)
+    recipe.write(tmp_path / 'recipe.yaml')
+    assert Recipe.read(tmp_path / 'recipe.yaml') == recipe
+    weights, _ = for_people(Weights(model, recipe, 'a test', 'none'), AVERAGE)
+    again, people = for_people(weights, AVERAGE)
+    before, _ = for_people(SimpleWeights(load_model(trained.run)), AVERAGE)
+    assert people == (AVERAGE,) and torch.equal(again.model.head.weights[-1], before.model.head.weights[-1])
+    older = {k: v for k, v in run.config.items() if k != 'added'}
+    assert people_added(older) == added
+    Recipe('tiny-qwen3-omni-thinking').write(tmp_path / 'recipe.yaml')
+    assert 'added' not in (tmp_path / 'recipe.yaml').read_text()
+    for wrong in (dict(zoe='five'), dict.fromkeys(KNOWN + NEW, 'five')):
+        with pytest.raises(ValueError, match='were added to the people of a training'):
+            check_recipe('a model', model, Recipe('tiny-qwen3-omni-thinking', added=wrong, atlas=None))
+    with pytest.raises(ValueError, match='added is'):
+        Recipe('tiny-qwen3-omni-thinking', added=['dan'])
+
+
+def test_a_trained_person_called_average_is_not_served_as_the_mean(trained):
+    named = people_only(load_model(trained.run), {AVERAGE: Readout(np.ones((24, 6), 'f'), np.ones(6, 'f'))} | NOBODY)
+    with pytest.raises(ValueError, match='has a person called average'):
+        for_people(SimpleWeights(named), AVERAGE)
+    with pytest.raises(ValueError, match='has a person called average.*train again with another name'):
+        check_recipe('a model', named, Recipe('tiny-qwen3-omni-thinking', atlas=None))
+
+
+NOBODY = {'bob': Readout(np.zeros((24, 6), 'f'), np.zeros(6, 'f'))}
+
+
+@pytest.mark.parametrize('weights', ['auto', 'untrained', '', 'nowhere', None, 3])
+def test_what_are_no_weights_of_people_is_refused_with_what_can_be_given(trained, weights):
+    with pytest.raises(ValueError, match='adapt: weights is .*expected a training run .results/') as found:
+        adapt(weights, 'five', subjects='dan')
+    assert 'or untrained' not in str(found.value)
+
+
+def test_a_parcel_that_was_not_measured_is_predicted_as_zero_with_minutes_and_without(trained):
+    folder = trained.root / 'data' / write_sixth(trained, 'gap')
+    for split, values in (('a', np.nan), ('v', 1.0)):  # missing in a recording; constant in the validation's
+        table = pd.read_csv(folder / f'fay_{split}.csv')
+        table.assign(**{dict(a='p1', v='p3')[split]: values}).to_csv(folder / f'fay_{split}.csv', index=False)
+    average = average_readout(load_model(trained.run)).coefficients
+    for minutes in (0, 2):
+        with pytest.warns(UserWarning, match='2 of 6 parcels of fay were not measured'):
+            run = adapt(trained.run.path, 'gap', subjects='fay', minutes=minutes)
+        own = load_model(run).head.weights[-1].detach().numpy()
+        assert list(np.flatnonzero(~own.any(0))) == [1, 3]
+        assert minutes or np.array_equal(own[:, [0, 2, 4, 5]], average[:, [0, 2, 4, 5]])
+
+
+def test_a_parcel_that_is_constant_in_the_minutes_that_are_fitted_is_named_with_the_way_out(trained):
+    folder = trained.root / 'data' / write_sixth(trained, 'still')
+    table = pd.read_csv(folder / 'fay_a.csv')
+    table.loc[:39, 'p1'] = 1.0
+    table.to_csv(folder / 'fay_a.csv', index=False)
+    with pytest.raises(ValueError, match='fay a: parcel p1 has one value over the 40 TRs.*Take more minutes'):
+        adapt(trained.run.path, 'still', subjects='fay', minutes=1)
 
 
 def test_weights_whose_own_recordings_have_changed_are_refused(trained, tmp_path):
@@ -317,8 +407,6 @@ def test_the_average_person_is_predicted_under_that_name(trained):
 
 
 def SimpleWeights(model):
-    from mirage.prediction.recipe import Recipe, Weights
-
     return Weights(model, Recipe('tiny-qwen3-omni-thinking'), 'a test', 'none')
 
 

@@ -1034,6 +1034,32 @@ def test_the_page_of_another_atlas_says_names_and_what_is_missing(tmp_path, kind
     assert found['missing'].startswith('not shown: 1 of 12' if kind == 'flat' else 'no flat map: the space elsewhere')
 
 
+MEAN_PROBE = """<script>addEventListener('load', () => setTimeout(() => { document.body.dataset.found = JSON.stringify({
+who: [...$('who').options].map(o => o.value),
+mean: everyone.includes(AVERAGE) ? valueOf(AVERAGE, 2, 5) : null })}, 300))</script>"""
+
+
+@pytest.mark.skipif(not BROWSER, reason='no Chromium: the interactive page is not opened')
+@pytest.mark.parametrize('people', [('a', 'b'), ('a',)])
+def test_the_average_person_does_not_count_among_those_whom_a_page_averages(tmp_path, people):
+    bold = {s: np.full((9, SLABS), size, np.float32) for s, size in zip((*people, 'average'), (1.0, 0.5, 0.25))}
+    page = page_html(Prediction('own', Silent(), bold, 'w', False, atlas=None, places=None), tmp_path / 'page.html')
+    page.write_text(page.read_text().replace('</body>', MEAN_PROBE + '</body>'))
+    command = [
+        BROWSER,
+        '--headless',
+        '--no-sandbox',
+        '--disable-gpu',
+        *ALONE,
+        f'--user-data-dir={tmp_path / "profile"}',
+    ]
+    command += ['--virtual-time-budget=3000', '--dump-dom', page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = json.loads(html.unescape(re.search(r'data-found="([^"]*)"', done.stdout)[1]))
+    assert found['who'] == [*people, 'average', *['average of the subjects'] * (len(people) > 1)]
+    assert found['mean'] == (0.75 if len(people) > 1 else None)
+
+
 def test_the_notebook_refuses_what_it_does_not_know(tmp_path):
     env = os.environ | {
         'MIRAGE_ROOT': str(tmp_path),

@@ -204,8 +204,9 @@ def average_predictions(
     config = Run(Path(getattr(run, 'path', run))).config
     if 'new' in config:
         raise ValueError(
-            f'{getattr(run, "path", run)} predicts the people that were added, whose mean is not the average person of '
-            f'the weights: score {config["weights"]}, or add them with minutes=0'
+            f'{getattr(run, "path", run)} predicts only who was added ({", ".join(config["new"])}), and the average '
+            f'person is the mean of those whom the encoder was trained with: score {config["weights"]}, or add people '
+            'with minutes=0'
         )
     own = list(read_predictions(run, set).values())
     people = np.maximum(sum(predicted_at_all(splits) for splits in own), 1)

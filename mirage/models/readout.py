@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['AVERAGE', 'STRETCH', 'LEAST_STRETCHES', 'MOST_STRETCHES', 'RISK', 'RULE', 'EVEN', 'PENALTIES', 'LEAST_ROWS',
-           'Readout', 'average_readout', 'people_only', 'encoder_of', 'Regression', 'stretches', 'left_out_errors',
-           'believed', 'worth_leaving', 'response_sizes', 'readout_spread', 'PersonReadout', 'check_pieces',
-           'chosen_penalties', 'fit_readout', 'only_parcels', 'widened', 'readouts_of', 'with_people']
+           'Readout', 'trained_places', 'average_readout', 'people_only', 'encoder_of', 'Regression', 'stretches',
+           'left_out_errors', 'believed', 'worth_leaving', 'response_sizes', 'readout_spread', 'PersonReadout',
+           'check_pieces', 'chosen_penalties', 'fit_readout', 'only_parcels', 'widened', 'readouts_of', 'with_people']
 
 # %% ../../nbs/03e_readout.ipynb #388667ae
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,7 +21,7 @@ from scipy.stats import t as student
 from .model import Mirage, ModelConfig, SubjectReadout
 
 # %% ../../nbs/03e_readout.ipynb #2b1b26df
-AVERAGE = 'average'  # what the mean of the known people goes by
+AVERAGE = 'average'  # what the mean of the people of a training goes by
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,30 @@ class Readout:
         return z @ self.coefficients + self.bias
 
 
-def average_readout(model: Mirage) -> Readout:
-    "The mean over a model's people, parcel by parcel over those in whom it was measured."
-    coefficients = model.head.weights.detach().cpu().double().numpy()
-    bias = model.head.bias_param.detach().cpu().double().numpy()
+def trained_places(
+    model: Mirage,
+    added: Iterable,  # names
+) -> list:  # of int, in the order of the readouts
+    "Where those stand whom the encoder was trained with."
+    if not (others := set(added)):
+        return list(range(len(model.head.weights)))
+    there = model.config.subjects
+    if not others < set(there):
+        raise ValueError(
+            f'{", ".join(map(str, added))} are said to have been added to weights that have {", ".join(there)}: '
+            'they have to be among these, and not all of them'
+        )
+    return [k for k, name in enumerate(there) if name not in others]
+
+
+def average_readout(
+    model: Mirage,
+    added: Iterable = (),  # who joined after the training (chapter 09e), and does not count
+) -> Readout:
+    "The mean over the people of a training, parcel by parcel over those in whom it was measured."
+    counted = trained_places(model, added)
+    coefficients = model.head.weights.detach().cpu().double().numpy()[counted]
+    bias = model.head.bias_param.detach().cpu().double().numpy()[counted]
     people = np.maximum(coefficients.any(1).sum(0), 1)
     return Readout((coefficients.sum(0) / people).astype(np.float32), (bias.sum(0) / people).astype(np.float32))
 
@@ -203,9 +223,12 @@ def response_sizes(
 EVEN = 0.1  # share of the covariance that is the same in all directions
 
 
-def readout_spread(model: Mirage) -> np.ndarray:  # (H, H) lower triangular
+def readout_spread(
+    model: Mirage,
+    added: Iterable = (),  # who joined after the training, and does not count
+) -> np.ndarray:  # (H, H) lower triangular
     "Cholesky factor of how known readouts differ from their mean, with a mean variance of one; even for one person."
-    coefficients = model.head.weights.detach().cpu().double().numpy()
+    coefficients = model.head.weights.detach().cpu().double().numpy()[trained_places(model, added)]
     hidden = coefficients.shape[1]
     measured = coefficients.any(
         1, keepdims=True

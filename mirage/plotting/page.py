@@ -673,9 +673,9 @@ const values = Object.fromEntries(Object.entries(D.values).map(([k, s]) => [k, n
 const labels = new Uint16Array(D.width*D.height); for (let k = 0, at = 0; k < runs.length; k += 2) { labels.fill(runs[k], at, at + runs[k + 1]); at += runs[k + 1] }
 const map = $('map'); map.width = D.width; map.height = D.height; if (D.map) $('lines').src = 'data:image/png;base64,' + D.overlay; else { $('cortex').style.display = document.querySelector('.key').style.display = $('png').style.display = 'none'; $('csv').textContent = 'values as table' }
 const ctx = map.getContext('2d'), image = ctx.createImageData(D.width, D.height), pixels = new Uint32Array(image.data.buffer), colour = new Uint32Array(P + 1);
-const own = Object.keys(values), AVERAGE = 'average of the subjects', everyone = own.length > 1 ? [...own, AVERAGE] : own;
+const own = Object.keys(values), people = own.filter(s => s !== 'average'), AVERAGE = 'average of the subjects', everyone = people.length > 1 ? [...own, AVERAGE] : own; // the average person (chapter 03e) is not one of those who are averaged
 const gone = Object.fromEntries(Object.entries(D.unmeasured).map(([k, v]) => [k, new Set(v)]));
-const averaged = Array.from({length: P}, (_, p) => own.filter(s => !gone[s].has(p))); // who was not measured in a parcel is predicted as zero there
+const averaged = Array.from({length: P}, (_, p) => people.filter(s => !gone[s].has(p))); // who was not measured in a parcel is predicted as zero there
 const valueOf = (s, p, i) => s === AVERAGE ? averaged[p].reduce((sum, k) => sum + valueOf(k, p, i), 0)/Math.max(1, averaged[p].length) : values[s][i*P + p]*D.scale[s]/127, value = (p, i) => valueOf($('who').value, p, i);
 const shade = v => { const k = 3*Math.min(255, Math.max(0, Math.floor((v/D.limit + 1)*128))); return (255 << 24 | ink[k + 2] << 16 | ink[k + 1] << 8 | ink[k]) >>> 0 };
 const clock = s => `${Math.floor(s/60)}:${(s % 60).toFixed(1).padStart(4, '0')}`, make = (name, text) => { const e = document.createElement(name); if (text) e.textContent = text; return e };

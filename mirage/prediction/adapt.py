@@ -8,7 +8,7 @@ __all__ = ['LEAST_PIECE', 'Known', 'about_training', 'identities', 'check_source
            'adaptation_summary', 'auto_name', 'Adaptation', 'prepare_adaptation', 'score', 'adapt']
 
 # %% ../../nbs/09e_adapt.ipynb #b31b6605
-import contextlib, math, warnings
+import contextlib, math, re, warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,19 +17,31 @@ import pandas as pd
 import torch
 
 from ..core import BUILT_IN, Contexts, Preset, Run, atomic, check_number, check_overwrite
-from ..core import cohort_name, finish_run, get_preset, mean_of, open_run, plain_name, root, run_path, start_run
-from ..core import unfinished
+from mirage.core import (
+    cohort_id,
+    cohort_name,
+    finish_run,
+    get_preset,
+    mean_of,
+    open_run,
+    plain_name,
+    root,
+    run_path,
+    start_run,
+)
+from ..core import shown, unfinished
 from ..processes import gives_locks_back
 from ..data.cohort import SCORED_SETS, Cohort
+from ..data.recordings import some
 from ..features.backbones import family
 from ..features.store import FeatureSet, Store, check_inputs, inputs_of, open_features, store_path
 from ..models.model import Mirage, load_model, save_weights
-from ..models.readout import AVERAGE, LEAST_ROWS, RULE, average_readout, encoder_of, fit_readout
+from ..models.readout import LEAST_ROWS, RULE, average_readout, encoder_of, fit_readout
 from ..models.readout import only_parcels, people_only, readout_spread, widened, with_people
 from ..training.loader import Loader, Reader, make_windows
 from ..training.runs import changed_inputs
 from ..training.train import build_inputs, parcel_r, predict_windows, write_predictions
-from .recipe import find_folder, open_shared
+from .recipe import HUB_ID, check_recipe, find_folder, open_shared, people_added
 
 # %% ../../nbs/09e_adapt.ipynb #562fd96b
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ class Known:
     parcels: tuple  # names, where they are known
     ready: bool  # whether it read features that came with its cohort
     made: dict  # backbone → identity of the features, where known
+    added: dict  # who joined after the training → their cohort
 
     @property
     def preset(self) -> Preset:
@@ -127,29 +140,38 @@ def known_run(run: Run) -> Known:
         tuple(config['inputs'].get('parcels', ())),
         bool(config['inputs'].get('rates')),
         identities(name, settings),
+        people_added(config),
     )
 
 # %% ../../nbs/09e_adapt.ipynb #75be3d53
 def known_share(folder: Path | None, weights: str) -> Known:
     "What a shared model's recipe says."
     model, recipe, digest, source = open_shared(folder, weights)
+    check_recipe(source, model, recipe)
     asked = dict(name='paper', backbone=recipe.backbone, protocol=recipe.protocol, contexts=asdict(recipe.contexts))
     settings = dict(preset=asked, fusion=recipe.fusion, aggregate=model.config.aggregate)
     name = plain_name(Path(str(weights).partition('@')[0]).name)
     about = (recipe.cohort, recipe.simulated, recipe.tr, recipe.atlas, recipe.parcels)
-    return Known(model, source, digest, name, settings, *about, False, recipe.made)
+    return Known(model, source, digest, name, settings, *about, False, recipe.made, recipe.added)
 
 
 def open_known(weights: str | Path) -> Known:
     "Weights from a training run, a folder or the hub."
-    folder = find_folder(weights)
+    known = isinstance(weights, str | Path) and str(weights) not in ('', 'auto', 'untrained')
+    folder = find_folder(weights) if known else None
+    if not folder and not (known and re.fullmatch(HUB_ID, str(weights).partition('@')[0])):
+        raise ValueError(
+            f'adapt: weights is {shown(weights)}, expected a training run (results/<cohort>/train/<name>), a folder '
+            'with model.safetensors, or an id on the hub (owner/name): what was trained on people, to begin with their '
+            'mean'
+        )
     if folder and (folder / 'weights.safetensors').is_file():
         return known_run(open_run(folder))
     return known_share(folder, str(weights))
 
 # %% ../../nbs/09e_adapt.ipynb #78e51e09
 def check_new_people(known: Known, cohort: Cohort):
-    "Refuse who is there already, and the name that nobody can have."
+    "Refuse who is there already."
     there = known.model.config.subjects
     if again := [s for s in cohort.subjects if s in there]:
         new = [s for s in cohort.subjects if s not in there]
@@ -158,8 +180,6 @@ def check_new_people(known: Known, cohort: Cohort):
             f'{known.source} has {", ".join(again)} already, and a person is added once. If somebody else goes by that '
             f'name in cohort {cohort.name}, give them another one; else {way}'
         )
-    if AVERAGE in cohort.subjects:
-        raise ValueError(f'cohort {cohort.name} has a person called {AVERAGE}: that is what the mean of all goes by')
 
 
 def check_grid(known: Known, cohort: Cohort):
@@ -259,13 +279,17 @@ def first_minutes(
 
 
 def standardised(
-    bold: np.ndarray,  # (TRs, P), NaN where a parcel was not measured
-    where: str,  # for the error
+    bold: np.ndarray,  # (TRs, P)
+    names: np.ndarray,  # (P,) of the parcels, for the error
+    where: str,  # whose, likewise
 ) -> np.ndarray:  # (TRs, P)
     "z-scored over these TRs."
     deviation = bold.std(0)
     if (deviation == 0).any():
-        raise ValueError(f'{where}: parcel {int((deviation == 0).argmax()) + 1} has one value over {len(bold)} TRs')
+        raise ValueError(
+            f'{where}: parcel {some(names[deviation == 0])} has one value over the {len(bold)} TRs that would be '
+            'fitted. Take more minutes; or, if it was not measured, leave its numbers out of the table (NaN)'
+        )
     return (bold - bold.mean(0)) / deviation
 
 
@@ -289,14 +313,16 @@ def encoded(
 def fit_people(known: Known, cohort: Cohort, minutes: float | None, loader: Loader) -> dict:  # subject → PersonReadout
     "Each new person's readout, and what became of each parcel."
     taken = {s: first_minutes(cohort, s, minutes) for s in cohort.subjects}
-    used = [row.Index for rows in taken.values() for row, _ in rows]
-    z = encoded(known, cohort, cohort.runs.loc[used], loader)
-    start, spread, fitted = average_readout(known.model), readout_spread(known.model), {}
+    start, spread = average_readout(known.model, known.added), readout_spread(known.model, known.added)
+    fitted, by_movies = {}, {}
     for subject, rows in taken.items():
-        there = cohort.measured_in(subject) if rows else np.ones(cohort.parcels, bool)
-        pieces = []
+        movies = tuple((row.split, getattr(row, 'onset', 0.0), row.n_tr) for row, _ in rows)
+        if movies not in by_movies:  # for each person by themselves, so that it is the same whoever is added with them
+            by_movies[movies] = encoded(known, cohort, cohort.runs.loc[[row.Index for row, _ in rows]], loader)
+        z, there, pieces = by_movies[movies], cohort.measured_in(subject), []
+        names = np.array(cohort.names or [str(k + 1) for k in range(cohort.parcels)])[there]
         for row, n in rows:
-            bold = standardised(cohort.bold_window(row, 0, n)[:, there], f'{subject} {row.split}')
+            bold = standardised(cohort.bold_window(row, 0, n)[:, there], names, f'{subject} {row.split}')
             pieces.append((z[row.split, getattr(row, 'onset', 0.0)][:n], bold))
         readout = fit_readout(pieces, only_parcels(start, there), tr=cohort.tr, spread=spread)
         if rows and readout.average_share == 1:
@@ -355,6 +381,7 @@ def prepare_adaptation(
         simulated=known.simulated or data.simulated,
         atlas=known.atlas,
         new=list(data.subjects),
+        added=known.added | dict.fromkeys(data.subjects, cohort_id(cohort)),
         minutes=minutes,
         rule=RULE,
         model=shape,
@@ -372,7 +399,7 @@ def score(run: Run, task: Adaptation, fitted: dict, loader: Loader) -> dict:
     window = model.config.n_output
     scores = write_predictions(run, cohort, people_only(model, fitted), loader=loader, window=window, per_step=4)
     means = scores.groupby(['set', 'subject']).r.mean()
-    start, average = average_readout(model), {}
+    start, average = average_readout(model, task.known.added), {}
     nobody = people_only(model, {s: start for s in cohort.subjects})
     for which in scores['set'].unique():
         windows = make_windows(cohort, which, window, window, hz=task.features.hz)

@@ -11,7 +11,7 @@ __all__ = ['TOLD', 'LIGHT', 'DRAWN', 'show_new', 'each_once', 'open_input', 'hea
 
 # %% ../../nbs/09b_predict.ipynb #7274d96e
 import contextlib, functools, math, re, tempfile, time, warnings
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,7 +30,7 @@ from ..features.backbones import Schedule, get_protocol
 from ..features.store import Joined, Store, pick_streams, store_path
 from ..features.extract import estimate, extract_splits, settle_revision, stored
 from ..features.timing import excerpt, time_extraction
-from ..models.readout import AVERAGE, average_readout, with_people
+from ..models.readout import AVERAGE, average_readout, readouts_of, with_people
 from ..training.loader import Loader, Reader, Window
 from ..training.train import predict_windows
 from .recipe import Weights, check_features, gigabytes, open_backbones, open_weights
@@ -173,7 +173,7 @@ class Job:
         words = self.movie.source.split()
         made_of: dict = dict(zip(words[::2], words[1::2]))
         made_of |= dict(weights=self.weights.digest, source=self.weights.source)
-        made_of |= dict(subjects=list(self.subjects), recipe=asdict(self.weights.recipe))
+        made_of |= dict(subjects=list(self.subjects), recipe=self.weights.recipe.values)
         if self.weights.places is not None:
             made_of |= dict(places=self.weights.places.digest)
         if self.streams:
@@ -322,9 +322,12 @@ def for_people(weights: Weights, subjects: str | list | tuple) -> tuple[Weights,
     asked = (
         split_list(subjects) if isinstance(subjects, str) else subjects if isinstance(subjects, list | tuple) else ()
     )
-    if AVERAGE in asked and AVERAGE not in weights.model.config.subjects:
-        model = with_people(weights.model, {AVERAGE: average_readout(weights.model)})
-        weights = replace(weights, model=model)
+    there = AVERAGE in weights.model.config.subjects  # since an earlier call
+    average = average_readout(weights.model, [*weights.recipe.added, *[AVERAGE] * there]) if AVERAGE in asked else None
+    if average and there and not np.array_equal(readouts_of(weights.model)[AVERAGE].coefficients, average.coefficients):
+        raise ValueError(f'{weights.source} has a person called {AVERAGE}, which is what the mean of all goes by')
+    if average and not there:
+        weights = replace(weights, model=with_people(weights.model, {AVERAGE: average}))
     return weights, pick_subjects(subjects, weights.model.config.subjects, weights.source)
 
 # %% ../../nbs/09b_predict.ipynb #9f58b5cf
