@@ -22,8 +22,8 @@ from mirage.models.readout import AVERAGE, PENALTIES, Readout, average_readout, 
 from mirage.models.readout import readout_spread, readouts_of, response_sizes, stretches, worth_leaving
 from mirage.prediction.adapt import adapt, encoded, open_known
 from mirage.prediction.predict import for_people
-from mirage.training.loader import Loader, Reader
 from mirage.prediction.recipe import Recipe, Weights, check_recipe, people_added
+from mirage.training.loader import Loader, Reader
 from mirage.training.runs import parameters_of
 from mirage.training.train import train
 
@@ -301,6 +301,14 @@ def test_an_adaptation_fits_the_first_minutes_on_what_the_encoder_gives_for_them
     found = readouts_of(load_model(made))['dan']
     assert np.allclose(found.coefficients, fitted.coefficients, atol=1e-6)
     assert np.allclose(found.bias, fitted.bias, atol=1e-6)
+
+
+def test_whoever_may_not_stay_the_average_person_has_a_readout_of_their_own_in_every_parcel(trained):
+    own = adapt(trained.run.path, 'five', subjects='dan', minutes=2, stay=False)
+    assert own.path.name.endswith('with+dan-2min-own') and own.metrics['people']['dan']['average_share'] == 0
+    assert np.isfinite(pd.read_csv(own.path / 'penalties.csv').penalty).all()
+    with pytest.raises(ValueError, match='stay=False and minutes=0'):
+        adapt(trained.run.path, 'five', subjects='dan', minutes=0, stay=False)
 
 
 @pytest.mark.parametrize('size', [1.0, 0.3])
