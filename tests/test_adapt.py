@@ -1,6 +1,7 @@
 """A person who was not there when a model was trained: what is added, what stays as it was, and what is refused."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ from mirage.prediction.predict import for_people
 from mirage.prediction.recipe import Recipe, Weights, check_recipe, people_added
 from mirage.training.loader import Loader, Reader
 from mirage.training.runs import parameters_of
+from mirage.training.start import open_start, people_added, readouts_from, start_settings
 from mirage.training.train import train
 
 STREAMS = {'text': (2, 8), 'audio': (3, 8), 'vision': (2, 8)}
@@ -452,6 +454,46 @@ def test_a_training_begins_from_given_weights_with_the_encoder_frozen_or_free(tr
     assert not all(torch.equal(changed[k], given[k]) for k in encoder)
     assert not torch.equal(kept['head.weights'][0], given['head.weights'][1])  # bob's own, trained on
     assert train('five', subjects=['bob', 'dan'], start=str(path), **SMALL).provenance == free.provenance
+
+
+def start_of(source):
+    return open_start(str(getattr(source, 'path', source)))
+
+
+def other_cohort(trained, name, people, **how):
+    folder = trained.root / 'data' / name
+    folder.mkdir(exist_ok=True)
+    write_cohort(folder, people, **how)
+    return Cohort.open(name)
+
+
+def test_a_namesake_in_another_cohort_begins_as_the_average_person_and_other_parcels_by_chance(trained):
+    given, same = start_of(trained.run), dict(ann='average', zoe='average')
+    namesake = other_cohort(trained, 'namesake', ('ann', 'zoe'))
+    begun, notes = readouts_from(given, namesake)
+    assert begun == same and 'knows ann of cohort five; in cohort namesake these are taken for other' in notes[0]
+    assert start_settings(given, True, namesake)['start']['readouts'] == same
+    for name, how in (('elsewhere', dict(names=[*'uvwxyz'])), ('seven', dict(parcels=7))):
+        begun, notes = readouts_from(given, other_cohort(trained, name, ('ann', 'zoe'), **how))
+        assert set(begun.values()) == {'chance'} and 'every readout begins by chance' in notes[0]
+    assert readouts_from(given, Cohort.open('five', subjects='ann,dan')) == (dict(ann='own', dan='average'), [])
+    with pytest.warns(UserWarning, match='parcel p0 where cohort elsewhere has u: every readout begins by chance'):
+        run = train('elsewhere', start=str(trained.run.path), frozen=True, **SMALL)
+    assert run.config['start']['readouts'] == dict(ann='chance', zoe='chance')
+
+
+def test_who_was_added_to_a_start_is_of_their_own_cohort_and_not_in_its_average(trained, tmp_path):
+    other = other_cohort(trained, 'home', ('fay', 'ann'))
+    grown = adapt(trained.run.path, 'home', subjects='fay', minutes=2)
+    begun, notes = readouts_from(start_of(grown), other)
+    assert begun == dict(fay='own', ann='average') and 'knows ann of cohort five' in notes[0]
+    assert start_settings(start_of(grown), True, other)['start']['not_in_average'] == ['fay']
+    with pytest.raises(ValueError, match='was trained on five, perhaps on the movies that the folds hold out'):
+        train('five', start=str(grown.path), folds='runs', fold=1, **SMALL)
+    unsaid = replace(start_of(grown), cohort='', atlas='', parcels=(), added={})  # a shared model without a recipe
+    begun, notes = readouts_from(unsaid, other)
+    assert set(begun.values()) == {'average'} and 'nothing names the 6 parcels of both' in notes[0]
+    assert 'ann, fay of a cohort that is not named' in notes[1]
 
 
 def test_a_training_of_other_parcels_begins_from_given_weights(trained):

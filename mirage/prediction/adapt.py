@@ -40,8 +40,9 @@ from ..models.readout import LEAST_ROWS, RULE, average_readout, encoder_of, fit_
 from ..models.readout import only_parcels, people_only, readout_spread, widened, with_people
 from ..training.loader import Loader, Reader, make_windows
 from ..training.runs import changed_inputs
+from ..training.start import find_folder, people_added
 from ..training.train import build_inputs, parcel_r, predict_windows, write_predictions
-from .recipe import HUB_ID, check_recipe, find_folder, open_shared, people_added
+from .recipe import HUB_ID, check_recipe, open_shared
 
 # %% ../../nbs/09e_adapt.ipynb #562fd96b
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ from mirage.training.runs import (
     training_settings,
 )
 from .runs import write_scores
-from .start import begin_from, check_start, of_its_shape, open_start, start_shape
+from .start import begin_from, check_start, of_its_shape, open_start, start_settings, start_shape
 from .loader import Batch, Loader, Reader, Window, epoch_plan, make_windows, tile_plan
 
 # %% ../../nbs/05_train.ipynb #d49f87e6
@@ -625,7 +625,10 @@ def open_task(cohort: str, asked: TrainingParameters, name: str = 'auto') -> Tas
         start = open_start(asked.start)
         check_start(start, chosen, asked, widths, cohort=cohort_id(settings['cohort']))
         chosen = of_its_shape(chosen, start)
-        shape, begun = start_shape(start, chosen, data.subjects, data.parcels), start.settings(asked.frozen)
+        shape, begun = (
+            start_shape(start, chosen, data.subjects, data.parcels),
+            start_settings(start, asked.frozen, data),
+        )
         settings['preset'] = asdict(chosen)
     config = settings | dict(subjects=list(data.subjects), model=asdict(shape), inputs=inputs_of(data, features))
     return Task(path, config | fold | begun, chosen, data, features)
@@ -779,7 +782,7 @@ def train(
     windows = task.windows
     model = first_model(task.config)
     if asked.start:
-        begin_from(model, open_start(asked.start), asked.frozen)
+        begin_from(model, open_start(asked.start), asked.frozen, cohort=task.cohort)
     model = silent_where(model, ~task.cohort.measured)
     accelerator = start_accelerator(task.config['precision'], asked.compiled)
     run = take_run(task, overwrite, accelerator)
