@@ -23,7 +23,7 @@ from mirage.models.readout import AVERAGE, PENALTIES, Readout, average_readout, 
 from mirage.models.readout import readout_spread, readouts_of, response_sizes, stretches, worth_leaving
 from mirage.prediction.adapt import adapt, encoded, open_known
 from mirage.prediction.predict import for_people
-from mirage.prediction.recipe import Recipe, Weights, check_recipe, people_added
+from mirage.prediction.recipe import Recipe, Weights, check_recipe
 from mirage.training.loader import Loader, Reader
 from mirage.training.runs import parameters_of
 from mirage.training.start import open_start, people_added, readouts_from, start_settings
