@@ -51,6 +51,9 @@ def dirty():
     for path in sorted((ROOT / 'nbs').rglob('*.ipynb')):
         cells = json.loads(path.read_text())['cells']
         tags = [t for c in cells for t in c['metadata'].get('tags', [])]
+        ids = [c['id'] for c in cells]
+        if twice := sorted({i for i in ids if ids.count(i) > 1}):
+            yield f'{path.name} has two cells with the id {twice[0]}: give one another, or a merge may lose it'
         if 'injected-parameters' in tags:
             yield f'{path.name} is an executed copy: move it out of nbs/, or delete it'
         if tags.count('parameters') > 1:

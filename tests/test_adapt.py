@@ -17,12 +17,14 @@ from mirage.core import open_run, root, run_path
 from mirage.data.cohort import Cohort
 from mirage.evaluation.evaluate import evaluate, evaluate_set
 from mirage.evaluation.methods import model_sentences
+from mirage.features.store import open_features
 from mirage.models.model import load_model
 from mirage.models.readout import AVERAGE, PENALTIES, Readout, average_readout, believed, fit_readout, people_only
-from mirage.models.readout import readout_spread, response_sizes, stretches, worth_leaving
-from mirage.prediction.adapt import adapt
+from mirage.models.readout import readout_spread, readouts_of, response_sizes, stretches, worth_leaving
+from mirage.prediction.adapt import adapt, encoded, open_known
 from mirage.prediction.predict import for_people
 from mirage.prediction.recipe import Recipe, Weights, check_recipe
+from mirage.training.loader import Loader, Reader
 from mirage.training.runs import parameters_of
 from mirage.training.start import open_start, people_added, readouts_from, start_settings
 from mirage.training.train import train
@@ -260,8 +262,9 @@ def plainly_fitted(pieces, start, tr, spread):
         return np.square(residual[part] - z[part] @ w - b).sum(0)
 
     errors, rows = [], np.array([part.stop - part.start for part in parts])
+    centred = residual - residual.mean(0)
     for part in parts:
-        errors.append([squared(part, a) for a in alphas] + [np.square(residual[part]).sum(0)])
+        errors.append([squared(part, a) for a in alphas] + [np.square(centred[part]).sum(0)])
     better, _, together = believed(np.array(errors), rows)
     assert worth_leaving(together, rows)
     which = better.argmin(0)
@@ -282,6 +285,32 @@ def test_the_closed_form_is_the_plain_one_with_more_trs_than_hidden_units_and_wi
     coefficients, penalty = plainly_fitted(pieces, start, 1.5, spread)
     assert np.array_equal(fitted.penalty, penalty) and np.isfinite(penalty).any()
     assert np.allclose(fitted.coefficients, coefficients, rtol=1e-5, atol=1e-5)
+
+
+def test_an_adaptation_fits_the_first_minutes_on_what_the_encoder_gives_for_them(trained, monkeypatch):
+    monkeypatch.setattr('mirage.models.readout.worth_leaving', lambda *_: True)
+    made = adapt(trained.run.path, 'five', subjects='dan', minutes=2, name='by-hand')
+    model, cohort = load_model(trained.run), Cohort.open('five', subjects='dan')
+    known = open_known(trained.run.path)
+    loader = Loader(cohort, Reader(open_features(cohort, known.preset, fusion='native'), cohort.splits.split), 10)
+    z = encoded(known, cohort, cohort.runs[cohort.runs['set'] == 'train'], loader)
+    pieces = []
+    for split, rows in dict(a=TRS, b=80 - TRS).items():  # two minutes are 80 TRs, a run has 60
+        bold = pd.read_csv(cohort.root / f'dan_{split}.csv').to_numpy()[:rows]
+        pieces.append((z[split, 0.0][:rows], (bold - bold.mean(0)) / bold.std(0)))
+    fitted = fit_readout(pieces, average_readout(model), tr=TR, spread=readout_spread(model))
+    assert np.isfinite(fitted.penalty).any()
+    found = readouts_of(load_model(made))['dan']
+    assert np.allclose(found.coefficients, fitted.coefficients, atol=1e-6)
+    assert np.allclose(found.bias, fitted.bias, atol=1e-6)
+
+
+def test_whoever_may_not_stay_the_average_person_has_a_readout_of_their_own_in_every_parcel(trained):
+    own = adapt(trained.run.path, 'five', subjects='dan', minutes=2, stay=False)
+    assert own.path.name.endswith('with+dan-2min-own') and own.metrics['people']['dan']['average_share'] == 0
+    assert np.isfinite(pd.read_csv(own.path / 'penalties.csv').penalty).all()
+    with pytest.raises(ValueError, match='stay=False and minutes=0'):
+        adapt(trained.run.path, 'five', subjects='dan', minutes=0, stay=False)
 
 
 @pytest.mark.parametrize('size', [1.0, 0.3])

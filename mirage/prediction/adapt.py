@@ -311,7 +311,14 @@ def encoded(
     return {shown: np.concatenate(parts) for shown, parts in tiles.items()}
 
 # %% ../../nbs/09e_adapt.ipynb #1408db55
-def fit_people(known: Known, cohort: Cohort, minutes: float | None, loader: Loader) -> dict:  # subject → PersonReadout
+def fit_people(
+    known: Known,
+    cohort: Cohort,
+    minutes: float | None,
+    loader: Loader,
+    *,
+    stay: bool,  # may somebody stay the average person
+) -> dict:  # subject → PersonReadout, and in which parcels
     "Each new person's readout, and what became of each parcel."
     taken = {s: first_minutes(cohort, s, minutes) for s in cohort.subjects}
     start, spread = average_readout(known.model, known.added), readout_spread(known.model, known.added)
@@ -325,7 +332,7 @@ def fit_people(known: Known, cohort: Cohort, minutes: float | None, loader: Load
         for row, n in rows:
             bold = standardised(cohort.bold_window(row, 0, n)[:, there], names, f'{subject} {row.split}')
             pieces.append((z[row.split, getattr(row, 'onset', 0.0)][:n], bold))
-        readout = fit_readout(pieces, only_parcels(start, there), tr=cohort.tr, spread=spread)
+        readout = fit_readout(pieces, only_parcels(start, there), tr=cohort.tr, spread=spread, may_stay=stay)
         if rows and readout.average_share == 1:
             print(f'{subject}: nothing in {readout.rows} TRs is surely better than the average person, which they keep')
         fitted[subject] = readout, there
@@ -339,10 +346,10 @@ def adaptation_summary(fitted: dict, cohort: Cohort) -> dict:  # subject → TRs
     }
 
 
-def auto_name(known: Known, subjects: tuple, minutes: float | None) -> str:
+def auto_name(known: Known, subjects: tuple, minutes: float | None, stay: bool) -> str:
     "mirage-native-s0-with+sub-09+sub-10-10min"
     named = '+'.join(subjects) if len(subjects) < 6 else f'{len(subjects)}people'
-    return f'{known.name}-with+{named}' + (f'-{minutes:g}min' if minutes is not None else '')
+    return f'{known.name}-with+{named}' + (f'-{minutes:g}min' if minutes is not None else '') + ('' if stay else '-own')
 
 # %% ../../nbs/09e_adapt.ipynb #9118fc13
 @dataclass(frozen=True)
@@ -357,11 +364,15 @@ class Adaptation:
 
 
 def prepare_adaptation(
-    weights: str | Path, cohort: str, subjects: str | list | tuple, *, minutes: float | None, name: str
+    weights: str | Path, cohort: str, subjects: str | list | tuple, *, minutes: float | None, stay: bool, name: str
 ) -> Adaptation:
     "Open and check everything."
     if minutes is not None:
         check_number('minutes', minutes, 0, 1e5)
+    if minutes == 0 and not stay:
+        raise ValueError(
+            'stay=False and minutes=0: with no recordings everybody is the average person. Leave one of them out'
+        )
     known = open_known(weights)
     preset, fusion = known.settings['preset'], known.settings['fusion']
     build_inputs(cohort, known.preset, fusion, subjects)
@@ -384,11 +395,12 @@ def prepare_adaptation(
         new=list(data.subjects),
         added=known.added | dict.fromkeys(data.subjects, cohort_id(cohort)),
         minutes=minutes,
+        stay=stay,
         rule=RULE,
         model=shape,
         inputs=inputs_of(data, features) | dict(weights=known.digest),
     )
-    path = run_path(cohort, 'adapt', auto_name(known, data.subjects, minutes) if name == 'auto' else name)
+    path = run_path(cohort, 'adapt', auto_name(known, data.subjects, minutes, stay) if name == 'auto' else name)
     return Adaptation(path, config, known, data, features)
 
 # %% ../../nbs/09e_adapt.ipynb #05400a3e
@@ -418,13 +430,14 @@ def adapt(
     *,
     subjects: str | list | tuple = 'all',  # who is new
     minutes: float | None = None,  # of each one's training set; None: all of it, 0: none
+    stay: bool = True,  # may a parcel, or a person, stay the average person where that is not surely worse
     name: str = 'auto',
     workers: int = 2,  # threads that read ahead
     memory: float = 2.0,  # GB of features that may be kept in memory
     overwrite: bool = False,  # replace a result of this name that was made with other settings
 ) -> Run:  # finished: weights with these people added
     "Add people to weights: their readouts are fitted, everything else stays."
-    task = prepare_adaptation(weights, cohort_name(cohort), subjects, minutes=minutes, name=name)
+    task = prepare_adaptation(weights, cohort_name(cohort), subjects, minutes=minutes, stay=stay, name=name)
     task.known.model.to('cuda' if torch.cuda.is_available() else 'cpu')
     if not unfinished(task.path, task.config):
         print(f'{task.path.relative_to(root())} is finished and was made with this very config.')
@@ -434,7 +447,7 @@ def adapt(
     loader = Loader(
         data, Reader(task.features, data.splits.split, memory * 1e9), model.config.n_output, workers=workers
     )
-    fitted = fit_people(task.known, data, minutes, loader)
+    fitted = fit_people(task.known, data, minutes, loader, stay=stay)
     readouts = {s: widened(r, there) for s, (r, there) in fitted.items()}
     run = start_run(task.path, task.config, overwrite)
     save_weights(with_people(model, readouts), run.path / 'weights.safetensors')
