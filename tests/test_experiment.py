@@ -312,6 +312,15 @@ def test_over_subjects_the_difference_is_tested_as_scipy_does_and_two_subjects_a
     assert few.p_subjects.isna().all() and (few.p == few.p_clips).all()
 
 
+def test_the_average_person_is_no_further_subject_over_whom_a_difference_is_tested():
+    beta, table = two_errors(np.random.default_rng(2))
+    own = over_clips_and_subjects(beta, table, ['a'], ['b'], draws=50)
+    more = beta | dict(average=3 * np.mean(list(beta.values()), 0))
+    assert over_clips_and_subjects(more, table, ['a'], ['b'], draws=50).equals(own)
+    alone = over_clips_and_subjects(dict(average=more['average']), table, ['a'], ['b'], draws=50)
+    assert np.allclose(alone.effect, 3 * own.effect) and alone.p_subjects.isna().all()
+
+
 def test_who_was_not_measured_in_a_parcel_does_not_count_there():
     rng = np.random.default_rng(3)
     table = pd.DataFrame(dict(clip=np.arange(12).astype(str), condition=np.repeat(['a', 'b'], 6)))

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TAIL', 'RESPONSES', 'ALIKE', 'FEWEST', 'NAMELESS', 'BLACK', 'AFTER_BLACK', 'arrange', 'check_once',
            'check_conditions', 'sides', 'doubts_of', 'showing_matrix', 'answers', 'per_clip', 'relabelled',
-           't_over_clips', 'contrast', 'over_clips_and_subjects', 'p_over_subjects', 'by_region', 'of_networks',
-           'spread_of_places', 'black_at', 'Comparison', 'compare_cuts', 'over_time']
+           't_over_clips', 'contrast', 'those_averaged', 'over_clips_and_subjects', 'p_over_subjects', 'by_region',
+           'of_networks', 'spread_of_places', 'black_at', 'Comparison', 'compare_cuts', 'over_time']
 
 # %% ../../nbs/09f_experiment.ipynb #09e50005
 import math
@@ -24,6 +24,7 @@ from ..data.text import read_text
 from ..data.timeline import counterbalanced, open_timeline
 from ..data.words import read_word_table
 from ..evaluation.statistics import people_interval
+from ..models.readout import AVERAGE
 
 # %% ../../nbs/09f_experiment.ipynb #09e50009
 def arrange(
@@ -241,6 +242,11 @@ def contrast(
 FEWEST = 3  # subjects over whom a difference is tested
 
 
+def those_averaged(of_each: dict) -> dict:
+    "Of results by subject those over whom one may average: the average person (chapter 03e) is none of them."
+    return {s: y for s, y in of_each.items() if s != AVERAGE} or of_each
+
+
 def over_clips_and_subjects(
     beta: dict,  # subject → (showings, parcels), of `answers`
     table: pd.DataFrame,  # of a timeline
@@ -251,7 +257,7 @@ def over_clips_and_subjects(
     seed: int = 0,
 ) -> pd.DataFrame:  # parcel, effect, t (over clips), p_clips, p_subjects, p, q
     "Two conditions compared in every parcel: for other clips and for other subjects."
-    of_clips = {s: per_clip(y, table) for s, y in beta.items()}
+    of_clips = {s: per_clip(y, table) for s, y in those_averaged(beta).items()}
     clips = next(iter(of_clips.values()))[0]
     each = np.stack([y for _, y in of_clips.values()])  # (subjects, clips, parcels)
     there = each.any(1)  # (subjects, parcels): what was not measured in somebody is predicted as zero
@@ -381,7 +387,7 @@ def over_time(p: Prediction, black) -> pd.DataFrame:  # seconds, movie, network,
     "The mean of each network, or of what stands in its place, and Student's interval over subjects."
     keys = division_of(p.regions, next(iter(p.bold.values())).shape[1]).keys
     nets = np.where(keys == '', NAMELESS, keys)
-    bold, rows = np.stack(list(p.bold.values())), []
+    bold, rows = np.stack(list(those_averaged(p.bold).values())), []
     there = bold.any(1)  # (subjects, parcels): what was not measured in somebody is predicted as zero
     for net in dict.fromkeys(nets):
         measured = there[:, nets == net].sum(1)
