@@ -281,12 +281,13 @@ def first_minutes(
 
 def standardised(
     bold: np.ndarray,  # (TRs, P)
-    names: np.ndarray,  # (P,) of the parcels, for the error
-    where: str,  # whose, likewise
+    where: str,  # whose, for the error
+    names: np.ndarray | None = None,  # (P,) of the parcels, likewise; None: their numbers
 ) -> np.ndarray:  # (TRs, P)
     "z-scored over these TRs."
     deviation = bold.std(0)
     if (deviation == 0).any():
+        names = np.arange(1, len(deviation) + 1).astype(str) if names is None else names
         raise ValueError(
             f'{where}: parcel {some(names[deviation == 0])} has one value over the {len(bold)} TRs that would be '
             'fitted. Take more minutes; or, if it was not measured, leave its numbers out of the table (NaN)'
@@ -330,7 +331,7 @@ def fit_people(
         z, there, pieces = by_movies[movies], cohort.measured_in(subject), []
         names = np.array(cohort.names or [str(k + 1) for k in range(cohort.parcels)])[there]
         for row, n in rows:
-            bold = standardised(cohort.bold_window(row, 0, n)[:, there], names, f'{subject} {row.split}')
+            bold = standardised(cohort.bold_window(row, 0, n)[:, there], f'{subject} {row.split}', names)
             pieces.append((z[row.split, getattr(row, 'onset', 0.0)][:n], bold))
         readout = fit_readout(pieces, only_parcels(start, there), tr=cohort.tr, spread=spread, may_stay=stay)
         if rows and readout.average_share == 1:
