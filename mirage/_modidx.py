@@ -2409,6 +2409,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                            'mirage.prediction.predict.for_people': ( 'predict.html#for_people',
                                                                                      'mirage/prediction/predict.py'),
                                            'mirage.prediction.predict.forecast': ('predict.html#forecast', 'mirage/prediction/predict.py'),
+                                           'mirage.prediction.predict.forget_others': ( 'predict.html#forget_others',
+                                                                                        'mirage/prediction/predict.py'),
                                            'mirage.prediction.predict.heard_words': ( 'predict.html#heard_words',
                                                                                       'mirage/prediction/predict.py'),
                                            'mirage.prediction.predict.make': ('predict.html#make', 'mirage/prediction/predict.py'),

@@ -203,8 +203,10 @@ def test_jobs_end_with_the_pipeline_when_it_alone_is_killed(pipeline):
             "touch {output}'\n"
         )
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in what a script starts with &
-    job = snakemake(pipeline, 'results/long.txt')
-    signal.signal(signal.SIGINT, former)
+    try:
+        job = snakemake(pipeline, 'results/long.txt')
+    finally:
+        signal.signal(signal.SIGINT, former)
     wait_for(lambda: (pipeline / 'pids').is_file() and len((pipeline / 'pids').read_text().split()) == 2)
     kernel, papermill = map(int, (pipeline / 'pids').read_text().split())
     os.kill(job.pid, signal.SIGKILL)

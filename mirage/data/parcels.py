@@ -97,7 +97,9 @@ class Atlas:
         parts = [hashlib.sha256(np.ascontiguousarray(x, np.int32)).hexdigest() for x in self.parcels.values()]
         shapes = [list(x.shape) for x in self.parcels.values()]
         grid = (np.round(self.grid, 3) + 0.0).tolist() if isinstance(self.grid, np.ndarray) else ''
-        return hashlib.sha256(json.dumps([parts, shapes, grid]).encode()).hexdigest()[:16]
+        labels = self.table.label.tolist()  # where they are not 1 … P they say which parcel of a cohort each one is
+        numbers = [] if labels == list(range(1, len(labels) + 1)) else [labels]
+        return hashlib.sha256(json.dumps([parts, shapes, grid, *numbers]).encode()).hexdigest()[:16]
 
     @property
     def digest(self) -> str:  # SHA-256 of what maps are drawn of
@@ -145,8 +147,9 @@ def check_extent(path: Path, image):  # of nibabel
             f'{path} cannot be read: its header says shape {shape}, and nothing lies in it. Write it again.'
         )
     claimed = math.prod(shape) * image.get_data_dtype().itemsize
-    held = path.stat().st_size * (DEFLATED if path.suffix in ('.gz', '.mgz') else 1)
-    if path.suffix != '.bz2' and claimed > held:
+    ending = path.suffix.lower()
+    held = path.stat().st_size * (DEFLATED if ending in ('.gz', '.mgz') else 1)
+    if ending in ('.nii', '.gz', '.mgh', '.mgz') and claimed > held:
         raise ValueError(
             f'{path} cannot be read: its header says shape {shape}, {claimed / 1e9:,.3g} GB, and a file of '
             f'{path.stat().st_size:,} bytes cannot hold that. It was cut short, or its header is damaged: fetch or '

@@ -11,7 +11,7 @@ __all__ = ['GREY', 'MODALITY_COLOURS', 'NETWORK_NAMES', 'NETWORK_COLOURS', 'MOST
            'hover_texts', 'surface_html', 'shown_inside']
 
 # %% ../../nbs/08a_cortex.ipynb #86c15aa3
-import base64, contextlib, functools, hashlib, html, importlib.resources, json, re, warnings, zlib
+import base64, contextlib, functools, hashlib, html, importlib.resources, json, os, re, warnings, zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,11 +157,13 @@ def kept(
     with contextlib.suppress(OSError, ValueError, zlib.error):
         seal, body = path.read_bytes().split(b'\n', 1)
         if seal == hashlib.sha256(body).hexdigest().encode():
+            os.utime(path)  # the oldest go by when they were last of use
             return tensors.load(zlib.decompress(body))
     arrays = make()
     body = zlib.compress(tensors.save({name: np.ascontiguousarray(x) for name, x in arrays.items()}), 1)
-    with contextlib.suppress(OSError, DiskFull), atomic(path) as tmp:
-        tmp.write_bytes(hashlib.sha256(body).hexdigest().encode() + b'\n' + body)
+    with contextlib.suppress(OSError, DiskFull):
+        with atomic(path) as tmp:
+            tmp.write_bytes(hashlib.sha256(body).hexdigest().encode() + b'\n' + body)
         for old in sorted(path.parent.iterdir(), key=lambda file: file.stat().st_mtime)[:-MOST_KEPT]:
             old.unlink(missing_ok=True)
     return arrays

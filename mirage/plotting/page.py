@@ -784,7 +784,7 @@ class Page:
     @property
     def missing(self) -> str:  # what the map does not show
         if self.drawn is None:
-            return f'No map: {self.why}. The numbers are in the table below.'
+            return ' '.join(filter(None, [f'No map: {self.why}. The numbers are in the table below.', self.crowded]))
         return '. '.join(filter(None, [self.drawn.missing, self.crowded]))
 
     @property

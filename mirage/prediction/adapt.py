@@ -327,7 +327,7 @@ def fit_people(
     for subject, rows in taken.items():
         movies = tuple((row.split, getattr(row, 'onset', 0.0), row.n_tr) for row, _ in rows)
         if movies not in by_movies:  # for each person by themselves, so that it is the same whoever is added with them
-            by_movies[movies] = encoded(known, cohort, cohort.runs.loc[[row.Index for row, _ in rows]], loader)
+            by_movies = {movies: encoded(known, cohort, cohort.runs.loc[[row.Index for row, _ in rows]], loader)}
         z, there, pieces = by_movies[movies], cohort.measured_in(subject), []
         names = np.array(cohort.names or [str(k + 1) for k in range(cohort.parcels)])[there]
         for row, n in rows:

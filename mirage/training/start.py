@@ -146,6 +146,8 @@ def start_shape(start: Start, chosen: Preset, people: tuple, parcels: int) -> Mo
 def same_parcels(start: Start, cohort: Cohort) -> tuple[bool, str]:  # whether; what is to be said of it
     "Hold the parcels of given weights against those of a cohort."
     counts, here = (start.model.config.parcels, cohort.parcels), tuple(cohort.names or ())
+    if start.parcels and len(start.parcels) != counts[0]:
+        raise ValueError(f'start: {start.source} names {len(start.parcels)} parcels, and its model has {counts[0]}')
     if counts[0] != counts[1]:
         return False, f'{counts[0]} parcels, cohort {cohort.name} has {counts[1]}'
     if start.atlas != '' and start.atlas != cohort.atlas:
