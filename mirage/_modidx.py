@@ -2279,6 +2279,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mirage.prediction.adapt.check_new_people': ( 'adapt.html#check_new_people',
                                                                                        'mirage/prediction/adapt.py'),
                                          'mirage.prediction.adapt.check_source': ('adapt.html#check_source', 'mirage/prediction/adapt.py'),
+                                         'mirage.prediction.adapt.check_wishes': ('adapt.html#check_wishes', 'mirage/prediction/adapt.py'),
                                          'mirage.prediction.adapt.encoded': ('adapt.html#encoded', 'mirage/prediction/adapt.py'),
                                          'mirage.prediction.adapt.first_minutes': ( 'adapt.html#first_minutes',
                                                                                     'mirage/prediction/adapt.py'),

@@ -1469,7 +1469,7 @@ def test_of_a_short_stimulus_what_is_written_counts_too(given, tmp_path, monkeyp
     began = clock()
     make(job, **how)
     took = clock() - began
-    assert 0.5 < told['in all, s'] / took < 2
+    assert 0.5 * took < told['in all, s'] < 2 * took + 0.5  # what a process does once may come in the one or the other
     assert told['writing, s'] > 0 and np.isclose(told.drop('in all, s').sum(), told['in all, s'])
 
 

@@ -378,7 +378,8 @@ def colour_bar(
     where=(0.02, 0.1, 0.16, 0.032),  # left, bottom, width, height in the axis
 ):
     "A small bar in the free corner under the left frontal pole; a pointed end says that values go on beyond it."
-    beyond = np.nanmin(mappable.get_array()) < mappable.norm.vmin, np.nanmax(mappable.get_array()) > mappable.norm.vmax
+    shown = np.ma.masked_invalid(mappable.get_array()).compressed()  # without any, nothing is beyond
+    beyond = bool((shown < mappable.norm.vmin).any()), bool((shown > mappable.norm.vmax).any())
     extend = {(False, False): 'neither', (True, False): 'min', (False, True): 'max', (True, True): 'both'}[beyond]
     bar = ax.figure.colorbar(
         mappable, cax=ax.inset_axes(where), orientation='horizontal', extend=extend, extendfrac=0.06

@@ -208,7 +208,8 @@ def stencil(
     size = round(width * (y1 - y0 + 8) / (x1 - x0 + 8) / 2) * 2, width
     names = names and drawn.atlas is packaged_atlas()
     make = functools.partial(stencil_arrays, drawn, size, dpi, names=names)
-    return Stencil(**kept(make, 'stencil', drawn.atlas.digest, drawn.kind, *size, dpi, names))
+    shapes = [str(x.shape) for x in drawn.atlas.parcels.values()]
+    return Stencil(**kept(make, 'stencil', drawn.atlas.digest, *shapes, drawn.kind, *size, dpi, names))
 
 # %% ../../nbs/08f_page.ipynb #f1d6b5e6
 def base64_picture(picture, kind: str, **how) -> str:  # base64

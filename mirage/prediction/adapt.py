@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEAST_PIECE', 'Known', 'about_training', 'identities', 'check_source', 'known_run', 'known_share', 'open_known',
            'check_new_people', 'check_grid', 'open_like', 'first_minutes', 'standardised', 'encoded', 'fit_people',
-           'adaptation_summary', 'auto_name', 'Adaptation', 'prepare_adaptation', 'score', 'adapt']
+           'adaptation_summary', 'auto_name', 'Adaptation', 'check_wishes', 'prepare_adaptation', 'score', 'adapt']
 
 # %% ../../nbs/09e_adapt.ipynb #b31b6605
 import contextlib, math, re, warnings
@@ -364,16 +364,23 @@ class Adaptation:
     features: FeatureSet
 
 
-def prepare_adaptation(
-    weights: str | Path, cohort: str, subjects: str | list | tuple, *, minutes: float | None, stay: bool, name: str
-) -> Adaptation:
-    "Open and check everything."
+def check_wishes(minutes: float | None, stay: bool):
+    "Refuse what cannot be meant."
     if minutes is not None:
         check_number('minutes', minutes, 0, 1e5)
+    if not isinstance(stay, bool):
+        raise ValueError(f'stay is {shown(stay)}, expected True or False')
     if minutes == 0 and not stay:
         raise ValueError(
             'stay=False and minutes=0: with no recordings everybody is the average person. Leave one of them out'
         )
+
+
+def prepare_adaptation(
+    weights: str | Path, cohort: str, subjects: str | list | tuple, *, minutes: float | None, stay: bool, name: str
+) -> Adaptation:
+    "Open and check everything."
+    check_wishes(minutes, stay)
     known = open_known(weights)
     preset, fusion = known.settings['preset'], known.settings['fusion']
     build_inputs(cohort, known.preset, fusion, subjects)

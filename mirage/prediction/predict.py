@@ -474,6 +474,7 @@ def predict(
     **how,  # name, asr, preset, revision, device, audio_track, streams, reading_rate, as in `prepare`
 ) -> Prediction:  # .bold: subject → (n_tr, parcels)
     "Predicted BOLD of a stimulus."
+    TOLD.clear()
     try:
         return compute(prepare(video, transcript, weights, subjects, **how))
     finally:
@@ -537,6 +538,7 @@ def make(
     path, config = run_path('movies', 'predict', job.name), job.config
     config['inputs'] |= dict(drawn=dict(page=page, animation=animation))
     if not unfinished(path, config):
+        TOLD.clear()
         return read_prediction(path, job), open_run(path), True
     check_overwrite(path, config, overwrite)  # before hours of work
     draw = drawer() if page or animation else None  # before hours of work
